@@ -1,0 +1,29 @@
+"""Every claim of the book: its statement, the function that measures it, the controls that must fail, the verdict.
+
+`registry()` maps an id to its `Claim`; in a chapter `show(id)` prints the statement and
+`check(id)` measures it and its controls.
+"""
+
+from .core import Budget, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
+from .render import check, show, table
+from .run import run, run_all, to_record, write_json
+
+__all__ = [
+    "Budget",
+    "Claim",
+    "Evidence",
+    "Figure",
+    "Outcome",
+    "Registry",
+    "Source",
+    "Verdict",
+    "check",
+    "claim",
+    "registry",
+    "run",
+    "run_all",
+    "show",
+    "table",
+    "to_record",
+    "write_json",
+]

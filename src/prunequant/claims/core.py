@@ -1,0 +1,296 @@
+"""The claim: one statement of one paper, a function that measures it, and controls that must fail.
+
+A claim that cannot fail proves nothing, so one without a control never agrees; and a verdict that the measurement
+contradicts is reported as a contradiction, whichever of the two we liked better.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+PAPERS = {
+    "kumar2025": "Kumar and Natale 2025, arXiv 2508.11020",
+    "zhang2025": "Zhang and Saab 2024, arXiv 2412.18184",
+    "kuzmin2023": "Kuzmin et al. 2023, arXiv 2307.02973",
+    "harma2025": "Harma et al. 2024, arXiv 2405.20935",
+    "ours": "this book",
+}
+WORDINGS = ("quoted", "reconstructed", "ours")
+
+
+class Verdict(StrEnum):
+    """What we found, not what we hoped."""
+
+    HOLDS = "holds"
+    LOOSE = "loose"
+    CONDITIONAL = "conditional"
+    FAILS_AS_STATED = "fails as stated"
+    OPEN = "open"
+
+
+class Budget(Enum):
+    """How much work a check may do: QUICK about two CPU seconds, BOOK a chapter's share, FULL minutes to hours."""
+
+    QUICK = "quick"
+    BOOK = "book"
+    FULL = "full"
+
+    def pick(self, quick, book, full):
+        """The one of three sizes that this budget allows."""
+        return {Budget.QUICK: quick, Budget.BOOK: book, Budget.FULL: full}[self]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a statement stands, and whether its words are the paper's (`quoted`), restored by us, or our own."""
+
+    paper: str
+    place: str
+    wording: str = "reconstructed"
+
+    def __post_init__(self) -> None:
+        if self.paper not in PAPERS:
+            raise ValueError(f"paper is {self.paper!r}: known papers are {', '.join(PAPERS)}")
+        if self.wording not in WORDINGS:
+            raise ValueError(f"wording is {self.wording!r}: one of {', '.join(WORDINGS)}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number with its name, unit and, where it is an estimate, its confidence interval."""
+
+    name: str
+    value: float | int | str
+    unit: str = ""
+    interval: tuple[float, float] | None = None
+    digits: int = 3
+
+    def text(self) -> str:
+        """The number as printed everywhere: `digits` significant digits, its interval, its unit."""
+        out = format_number(self.value, self.digits)
+        if self.interval is not None:
+            low, high = (format_number(end, self.digits) for end in self.interval)
+            out += f" [{low}, {high}]"
+        return f"{out} {self.unit}".rstrip()
+
+
+def format_number(value: float | int | str, digits: int = 3) -> str:
+    """A number at a fixed count of significant digits; integers whole, with thin groups; words as they are.
+
+    Examples
+    --------
+    >>> format_number(0.00012345), format_number(1234567), format_number(19.2584, 4)
+    ('0.000123', '1 234 567', '19.26')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}".replace(",", " ")
+    size = abs(float(value))
+    if not 1e-4 <= size < 1e6:
+        return f"{float(value):.{digits - 1}e}"
+    return f"{float(value):#.{digits}g}".rstrip(".")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one run of a check measured.
+
+    `holds` says whether the statement, as worded in the registry, held in this run; `slack` is the factor between bound
+    (or prediction) and measurement, at least 1 when the bound is respected; `counterexample` is the smallest one found,
+    in words.
+    """
+
+    holds: bool
+    figures: tuple[Figure, ...]
+    bound: Figure | None = None
+    slack: float | None = None
+    trials: int | None = None
+    seed: int | None = None
+    counterexample: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "holds", bool(self.holds))
+        object.__setattr__(self, "figures", tuple(self.figures))
+        if not self.figures:
+            raise ValueError("evidence without a figure: a check must report what it measured")
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and text of everything measured, in the order shown to a reader."""
+        rows = [(f.name, f.text()) for f in self.figures]
+        if self.bound is not None:
+            rows.append((self.bound.name, self.bound.text()))
+        if self.slack is not None:
+            rows.append(("slack", f"{format_number(self.slack)} ×"))
+        if self.trials is not None:
+            rows.append(("trials", format_number(self.trials)))
+        if self.seed is not None:
+            rows.append(("seed", str(self.seed)))
+        if self.counterexample:
+            rows.append(("counterexample", self.counterexample))
+        if self.note:
+            rows.append(("note", self.note))
+        return rows
+
+
+Check = Callable[[Budget], Evidence]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement with its check, its controls and the verdict that its evidence must support."""
+
+    id: str
+    title: str
+    statement: str
+    source: Source
+    chapter: str
+    verdict: Verdict
+    remark: str
+    check: Check
+    factor: float | None = None
+    condition: str = ""
+    controls: dict[str, Check] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "title", "statement", "chapter", "remark"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"claim {self.id or '?'}: {name} is empty")
+        paper, _, place = self.id.partition(".")
+        if not place or paper not in (*PAPERS, "cases"):
+            raise ValueError(f"id is {self.id!r}: write paper.place with paper one of {', '.join(PAPERS)}, cases")
+        if self.verdict is Verdict.LOOSE and self.factor is None:
+            raise ValueError(f"claim {self.id}: a LOOSE verdict carries its factor (factor=…, the least slack)")
+        if self.verdict is Verdict.CONDITIONAL and not self.condition:
+            raise ValueError(f"claim {self.id}: a CONDITIONAL verdict names the missing hypothesis (condition=…)")
+
+    def control(self, name: str) -> Callable[[Check], Check]:
+        """Register the same measurement with a hypothesis removed or a constant changed: it must not hold."""
+
+        def register(function: Check) -> Check:
+            if name in self.controls:
+                raise ValueError(f"claim {self.id} already has a control named {name!r}")
+            self.controls[name] = function
+            return function
+
+        return register
+
+    def disagreement(self, evidence: Evidence) -> str | None:
+        """Why this evidence contradicts the verdict, or None when the two agree."""
+        if self.verdict is Verdict.OPEN:
+            return None
+        if self.verdict is Verdict.FAILS_AS_STATED:
+            if evidence.holds:
+                return "the verdict is 'fails as stated' but the statement held"
+            return None if evidence.counterexample else "the statement failed but no counterexample was reported"
+        if not evidence.holds:
+            return f"the verdict is '{self.verdict}' but the statement did not hold"
+        if self.verdict is Verdict.LOOSE:
+            if evidence.slack is None:
+                return "the verdict is 'loose' but no slack was measured"
+            if evidence.slack < self.factor:
+                return f"loose by {self.factor:g} × was claimed but the slack is {evidence.slack:.3g} ×"
+        return None
+
+    def where(self, function: Check | None = None) -> tuple[str, int]:
+        """Module file (relative to the source root) and first line of the check, or of a control."""
+        function = inspect.unwrap(function or self.check)
+        line = inspect.getsourcelines(function)[1]
+        path = Path(inspect.getsourcefile(function)).resolve()
+        root = Path(__file__).resolve().parents[2]
+        return (path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name), line
+
+
+class Registry(Mapping[str, Claim]):
+    """All claims by id, in the order of their modules."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, Claim] = {}
+
+    def __getitem__(self, key: str) -> Claim:
+        if key not in self._claims:
+            raise KeyError(f"no claim {key!r}; known claims: {', '.join(sorted(self._claims)) or 'none'}")
+        return self._claims[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._claims)
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def add(self, claim: Claim) -> None:
+        """Add a claim; the same id twice is an error."""
+        if claim.id in self._claims:
+            raise ValueError(f"claim {claim.id!r} is registered twice")
+        self._claims[claim.id] = claim
+
+
+_REGISTRY = Registry()
+_LOADED = False
+
+
+def claim(*, registry: Registry | None = None, **fields) -> Callable[[Check], Claim]:
+    """Decorator: turn a check `(budget) -> Evidence` into a registered `Claim` (see `Claim` for the fields).
+
+    The decorated name becomes the claim, so that `@name.control("…")` adds a control below it.
+    """
+
+    def register(check: Check) -> Claim:
+        made = Claim(check=check, **fields)
+        (_REGISTRY if registry is None else registry).add(made)
+        return made
+
+    return register
+
+
+def registry() -> Registry:
+    """Every claim of the project; its modules are imported the first time this is called."""
+    global _LOADED
+    if not _LOADED:
+        package = import_module("prunequant.claims")
+        for module in iter_modules(package.__path__):
+            if module.name.split("_")[0] in (*PAPERS, "cases"):
+                import_module(f"prunequant.claims.{module.name}")
+        _LOADED = True
+    return _REGISTRY
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim with what its check and its controls measured, and what, if anything, speaks against the verdict."""
+
+    claim: Claim
+    budget: Budget
+    evidence: Evidence
+    controls: dict[str, Evidence]
+    seconds: float = 0.0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Empty when evidence, verdict and controls agree."""
+        found = []
+        reason = self.claim.disagreement(self.evidence)
+        if reason:
+            found.append(reason)
+        if not self.claim.controls:
+            found.append("the claim has no control")
+        found += [f"the control '{name}' held, but must fail" for name, e in self.controls.items() if e.holds]
+        return tuple(found)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the verdict stands after this run."""
+        return not self.problems
+
+    def without_time(self) -> Outcome:
+        """The same outcome without its wall time, for comparison."""
+        return replace(self, seconds=0.0)

@@ -1,0 +1,118 @@
+"""Run checks and their controls, one claim or many, here or on an executor; write the outcome as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, as_completed
+from pathlib import Path
+
+from .core import Budget, Evidence, Outcome, registry
+
+
+def run(claim_id: str, budget: Budget = Budget.QUICK, controls: bool = True) -> Outcome:
+    """Measure one claim and all its controls.
+
+    Raises
+    ------
+    KeyError : no claim has that id; the message lists those there are.
+    """
+    claim = registry()[claim_id]
+    start = time.perf_counter()
+    evidence = _measure(claim.check, budget, claim_id)
+    found = {}
+    if controls:
+        found = {
+            name: _measure(function, budget, f"{claim_id}, control {name!r}")
+            for name, function in claim.controls.items()
+        }
+    return Outcome(claim, budget, evidence, found, time.perf_counter() - start)
+
+
+def _measure(function, budget: Budget, what: str) -> Evidence:
+    evidence = function(budget)
+    if not isinstance(evidence, Evidence):
+        raise TypeError(f"{what}: the check returned {type(evidence).__name__}, not Evidence")
+    return evidence
+
+
+def _run_portable(claim_id: str, budget_name: str) -> tuple[str, Evidence, dict[str, Evidence], float]:
+    """`run` for another process: only the evidence travels back, the claim is looked up by id on either side."""
+    outcome = run(claim_id, Budget(budget_name))
+    return claim_id, outcome.evidence, outcome.controls, outcome.seconds
+
+
+def run_all(
+    ids: Iterable[str] | None = None,
+    budget: Budget = Budget.QUICK,
+    executor: Executor | None = None,
+    progress: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Measure many claims, in registry order in the result, reporting each as it is done.
+
+    Parameters
+    ----------
+    ids : claim ids, all when None.
+    executor : any `concurrent.futures` executor (processes, or a Dask client's); None runs here, one by one.
+    progress : called with each `Outcome` as it arrives.
+
+    Notes
+    -----
+    A check that raises is not swallowed: the exception names the claim and ends the run.
+    """
+    known = registry()
+    chosen = list(known) if ids is None else [known[i].id for i in ids]
+    done: dict[str, Outcome] = {}
+
+    def keep(outcome: Outcome) -> None:
+        done[outcome.claim.id] = outcome
+        if progress is not None:
+            progress(outcome)
+
+    if executor is None:
+        for claim_id in chosen:
+            keep(run(claim_id, budget))
+    else:
+        futures = {executor.submit(_run_portable, claim_id, budget.value): claim_id for claim_id in chosen}
+        for future in as_completed(futures):
+            claim_id, evidence, controls, seconds = future.result()
+            keep(Outcome(known[claim_id], budget, evidence, controls, seconds))
+    return [done[claim_id] for claim_id in chosen]
+
+
+def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
+    """Plain rows for JSON: the figures as printed, so that two machines write the same record."""
+    rows = []
+    for outcome in outcomes:
+        row = {
+            "id": outcome.claim.id,
+            "verdict": outcome.claim.verdict.value,
+            "budget": outcome.budget.value,
+            "agrees": outcome.agrees,
+            "problems": list(outcome.problems),
+            "holds": outcome.evidence.holds,
+            "evidence": [list(pair) for pair in outcome.evidence.rows()],
+            "controls": {
+                name: {"holds": e.holds, "evidence": [list(pair) for pair in e.rows()]}
+                for name, e in outcome.controls.items()
+            },
+        }
+        if timings:
+            row["seconds"] = round(outcome.seconds, 3)
+        rows.append(row)
+    return rows
+
+
+def write_json(path: str | os.PathLike, rows: object) -> Path:
+    """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
