@@ -281,7 +281,7 @@ class Outcome:
         reason = self.claim.disagreement(self.evidence)
         if reason:
             found.append(reason)
-        if not self.claim.controls:
+        if not self.controls:
             found.append("the claim has no control")
         found += [f"the control '{name}' held, but must fail" for name, e in self.controls.items() if e.holds]
         return tuple(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from .core import Budget, Evidence, Outcome, registry
 
 
-def run(claim_id: str, budget: Budget = Budget.QUICK, controls: bool = True) -> Outcome:
+def run(claim_id: str, budget: Budget = Budget.QUICK) -> Outcome:
     """Measure one claim and all its controls.
 
     Raises
@@ -22,12 +22,7 @@ def run(claim_id: str, budget: Budget = Budget.QUICK, controls: bool = True) -> 
     claim = registry()[claim_id]
     start = time.perf_counter()
     evidence = _measure(claim.check, budget, claim_id)
-    found = {}
-    if controls:
-        found = {
-            name: _measure(function, budget, f"{claim_id}, control {name!r}")
-            for name, function in claim.controls.items()
-        }
+    found = {n: _measure(f, budget, f"{claim_id}, control {n!r}") for n, f in claim.controls.items()}
     return Outcome(claim, budget, evidence, found, time.perf_counter() - start)
 
 

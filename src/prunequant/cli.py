@@ -1,0 +1,151 @@
+"""The command line: `prunequant verify`, and the tools that later rooms hang below it."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import claims
+from .claims.core import Budget, Outcome
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
+
+
+@app.callback()
+def main() -> None:
+    """Exact solvers, certificates and checked claims about pruning and quantization."""
+
+
+def _fail(message: str) -> None:
+    """End with exit code 2, the code for a command that cannot be carried out as given."""
+    Console(stderr=True).print(f"[bold red]error[/] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
+
+
+def _executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | None:
+    if cluster is not None:
+        try:
+            from dask.distributed import Client
+        except ImportError:
+            _fail("--cluster needs dask: install prunequant with its 'cluster' extra")
+        try:
+            client = stack.enter_context(Client(cluster, timeout="10s"))
+        except (OSError, ValueError) as error:
+            _fail(f"no Dask scheduler answers at {cluster!r}: {error}")
+        return client.get_executor()
+    if jobs > 1:
+        return stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
+    return None
+
+
+@app.command()
+def verify(
+    ids: Annotated[list[str] | None, typer.Argument(help="claims to check, by id; all when none is named")] = None,
+    budget: Annotated[Budget, typer.Option(help="how much work a check may do")] = Budget.QUICK,
+    jobs: Annotated[int, typer.Option(min=1, help="processes to use")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="address of a Dask scheduler")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the outcome here")] = None,
+    against: Annotated[Path | None, typer.Option(help="a record to compare every printed figure with")] = None,
+) -> None:
+    """Measure claims and their controls; exit 1 when any contradicts its verdict."""
+    known = claims.registry()
+    unknown = [i for i in ids or [] if i not in known]
+    if unknown:
+        _fail(f"no claim {', '.join(unknown)}; known claims: {', '.join(known)}")
+    recorded = _read_record(against)
+    terminal = Console(stderr=True)
+    with (
+        ExitStack() as stack,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=terminal,
+            disable=not sys.stderr.isatty(),
+        ) as bar,
+    ):
+        executor = _executor(stack, jobs, cluster)
+        task = bar.add_task("checking", total=len(ids or known))
+
+        def told(outcome: Outcome) -> None:
+            bar.update(task, advance=1, description=outcome.claim.id)
+            if not sys.stderr.isatty():
+                state = "agrees" if outcome.agrees else "CONTRADICTS"
+                terminal.print(f"{outcome.claim.id} {state} {outcome.seconds:.1f} s", highlight=False, soft_wrap=True)
+
+        outcomes = claims.run_all(ids or None, budget, executor, told)
+    _print(outcomes)
+    rows = claims.to_record(outcomes)
+    if json is not None:
+        claims.write_json(json, rows)
+    drifted = _drift(rows, recorded) if recorded is not None else []
+    for line in drifted:
+        terminal.print(f"[bold red]differs from the record[/] {line}", highlight=False, soft_wrap=True)
+    wrong = [o for o in outcomes if not o.agrees]
+    print(f"{len(outcomes) - len(wrong)} passed, {len(wrong) + len(drifted)} failed")
+    if wrong or drifted:
+        raise typer.Exit(1)
+
+
+def _read_record(path: Path | None) -> dict[str, dict] | None:
+    if path is None:
+        return None
+    import json as reader
+
+    try:
+        return {row["id"]: row for row in reader.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        _fail(f"{path} is not a record written by verify --json: {error}")
+
+
+def _drift(rows: list[dict], recorded: dict[str, dict]) -> list[str]:
+    """One line for each claim whose printed figures are not those of the record."""
+    lines = []
+    for row in rows:
+        old = recorded.get(row["id"])
+        if old is None:
+            lines.append(f"{row['id']}: not in the record (make ledger writes it anew)")
+            continue
+        pairs = [("check", old["evidence"], row["evidence"])]
+        pairs += [
+            (f"control {name}", old["controls"].get(name, {}).get("evidence"), control["evidence"])
+            for name, control in row["controls"].items()
+        ]
+        lines += [f"{row['id']}, {what}: {was} became {now}" for what, was, now in pairs if was != now]
+    return lines
+
+
+def _print(outcomes: list[Outcome]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("claim", "verdict", "measured", "controls", "time"):
+        table.add_column(name, overflow="fold", justify="right" if name == "time" else "left")
+    for outcome in outcomes:
+        figure = outcome.evidence.figures[0]
+        failing = sum(not e.holds for e in outcome.controls.values())
+        told = f"{figure.name}: {figure.text()}"
+        if not outcome.agrees:
+            told = "[bold red]" + "; ".join(outcome.problems) + "[/]"
+        verdict = outcome.claim.verdict.value
+        table.add_row(
+            outcome.claim.id,
+            verdict if outcome.agrees else f"[red]{verdict}[/]",
+            told,
+            f"{failing} of {len(outcome.controls)} fail",
+            f"{outcome.seconds:.1f} s",
+        )
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

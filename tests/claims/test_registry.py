@@ -1,0 +1,46 @@
+"""Every registered claim: well formed, with a chapter and a control."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prunequant import claims
+from prunequant.claims.core import Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = list(claims.registry())
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_claim_has_a_control_and_a_chapter_that_shows_it(claim_id):
+    claim = claims.registry()[claim_id]
+    assert claim.controls, "no control, no claim"
+    page = ROOT / "book" / f"{claim.chapter}.md"
+    assert page.exists(), f"{claim_id} names the chapter {claim.chapter}, which does not exist"
+    shown = re.findall(r"(?:show|check)\(\s*\"([^\"]+)\"", page.read_text(encoding="utf-8"))
+    assert claim_id in shown, f"{claim.chapter} does not show {claim_id}"
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_dollar_signs_of_the_statement_are_balanced(claim_id):
+    claim = claims.registry()[claim_id]
+    for text in (claim.statement, claim.remark):
+        assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_a_reconstructed_or_own_statement_says_so_on_its_card(claim_id):
+    claim = claims.registry()[claim_id]
+    card = claims.show(claim_id).markdown
+    assert {"quoted": "quoted", "reconstructed": "reconstructed", "ours": "new here"}[claim.source.wording] in card
+    if claim.source.paper == "ours":
+        assert claim.source.wording == "ours"
+
+
+def test_verdicts_other_than_holds_say_what_they_carry():
+    for claim in claims.registry().values():
+        if claim.verdict is Verdict.LOOSE:
+            assert claim.factor > 1
+        if claim.verdict is Verdict.CONDITIONAL:
+            assert claim.condition
