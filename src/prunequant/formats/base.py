@@ -1,0 +1,260 @@
+"""What every number format can do, and the layout of values in blocks.
+
+A format replaces each value by one of a finite set of numbers, `q(x)_i = s_b * rho(x_i / s_b)`: `rho` rounds to the
+levels of the format and the scale `s_b` belongs to the block b that holds i. Blocks run along one axis. All the
+theorems of the interplay of pruning and quantization speak of four properties, which each format states of itself:
+
+* `keeps_zero`: rho(0) = 0;
+* `odd`: rho(-t) = -rho(t), and the scale does not look at signs;
+* `monotone`: a larger value never gets a smaller level (rounding to nearest);
+* `max_scaled`: the scale is a function of the largest magnitude of the block and of nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ROUNDINGS = ("even", "stochastic")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The integers a format stores: one code a value, the scales, and what is needed to read them again.
+
+    Attributes
+    ----------
+    codes : integer array in the layout of the values — one code a value (unpacked; `pack` makes the bits dense).
+    scales : array, one entry a block in the order of the blocks — floats, or the bit patterns of E8M0 / E4M3 scales.
+    extra : further arrays a format needs (zero points, the tensor scale of NVFP4).
+    axis, dtype : the axis the blocks run along, and the dtype of the decoded values.
+    """
+
+    codes: NDArray
+    scales: NDArray
+    axis: int
+    dtype: np.dtype
+    extra: dict[str, NDArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """An array seen as rows of blocks: the block axis moved last, all other axes flattened into rows."""
+
+    rows: NDArray  # (rows, length), C-contiguous
+    block: int  # values in a block; the last block of a row may be shorter
+    shape: tuple[int, ...]
+    axis: int
+
+    @property
+    def per_row(self) -> int:
+        return -(-self.rows.shape[1] // self.block)
+
+    def reduce(self, function: np.ufunc, values: NDArray | None = None) -> NDArray:
+        """`function.reduceat` over each block: (rows, blocks a row)."""
+        values = self.rows if values is None else values
+        return function.reduceat(values, np.arange(0, values.shape[1], self.block), axis=1)
+
+    def spread(self, per_block: NDArray) -> NDArray:
+        """One number a block, (rows, blocks a row), repeated for each value: (rows, length), or broadcastable."""
+        if per_block.shape[1] == 1:
+            return per_block
+        return np.repeat(per_block, self.block, axis=1)[:, : self.rows.shape[1]]
+
+    def restore(self, rows: NDArray) -> NDArray:
+        """Rows back in the shape and axis order of the array they came from."""
+        moved = self.shape[: self.axis] + self.shape[self.axis + 1 :] + (self.shape[self.axis],)
+        return np.moveaxis(rows.reshape(moved), -1, self.axis)
+
+
+def as_values(x: ArrayLike, name: str = "x") -> NDArray:
+    """x as a float32 or float64 array: both kept, half precisions widened to float32, integers to float64."""
+    array = np.asarray(x)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64)
+    if array.dtype.itemsize <= 2 and array.dtype.kind in "fV":  # float16, bfloat16 and narrower
+        return array.astype(np.float32)
+    raise TypeError(f"{name} has dtype {array.dtype}: give real numbers (float32 and float64 are kept)")
+
+
+def check_axis(axis: int, ndim: int) -> int:
+    """The axis as a number in [0, ndim)."""
+    if not isinstance(axis, (int, np.integer)) or not -ndim <= axis < ndim:
+        raise ValueError(f"axis is {axis} but x has {ndim} axes: give an integer in [{-ndim}, {ndim - 1}]")
+    return int(axis) % ndim
+
+
+def check_finite(largest: NDArray | float, name: str = "x") -> None:
+    """Refuse NaN and infinities, seen through the largest magnitudes of the blocks."""
+    if not np.all(np.isfinite(largest)):
+        raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
+
+
+def to_blocks(x: NDArray, block: int | None, axis: int) -> Blocks:
+    """The rows of blocks of x along an axis; block None means one block a row, 0 one block for the whole array."""
+    if x.ndim == 0:
+        raise ValueError("x is a single number: give an array with at least one axis")
+    axis = check_axis(axis, x.ndim)
+    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    rows = rows.reshape(1, -1) if block == 0 else rows.reshape(-1, x.shape[axis])
+    return Blocks(rows, block or max(rows.shape[1], 1), x.shape, axis)
+
+
+def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
+    """Uniform numbers in [0, 1) on a grid of 2**-24, one for each (index, seed), by a keyed 32-bit mix.
+
+    Stateless: the number depends on the index and the seed alone, never on threads or chunks. The same mix stands in
+    `_kernels.uniform32`. Indices are taken modulo 2**32.
+    """
+    key0, key1 = seed_keys(seed)
+    h = np.asarray(index).astype(np.uint32) ^ np.uint32(key0)
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    h = h ^ np.uint32(key1)
+    h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
+    h = h ^ (h >> np.uint32(16))
+    return (h >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def seed_keys(seed: int) -> tuple[int, int]:
+    """Two 32-bit keys from a seed, by NumPy's SeedSequence."""
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}: give an integer that is not negative")
+    key0, key1 = np.random.SeedSequence(int(seed)).generate_state(2)
+    return int(key0), int(key1)
+
+
+def round_units(t: NDArray, rounding: str, seed: int) -> NDArray:
+    """t rounded to integers: half to even, or stochastically (up with a probability equal to the fraction)."""
+    if rounding == "even":
+        return np.rint(t)
+    floor = np.floor(t)
+    uniform = uniform32(np.arange(t.size, dtype=np.uint64).reshape(t.shape), seed)
+    return floor + (uniform < t - floor)
+
+
+class Format(ABC):
+    """The common face of all number formats; see the module's docstring for the four properties."""
+
+    keeps_zero: bool = True
+    odd: bool = True
+    monotone: bool = True
+    max_scaled: bool = True
+
+    @property
+    @abstractmethod
+    def levels(self) -> NDArray[np.float64]:
+        """All element values at scale 1, increasing."""
+
+    @property
+    @abstractmethod
+    def element_bits(self) -> int:
+        """Bits of one code."""
+
+    @property
+    @abstractmethod
+    def block_size(self) -> int | None:
+        """Values that share a scale along the axis; None: the whole row, 0: the whole array."""
+
+    @property
+    @abstractmethod
+    def scale_bits(self) -> int:
+        """Bits of one scale (with its zero point, where there is one)."""
+
+    @property
+    def tensor_bits(self) -> int:
+        """Bits stored once for the whole array."""
+        return 0
+
+    @abstractmethod
+    def _quantize_rows(self, blocks: Blocks, rounding: str, seed: int, scale, out: NDArray) -> NDArray: ...
+
+    @abstractmethod
+    def scales(self, x: ArrayLike, axis: int = -1) -> NDArray:
+        """The scale of every block, (rows, blocks a row): what `step` and the codes are multiplied with."""
+
+    @abstractmethod
+    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
+        """The codes and scales that are stored; `decode` gives back exactly what `quantize` returns."""
+
+    @abstractmethod
+    def decode(self, encoded: Encoded) -> NDArray:
+        """The values that the stored codes and scales stand for."""
+
+    def quantize(
+        self,
+        x: ArrayLike,
+        axis: int = -1,
+        *,
+        rounding: str = "even",
+        seed: int = 0,
+        scale: ArrayLike | None = None,
+        out: NDArray | None = None,
+    ) -> NDArray:
+        """x with every value replaced by its nearest number of the format.
+
+        Parameters
+        ----------
+        x : array of real numbers, at least one axis. float32 and float64 keep their dtype (and are computed in it);
+            half precisions become float32, integers float64.
+        axis : the axis the blocks run along. A last block may be shorter than the others: as if padded with zeros.
+        rounding : "even" (to nearest, ties to the even code) or "stochastic" (unbiased inside the range).
+        seed : of the stochastic rounding; the draw of a value depends on its position and the seed alone.
+        scale : for `Integer` only — the scale itself, a positive number or one a block, (rows, blocks a row);
+            None takes the scale from the largest magnitude.
+        out : array like the result to write into, C-contiguous with the blocks along its last axis.
+
+        Returns
+        -------
+        array like x; `out` if it was given.
+
+        Raises
+        ------
+        TypeError : x is not real.
+        ValueError : NaN or infinity in x (`out` is then undefined), a bad axis, rounding, seed, scale or out.
+        """
+        x = as_values(x)
+        if rounding not in ROUNDINGS:
+            raise ValueError(f"rounding is {rounding!r}: give one of {', '.join(ROUNDINGS)}")
+        blocks = to_blocks(x, self.block_size, axis)
+        if out is not None:
+            if not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype:
+                raise ValueError(f"out must be an array of shape {x.shape} and dtype {x.dtype}")
+            if not out.flags.c_contiguous or blocks.axis != x.ndim - 1:
+                raise ValueError("out must be C-contiguous and the blocks must run along the last axis")
+            if x.size:
+                self._quantize_rows(blocks, rounding, seed, scale, out.reshape(blocks.rows.shape))
+            return out
+        if x.size == 0:
+            return x.copy()
+        return blocks.restore(self._quantize_rows(blocks, rounding, seed, scale, np.empty_like(blocks.rows)))
+
+    def step(self, x: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
+        """The widest gap between neighbouring levels in each value's block, in the layout of x."""
+        x = as_values(x)
+        blocks = to_blocks(x, self.block_size, axis)
+        gap = float(np.max(np.diff(self.levels)))
+        per_value = blocks.spread(gap * np.asarray(self.scales(x, axis), dtype=np.float64))
+        return blocks.restore(np.broadcast_to(per_value, blocks.rows.shape))
+
+    def bits_per_value(self, shape: tuple[int, ...] | None = None, axis: int = -1) -> float:
+        """Bits stored for one value of an array of this shape, scales included.
+
+        Without a shape: the limit for long rows (exact for block formats whose block divides the row).
+        """
+        if shape is None:
+            return self.element_bits + (self.scale_bits / self.block_size if self.block_size else 0.0)
+        shape = tuple(int(n) for n in shape)
+        if not shape or prod(shape) == 0:
+            raise ValueError(f"shape is {shape}: give at least one axis and no empty one")
+        length, count = shape[check_axis(axis, len(shape))], prod(shape)
+        if self.block_size == 0:
+            blocks = 1
+        else:
+            blocks = count // length * -(-length // (self.block_size or length))
+        return self.element_bits + (blocks * self.scale_bits + self.tensor_bits) / count
