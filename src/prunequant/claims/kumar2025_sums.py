@@ -1,0 +1,119 @@
+"""Claims of Kumar and Natale 2025 on random subset sums: lemma 2 and lemma 4."""
+
+import numpy as np
+
+from prunequant import subset_sum
+from prunequant.intervals import clopper_pearson
+
+from .core import Budget, Evidence, Figure, Source, Verdict, claim
+
+SEED = 2025
+
+
+def sign_vector_counts(x: np.ndarray) -> dict[int, int]:
+    """How many sign vectors σ give each discrepancy Σ σ_i x_i, by walking through all of them.
+
+    Deliberately not the library's counting: the two sides of the claim must be computed in different ways.
+    """
+    sums = np.zeros(1, dtype=np.int64)
+    for value in x:
+        sums = np.concatenate([sums - value, sums + value])
+    values, counts = np.unique(sums, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist()))
+
+
+def _count_mismatches(budget: Budget, discrepancy) -> tuple[int, int, int]:
+    """Instances, targets and mismatches between subsets with sum t and sign vectors with `discrepancy(total, t)`."""
+    instances = budget.pick(60, 300, 3000)
+    generator = np.random.default_rng(SEED)
+    targets = wrong = 0
+    for trial in range(instances):
+        n = 1 + trial % 14
+        x = generator.integers(-20, 21, n)
+        total, reach = int(x.sum()), int(np.abs(x).sum())
+        counts = subset_sum.count(x, -reach, reach)
+        signs = sign_vector_counts(x)
+        for t, subsets in zip(range(-reach, reach + 1), counts.tolist()):
+            targets += 1
+            wrong += subsets != signs.get(discrepancy(total, t), 0)
+    return instances, targets, wrong
+
+
+@claim(
+    id="kumar2025.lemma2",
+    title="A subset sum is a number partition",
+    statement=r"""For integers $X_1,\dots,X_n$ with total $\Lambda=\sum_i X_i$ and any target $t$: some subset sums
+to $t$ if and only if some signs $\sigma\in\{-1,+1\}^n$ give the discrepancy $\sum_i\sigma_iX_i=\Lambda-2t$. The subsets
+and the sign vectors correspond one to one.""",
+    source=Source("kumar2025", "Lemma 2"),
+    chapter="tickets/subset-sums",
+    verdict=Verdict.HOLDS,
+    remark="An exact bijection: the counts of both sides agree for every target of every instance.",
+)
+def lemma2(budget: Budget) -> Evidence:
+    """Count both sides for every target of random instances, each side in its own way."""
+    instances, targets, wrong = _count_mismatches(budget, lambda total, t: total - 2 * t)
+    figures = (Figure("targets whose counts differ", wrong), Figure("targets compared", targets))
+    return Evidence(holds=wrong == 0, figures=figures, trials=instances, seed=SEED)
+
+
+@lemma2.control("discrepancy Λ − t instead of Λ − 2t")
+def _(budget: Budget) -> Evidence:
+    instances, targets, wrong = _count_mismatches(budget, lambda total, t: total - t)
+    figures = (Figure("targets whose counts differ", wrong), Figure("targets compared", targets))
+    return Evidence(holds=wrong == 0, figures=figures, trials=instances, seed=SEED)
+
+
+def failures(n: int, bound: int, target: int, trials: int, sampler: str = "signed", seed: int = SEED) -> int:
+    """In how many of `trials` random instances of n samples no subset sums to the target."""
+    times = subset_sum.hitting_times(n, bound, target, trials, seed, sampler=sampler)
+    return int((times > n).sum())
+
+
+def _paper_rate(n: int) -> float:
+    return n ** (-1 / 7)
+
+
+def _lemma4(budget: Budget, sampler: str) -> Evidence:
+    """Failure at κ = 2/3 against n^(−1/7) for growing M, and success far beyond the threshold."""
+    trials = budget.pick(2_000, 20_000, 1_000_000)
+    slack, worst, holds = [], 0.0, True
+    for log2_bound in (8, 12, 16):
+        n = 3 * log2_bound // 2
+        failed = failures(n, 2**log2_bound, 2**log2_bound, trials, sampler)
+        high = clopper_pearson(failed, trials, 0.99).high
+        holds &= high <= _paper_rate(n)
+        worst = max(worst, failed / trials)
+        slack.append(_paper_rate(n) / high)
+    beyond = 1 - failures(8, 2**16, 2**16, trials, sampler) / trials
+    figures = (
+        Figure("largest failure probability at κ = 2/3", worst, digits=2),
+        Figure("success probability at κ = 2 (M = 65 536, n = 8)", beyond, digits=2),
+    )
+    bound = Figure("n^(−1/7) at n = 12", _paper_rate(12), digits=2)
+    return Evidence(
+        holds=holds and beyond < 0.05, figures=figures, bound=bound, slack=min(slack), trials=trials, seed=SEED
+    )
+
+
+@claim(
+    id="kumar2025.lemma4",
+    title="Enough samples solve the quantized random subset sum problem",
+    statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, let $|t|\le M$, and write
+$\kappa=\log_2 M/n$. If $\kappa<1$ is fixed, some subset sums to $t$ with probability at least $1-O(n^{-1/7})$; if
+$\kappa>1$, the probability tends to zero.""",
+    source=Source("kumar2025", "Lemma 4"),
+    chapter="tickets/subset-sums",
+    verdict=Verdict.LOOSE,
+    factor=2,
+    remark="True, and far too modest: beyond the threshold failure falls by 0.76 to 0.96 bits with every sample, "
+    "where $n^{-1/7}$ needs $10^{28}$ samples to certify a hundred weights at one percent.",
+)
+def lemma4(budget: Budget) -> Evidence:
+    """Samples on both sides of zero, as the lemma says."""
+    return _lemma4(budget, "signed")
+
+
+@lemma4.control("one-signed samples, uniform on {1, …, M}: the threshold moves to about (ln M)²/4 samples")
+def _(budget: Budget) -> Evidence:
+    return _lemma4(budget, "positive")

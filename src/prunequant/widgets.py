@@ -1,0 +1,173 @@
+"""Small interactive figures for the book: one slider, a few curves, drawn as SVG by a script of its own.
+
+They need no kernel, no network and no framework. The numbers are computed by the cell that makes the widget, from the
+same functions that the tests check; the page only draws them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# Roles as in `prunequant.plotting`; the page's stylesheet may override each by its custom property.
+COLOURS = {
+    "pruning": "#D55E00",
+    "quantization": "#0072B2",
+    "both": "#009E73",
+    "theory": "#7F7F7F",
+    "measured": "#CC79A7",
+}
+_DASHES = {"theory": "6 4"}
+MAX_BYTES = 50_000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a slider figure: a label, a colour role, and its y values, one row a slider stop."""
+
+    label: str
+    role: str
+    y: ArrayLike
+
+
+class Widget:
+    """HTML that a notebook shows; `data` holds the numbers drawn."""
+
+    def __init__(self, html: str, data: dict) -> None:
+        self.html, self.data = html, data
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return f"<widget {self.data['name']}: {len(self.data['stops'])} stops>"
+
+
+def slider(
+    name: str,
+    stops: Sequence[str],
+    x: ArrayLike,
+    curves: Sequence[Curve],
+    *,
+    slider_label: str,
+    x_label: str,
+    y_label: str,
+    readings: Sequence[str],
+    start: int = 0,
+    digits: int = 4,
+) -> Widget:
+    """A figure with one slider.
+
+    Parameters
+    ----------
+    name : unique on its page; letters, digits and dashes.
+    stops : what the slider shows at each of its positions.
+    x : (points,) or (stops, points).
+    curves : each with y of shape (stops, points); NaN leaves a gap.
+    readings : one sentence a stop, read aloud by a screen reader and printed below the figure.
+    start : the stop shown first, also by a page without scripts.
+    digits : significant digits kept of each number.
+
+    Raises
+    ------
+    ValueError : shapes that do not match, an unknown role, or more than `MAX_BYTES` of data.
+    """
+    stops, readings = list(stops), list(readings)
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
+    if len(readings) != len(stops):
+        raise ValueError(f"{len(stops)} stops but {len(readings)} readings: need one sentence a stop")
+    grid = np.atleast_2d(np.asarray(x, dtype=float))
+    if grid.shape[0] == 1:
+        grid = np.repeat(grid, len(stops), axis=0)
+    rows = []
+    for curve in curves:
+        y = np.asarray(curve.y, dtype=float)
+        if curve.role not in COLOURS:
+            raise ValueError(f"role is {curve.role!r}: one of {', '.join(COLOURS)}")
+        if y.shape != grid.shape:
+            raise ValueError(f"curve {curve.label!r} has shape {y.shape}: need {grid.shape}, stops by points")
+        rows.append(
+            {
+                "label": curve.label,
+                "role": curve.role,
+                "colour": COLOURS[curve.role],
+                "dash": _DASHES.get(curve.role, ""),
+                "y": [_numbers(row, digits) for row in y],
+            }
+        )
+    data = {
+        "name": name,
+        "stops": stops,
+        "x": [_numbers(row, digits) for row in grid],
+        "curves": rows,
+        "xLabel": x_label,
+        "yLabel": y_label,
+        "readings": readings,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"the widget {name!r} carries {len(text)} bytes: at most {MAX_BYTES}; thin out its points")
+    html = _PAGE.format(
+        name=escape(name),
+        label=escape(slider_label),
+        last=len(stops) - 1,
+        start=start,
+        shown=escape(stops[start]),
+        reading=escape(readings[start]),
+        data=text,
+        script=_SCRIPT,
+    )
+    return Widget(html, data)
+
+
+def _numbers(row: np.ndarray, digits: int) -> list[float | None]:
+    return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in row]
+
+
+_PAGE = """<figure class="pq-widget" id="pq-{name}">
+<label for="pq-{name}-input">{label}: <output id="pq-{name}-output" for="pq-{name}-input">{shown}</output></label>
+<input type="range" id="pq-{name}-input" min="0" max="{last}" step="1" value="{start}"
+ aria-describedby="pq-{name}-reading">
+<div class="pq-widget-plot" id="pq-{name}-plot" aria-hidden="true"></div>
+<figcaption id="pq-{name}-reading" aria-live="polite">{reading}</figcaption>
+<script type="application/json" id="pq-{name}-data">{data}</script>
+<script>{script}</script>
+</figure>"""
+
+_SCRIPT = """(function(){
+const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s);
+const data=JSON.parse(at('script[type="application/json"]').textContent);
+const input=at('input'), output=at('output'), plot=at('.pq-widget-plot'), caption=at('figcaption');
+const W=640,H=340,L=58,R=14,T=12,B=46;
+const all=k=>k.flat(2).filter(v=>v!==null);
+const xs=all(data.x), ys=all(data.curves.map(c=>c.y));
+const x0=Math.min(...xs),x1=Math.max(...xs),y0=Math.min(0,...ys),y1=Math.max(...ys);
+const X=v=>L+(v-x0)/(x1-x0||1)*(W-L-R), Y=v=>H-B-(v-y0)/(y1-y0||1)*(H-T-B);
+function ticks(a,b,n){const s=(b-a)/n,p=Math.pow(10,Math.floor(Math.log10(s)));
+ const u=[1,2,5,10].map(k=>k*p).find(k=>k>=s)||s,o=[];
+ for(let v=Math.ceil(a/u)*u;v<=b+1e-9*u;v+=u)o.push(Number(v.toPrecision(10)));return o;}
+function draw(){const i=Number(input.value);
+ let s='<svg viewBox="0 0 '+W+' '+H+'" role="img" font-size="15" fill="currentColor">';
+ for(const v of ticks(x0,x1,7))s+='<line x1="'+X(v)+'" x2="'+X(v)+'" y1="'+T+'" y2="'+(H-B)+
+  '" stroke="currentColor" opacity=".13"/><text x="'+X(v)+'" y="'+(H-B+18)+'" text-anchor="middle">'+v+'</text>';
+ for(const v of ticks(y0,y1,5))s+='<line x1="'+L+'" x2="'+(W-R)+'" y1="'+Y(v)+'" y2="'+Y(v)+
+  '" stroke="currentColor" opacity=".13"/><text x="'+(L-8)+'" y="'+(Y(v)+5)+'" text-anchor="end">'+v+'</text>';
+ s+='<text x="'+((L+W-R)/2)+'" y="'+(H-6)+'" text-anchor="middle">'+data.xLabel+'</text>';
+ s+='<text transform="translate(14 '+((T+H-B)/2)+') rotate(-90)" text-anchor="middle">'+data.yLabel+'</text>';
+ data.curves.forEach((c,k)=>{let d='',pen=false;c.y[i].forEach((v,j)=>{const x=data.x[i][j];
+  if(v===null||x===null){pen=false;return;}d+=(pen?'L':'M')+X(x).toFixed(1)+' '+Y(v).toFixed(1);pen=true;});
+  const colour='var(--pq-'+c.role+','+c.colour+')';
+  s+='<path d="'+d+'" fill="none" style="stroke:'+colour+'" stroke-width="3" stroke-dasharray="'+c.dash+'"/>';
+ });s+='</svg><ul class="pq-widget-key">';
+ for(const c of data.curves)s+='<li><svg width="30" height="10"><line x1="0" x2="30" y1="5" y2="5" stroke-width="3" '+
+  'style="stroke:var(--pq-'+c.role+','+c.colour+')" stroke-dasharray="'+c.dash+'"/></svg> '+c.label+'</li>';
+ plot.innerHTML=s+'</ul>';output.textContent=data.stops[i];caption.textContent=data.readings[i];
+ input.setAttribute('aria-valuetext',data.stops[i]);}
+input.addEventListener('input',draw);draw();
+})();"""

@@ -1,0 +1,45 @@
+"""Sliders: the numbers on the page are the numbers given, and a page stays light and self-contained."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from prunequant.widgets import Curve, slider
+
+COMMON = dict(slider_label="bits", x_label="x", y_label="y")
+
+
+def test_the_page_carries_the_numbers_given_at_the_digits_kept():
+    y = np.array([[0.123456, np.nan], [1.0, 2.0]])
+    widget = slider("a-1", ["2", "3"], [0.0, 1.0], [Curve("c", "theory", y)], readings=["r", "s"], **COMMON)
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', widget.html).group(1))
+    assert data["curves"][0]["y"] == [[0.1235, None], [1.0, 2.0]]
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_has_a_label():
+    widget = slider("a", ["2"], [0.0, 1.0], [Curve("c", "both", [[1, 2]])], readings=["only one"], **COMMON)
+    assert "http" not in widget.html and "src=" not in widget.html
+    assert '<label for="pq-a-input">' in widget.html and "only one" in widget.html
+
+
+def test_text_cannot_close_the_script():
+    widget = slider("a", ["</script>"], [0.0], [Curve("c", "both", [[1]])], readings=["<b>"], **COMMON)
+    assert widget.html.count("</script>") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(readings=[]), "one sentence a stop"),
+        (dict(curves=[Curve("c", "both", [[1, 2, 3]])]), "stops by points"),
+        (dict(curves=[Curve("c", "red", [[1, 2]])]), "role"),
+        (dict(name="a b"), "letters"),
+        (dict(x=np.arange(20000), curves=[Curve("c", "both", [np.arange(20000)])]), "thin out"),
+    ],
+)
+def test_a_widget_that_cannot_be_drawn_is_refused(change, message):
+    given = dict(name="a", stops=["2"], x=[0, 1], curves=[Curve("c", "both", [[1, 2]])], readings=["r"], **COMMON)
+    with pytest.raises(ValueError, match=message):
+        slider(**{**given, **change})
