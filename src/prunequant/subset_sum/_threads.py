@@ -1,0 +1,23 @@
+"""Rows over threads: the kernels release the interpreter lock, so plain threads share out the rows.
+
+Plain threads rather than a compiled thread pool: a compiled pool may neither be entered from two threads at once nor
+survive a fork, and sweeps do both. Every row is a pure function of its input, so the split never changes a result.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+
+MIN_ROWS = 64
+
+
+def run_rows(work: Callable[[int, int], object], rows: int, minimum: int = MIN_ROWS) -> list:
+    """Call ``work(start, stop)`` over [0, rows), on as many threads as `numba.get_num_threads()` allows."""
+    threads = min(numba.get_num_threads(), max(1, rows // max(1, minimum)))
+    if threads <= 1:
+        return [work(0, rows)]
+    pieces = min(4 * threads, rows)
+    edges = [rows * k // pieces for k in range(pieces + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, edges[:-1], edges[1:]))
