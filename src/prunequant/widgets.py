@@ -14,15 +14,8 @@ from html import escape
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Roles as in `prunequant.plotting`; the page's stylesheet may override each by its custom property.
-COLOURS = {
-    "pruning": "#D55E00",
-    "quantization": "#0072B2",
-    "both": "#009E73",
-    "theory": "#7F7F7F",
-    "measured": "#CC79A7",
-}
-_DASHES = {"theory": "6 4"}
+from .plotting import ROLES
+
 MAX_BYTES = 50_000
 
 
@@ -88,16 +81,16 @@ def slider(
     rows = []
     for curve in curves:
         y = np.asarray(curve.y, dtype=float)
-        if curve.role not in COLOURS:
-            raise ValueError(f"role is {curve.role!r}: one of {', '.join(COLOURS)}")
+        if curve.role not in ROLES:
+            raise ValueError(f"role is {curve.role!r}: one of {', '.join(ROLES)}")
         if y.shape != grid.shape:
             raise ValueError(f"curve {curve.label!r} has shape {y.shape}: need {grid.shape}, stops by points")
         rows.append(
             {
                 "label": curve.label,
                 "role": curve.role,
-                "colour": COLOURS[curve.role],
-                "dash": _DASHES.get(curve.role, ""),
+                "colour": ROLES[curve.role].colour,
+                "dash": _dash(curve.role),
                 "y": [_numbers(row, digits) for row in y],
             }
         )
@@ -124,6 +117,11 @@ def slider(
         script=_SCRIPT,
     )
     return Widget(html, data)
+
+
+def _dash(role: str) -> str:
+    dash = ROLES[role].dash
+    return "" if isinstance(dash, str) else " ".join(f"{3 * length:g}" for length in dash[1])
 
 
 def _numbers(row: np.ndarray, digits: int) -> list[float | None]:
