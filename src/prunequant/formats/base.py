@@ -8,6 +8,8 @@ theorems of the interplay of pruning and quantization speak of four properties, 
 * `odd`: rho(-t) = -rho(t), and the scale does not look at signs;
 * `monotone`: a larger value never gets a smaller level (rounding to nearest);
 * `max_scaled`: the scale is a function of the largest magnitude of the block and of nothing else.
+
+A fifth, `saturates`, says that a block's largest magnitude may lie beyond the last level by more than half a step.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from prunequant.formats import _kernels
 
 ROUNDINGS = ("even", "stochastic")
 
@@ -106,6 +110,26 @@ def to_blocks(x: NDArray, block: int | None, axis: int) -> Blocks:
     return Blocks(rows, block or max(rows.shape[1], 1), x.shape, axis)
 
 
+def check_block(block: int) -> None:
+    if not isinstance(block, (int, np.integer)) or isinstance(block, bool) or block < 1:
+        raise ValueError(f"block is {block!r}: give the number of values that share a scale, from 1")
+
+
+def block_largest(blocks: Blocks, limit: float = np.inf) -> NDArray:
+    """Largest magnitude of each block, refused when not finite or not below the limit."""
+    rows = blocks.rows
+    if rows.dtype == np.float32:
+        bits = np.empty((rows.shape[0], blocks.per_row), np.int32)
+        _kernels.largest_bits(rows.reshape(-1), rows.shape[1], blocks.block, bits.reshape(-1))
+        largest = bits.view(np.float32)
+    else:
+        largest = blocks.reduce(np.maximum, np.abs(rows))
+    check_finite(largest)
+    if np.any(largest.astype(np.float64) >= limit):
+        raise ValueError(f"x holds magnitudes of {limit:g} and more, beyond the 8-bit exponent of a scale")
+    return largest
+
+
 def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
     """Uniform numbers in [0, 1) on a grid of 2**-24, one for each (index, seed), by a keyed 32-bit mix.
 
@@ -113,20 +137,20 @@ def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
     `_kernels.uniform32`. Indices are taken modulo 2**32.
     """
     key0, key1 = seed_keys(seed)
-    h = np.asarray(index).astype(np.uint32) ^ np.uint32(key0)
+    h = np.asarray(index).astype(np.uint32) ^ key0
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    h = h ^ np.uint32(key1)
+    h = h ^ key1
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
     h = h ^ (h >> np.uint32(16))
     return (h >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def seed_keys(seed: int) -> tuple[int, int]:
+def seed_keys(seed: int) -> tuple[np.uint32, np.uint32]:
     """Two 32-bit keys from a seed, by NumPy's SeedSequence."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed is {seed!r}: give an integer that is not negative")
     key0, key1 = np.random.SeedSequence(int(seed)).generate_state(2)
-    return int(key0), int(key1)
+    return key0, key1
 
 
 def round_units(t: NDArray, rounding: str, seed: int) -> NDArray:
@@ -145,6 +169,7 @@ class Format(ABC):
     odd: bool = True
     monotone: bool = True
     max_scaled: bool = True
+    saturates: bool = False
 
     @property
     @abstractmethod

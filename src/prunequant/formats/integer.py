@@ -7,16 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant.formats import _kernels
 from prunequant.formats.base import (
     Blocks,
     Encoded,
     Format,
     as_values,
+    block_largest,
     check_finite,
     round_units,
+    seed_keys,
     to_blocks,
 )
 
+FUSED_BLOCK = 1 << 16  # values in a block up to which its largest magnitude is found while it is in cache
 GRIDS = ("narrow", "twos_complement", "zero_point", "gptq")
 
 
@@ -78,6 +82,10 @@ class Integer(Format):
         return self.grid in ("narrow", "twos_complement")
 
     @property
+    def saturates(self) -> bool:
+        return self.grid == "gptq"
+
+    @property
     def element_bits(self) -> int:
         return self.bits
 
@@ -115,8 +123,7 @@ class Integer(Format):
         tiny = np.finfo(rows.dtype).smallest_subnormal
         low, high = self.code_range
         if self.max_scaled:
-            largest = _largest(blocks)
-            check_finite(largest)
+            largest = block_largest(blocks)
             scale = largest / rows.dtype.type(self.divisor)
             lows, highs = np.full_like(scale, low), np.full_like(scale, high)
         else:
@@ -154,24 +161,46 @@ class Integer(Format):
         scale = np.broadcast_to(scale, shape)
         return scale, np.full(shape, low, dtype), np.full(shape, high, dtype)
 
+    def _define(self, blocks: Blocks, parameters, rounding: str, seed: int) -> NDArray:
+        """Multiples of the scale: the definition of the format, in NumPy."""
+        scale, low, high = (blocks.spread(p) for p in parameters)
+        with np.errstate(over="ignore"):
+            return np.clip(round_units(blocks.rows / scale, rounding, seed), low, high)
+
     def _quantize_rows(self, blocks, rounding, seed, scale, out):
         rows = blocks.rows
+        if rows.dtype == np.float32:
+            return self._quantize_fast(blocks, rounding == "stochastic", seed, scale, out)
         parameters = self.parameters(blocks) if scale is None else self._given(blocks, scale)
-        steps, low, high = (blocks.spread(p) for p in parameters)
         if scale is not None:
             check_finite(rows)
-        with np.errstate(over="ignore"):
-            units = np.clip(round_units(rows / steps, rounding, seed), low, high)
-        np.add(steps * units, 0, out=out)  # adding 0 makes every zero a positive one
+        np.multiply(blocks.spread(parameters[0]), self._define(blocks, parameters, rounding, seed), out=out)
+        np.add(out, 0, out=out)  # makes every zero a positive one
+        return out
+
+    def _quantize_fast(self, blocks, stochastic, seed, scale, out):
+        """The same numbers by the float32 kernels: one pass where the scale is given or a block fits the cache."""
+        x, y, length = blocks.rows.reshape(-1), out.reshape(-1), blocks.rows.shape[1]
+        keys = seed_keys(seed)
+        if scale is None and self.max_scaled and blocks.block <= FUSED_BLOCK:
+            low, high = (np.float32(code) for code in self.code_range)
+            divisor = np.float32(self.divisor)
+            bits = _kernels.integer_blocks(x, length, blocks.block, divisor, low, high, stochastic, *keys, y)
+        else:
+            parameters = self.parameters(blocks) if scale is None else self._given(blocks, scale)
+            scales, lows, highs = (np.ascontiguousarray(p).reshape(-1) for p in parameters)
+            if scales.size == 1:
+                bits = _kernels.integer_one_scale(x, scales[0], lows[0], highs[0], stochastic, *keys, y)
+            else:
+                bits = _kernels.integer_scales(x, length, blocks.block, scales, lows, highs, stochastic, *keys, y)
+        check_finite(np.inf if bits >= 0x7F800000 else 0.0)
         return out
 
     def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
         x = as_values(x)
         blocks = to_blocks(x, self.block_size, axis)
-        scale, low, high = self.parameters(blocks)
-        with np.errstate(over="ignore"):
-            units = round_units(blocks.rows / blocks.spread(scale), rounding, seed)
-        units = np.clip(units, blocks.spread(low), blocks.spread(high))
+        scale, low, _ = parameters = self.parameters(blocks)
+        units = self._define(blocks, parameters, rounding, seed)
         extra = {} if self.grid in ("narrow", "twos_complement") else {"zero_point": (-low).astype(np.int32)}
         dtype = np.int8 if self.bits <= 8 and not extra else np.int32
         codes = blocks.restore((units + blocks.spread(-low) if extra else units).astype(dtype))
@@ -183,7 +212,3 @@ class Integer(Format):
         if encoded.extra:
             units = units - blocks.spread(encoded.extra["zero_point"])
         return blocks.restore(blocks.spread(encoded.scales) * units.astype(encoded.dtype) + 0)
-
-
-def _largest(blocks: Blocks) -> NDArray:
-    return blocks.reduce(np.maximum, np.abs(blocks.rows))

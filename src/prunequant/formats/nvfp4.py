@@ -1,0 +1,111 @@
+"""NVFP4: four-bit floats under two levels of scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunequant.formats import _kernels
+from prunequant.formats.base import Blocks, Encoded, Format, as_values, block_largest, check_block, seed_keys, to_blocks
+from prunequant.formats.elements import ELEMENTS
+
+
+@dataclass(frozen=True)
+class NVFP4(Format):
+    """NVFP4: fp4_e2m1 elements, an fp8_e4m3 scale for every 16, and one float32 scale for the tensor.
+
+    Parameters
+    ----------
+    block : 16 in the format's definition.
+    tensor_scale : the second-level scale g; None takes a/(448·6) from the largest magnitude of the tensor.
+
+    Notes
+    -----
+    The block scale is c = e4m3(min((a_b/6)/g, 448)) and values are c·g·e2m1(x/(c·g)), computed in the dtype of x with
+    g in float32. A block so far below the tensor's largest that c rounds to 0 is stored as zeros. Without a given
+    tensor_scale a block's scale also looks at the tensor's largest magnitude, which magnitude pruning never removes.
+
+    >>> NVFP4().bits_per_value()
+    4.5
+    """
+
+    block: int = 16
+    tensor_scale: float | None = None
+    saturates = True
+
+    def __post_init__(self) -> None:
+        check_block(self.block)
+        if self.tensor_scale is not None and not (np.isfinite(self.tensor_scale) and self.tensor_scale > 0):
+            raise ValueError(f"tensor_scale is {self.tensor_scale}: give a positive finite number or None")
+
+    _element = ELEMENTS["fp4_e2m1"]
+    _scale_element = ELEMENTS["fp8_e4m3"]
+    element_bits = 4
+    scale_bits = 8
+    tensor_bits = 32
+
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        return self._element.levels
+
+    @property
+    def block_size(self) -> int:
+        return self.block
+
+    def _scale_parts(self, blocks: Blocks) -> tuple[np.float32, NDArray]:
+        largest = block_largest(blocks, 2.0**128)
+        dtype = blocks.rows.dtype.type
+        if self.tensor_scale is None:
+            whole = np.float32(np.max(largest)) / np.float32(448 * 6)
+        else:
+            whole = np.float32(self.tensor_scale)
+        whole = max(whole, np.finfo(np.float32).smallest_normal)
+        ratio = (largest / dtype(6)) / dtype(whole)
+        return whole, self._scale_element.round(ratio)
+
+    def scales(self, x: ArrayLike, axis: int = -1) -> NDArray:
+        blocks = to_blocks(as_values(x), self.block, axis)
+        whole, scale = self._scale_parts(blocks)
+        return scale * blocks.rows.dtype.type(whole)
+
+    def _define(self, blocks, rounding, seed):
+        whole, scale = self._scale_parts(blocks)
+        total = blocks.spread(scale * blocks.rows.dtype.type(whole))
+        t = np.divide(blocks.rows, total, out=np.zeros_like(blocks.rows), where=total > 0)
+        return whole, scale, total, self._element.round(np.clip(t, -8, 8), rounding, seed)
+
+    def _quantize_rows(self, blocks, rounding, seed, scale, out):
+        if scale is not None:
+            raise ValueError("scale cannot be given for NVFP4: give tensor_scale to the format")
+        if blocks.rows.dtype == np.float32:
+            whole, scale = self._scale_parts(blocks)
+            total = (scale * whole).reshape(-1)
+            _kernels.scaled_e2m1(
+                blocks.rows.reshape(-1),
+                total,
+                blocks.rows.shape[1],
+                blocks.block,
+                rounding == "stochastic",
+                *seed_keys(seed),
+                out.reshape(-1),
+            )
+            return out
+        _, _, total, values = self._define(blocks, rounding, seed)
+        np.multiply(values, total, out=out)
+        return out
+
+    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
+        x = as_values(x)
+        blocks = to_blocks(x, self.block, axis)
+        whole, scale, _, values = self._define(blocks, rounding, seed)
+        codes = blocks.restore(self._element.to_codes(values))
+        extra = {"tensor_scale": np.float32(whole)}
+        return Encoded(codes, self._scale_element.to_codes(scale), blocks.axis, x.dtype, extra)
+
+    def decode(self, encoded: Encoded) -> NDArray:
+        blocks = to_blocks(encoded.codes, self.block, encoded.axis)
+        scale = self._scale_element.from_codes(encoded.scales, encoded.dtype)
+        total = scale * np.asarray(encoded.extra["tensor_scale"]).astype(encoded.dtype)
+        return blocks.restore(self._element.from_codes(blocks.rows, encoded.dtype) * blocks.spread(total))
