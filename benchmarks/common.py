@@ -1,0 +1,155 @@
+"""What every benchmark shares: interleaved timing, medians of ratios, provenance, a record written whole or not at all.
+
+Two programs timed minutes apart measure the machine's mood. Here the contenders take turns, and what is reported is the
+median over rounds of the ratio of two times taken next to each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent.parent / "book" / "results"
+PACKAGES = ("prunequant", "numpy", "scipy", "numba")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options that every benchmark has."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    options.add_argument(
+        "--quick", action="store_true", help="small sizes and few rounds: seconds, figures not to be quoted"
+    )
+    options.add_argument("--rounds", type=int, default=None, help="rounds of interleaved timing (7, or 3 with --quick)")
+    options.add_argument("--threads", type=int, default=1, help="threads of our kernels")
+    options.add_argument(
+        "--output",
+        type=Path,
+        default=None,
+        help="the record; default book/results/benchmark_NAME.json, none with --quick",
+    )
+    return options
+
+
+def rounds(options: argparse.Namespace) -> int:
+    return options.rounds or (3 if options.quick else 7)
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each round; one unmeasured call of each first, then all of them in turn."""
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def median_ratio(slower: Sequence[float], faster: Sequence[float], work: float = 1.0) -> float:
+    """The median over rounds of slower/faster; `work` = (faster's amount of work) / (slower's)."""
+    return statistics.median(work * a / b for a, b in zip(slower, faster, strict=True))
+
+
+def summary(
+    seconds: Mapping[str, Sequence[float]], reference: str, work: Mapping[str, float] | None = None
+) -> list[dict]:
+    """One row a contender: median seconds, items a second, and the median ratio of its time an item to the reference's.
+
+    `work[name]` is the number of items that contender handles in a call (1 when absent).
+    """
+    work = work or {}
+    rows = []
+    for name, times in seconds.items():
+        items = work.get(name, 1.0)
+        rows.append(
+            {
+                "name": name,
+                "items": items,
+                "seconds": statistics.median(times),
+                "rate": items / statistics.median(times),
+                "ratio": median_ratio(times, seconds[reference], work.get(reference, 1.0) / items),
+            }
+        )
+    return rows
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def provenance(packages: Sequence[str] = (), **extra) -> dict:
+    """Where, when and with what a record was made."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    versions = {name: version(name) for name in (*PACKAGES, *packages)}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": "python " + shlex.join([str(Path(sys.argv[0]).name), *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "load_average": load,
+        "versions": {name: found for name, found in versions.items() if found},
+        **extra,
+    }
+
+
+def write(path: Path, record: dict) -> None:
+    """Write beside, then rename: a reader never sees half a record."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(path.suffix + f".{os.getpid()}.tmp")
+    beside.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    beside.replace(path)
+
+
+def finish(name: str, options: argparse.Namespace, rows: list[dict], packages: Sequence[str] = (), **extra) -> None:
+    """Write the record unless the run was quick and no output was named; say where."""
+    path = options.output or (None if options.quick else RESULTS / f"benchmark_{name}.json")
+    if path is None:
+        print("quick run: no record written")
+        return
+    write(
+        path,
+        {"provenance": provenance(packages, threads=options.threads, rounds=rounds(options)), "rows": rows, **extra},
+    )
+    print(f"record: {path}")
+
+
+def table(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
+    """Rows as aligned text; floats with three significant digits, absent entries as a dash."""
+
+    def cell(value) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = [list(columns), *([cell(row.get(c)) for c in columns] for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
+    return "\n".join("  ".join(v.ljust(w) for v, w in zip(line, widths)).rstrip() for line in lines)
