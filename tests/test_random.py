@@ -64,7 +64,7 @@ def test_bounded_draws_stay_inside_and_fill_their_range_evenly(limit):
     cells = min(limit, 8)
     observed = np.bincount([d * cells // limit for d in draws], minlength=cells)
     expected = np.diff([-(-limit * k // cells) for k in range(cells + 1)]).astype(float)
-    assert stats.chisquare(observed, expected / expected.sum() * 4000).pvalue > 1e-4
+    assert cells == 1 or stats.chisquare(observed, expected / expected.sum() * 4000).pvalue > 1e-4
 
 
 def test_uniform_draws_have_the_mean_and_variance_of_the_unit_interval():

@@ -11,6 +11,8 @@ of the x, which ones, in how many ways, and with what probability over the draw?
 from importlib import import_module
 
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge
+from .counts import count
+from .differencing import karmarkar_karp, karmarkar_karp_many
 from .hitting import hitting_times
 from .reach import covered, reachable
 from .solvers import Solutions, Words, solve, solve_many, solve_words
@@ -20,8 +22,11 @@ __all__ = [
     "SearchTooLarge",
     "Solutions",
     "Words",
+    "count",
     "covered",
     "hitting_times",
+    "karmarkar_karp",
+    "karmarkar_karp_many",
     "reachable",
     "solve",
     "solve_many",
@@ -31,5 +36,5 @@ __all__ = [
 
 def warm() -> None:
     """Compile every kernel of the package on tiny inputs."""
-    for name in ("solve", "reach", "hitting"):
+    for name in ("solve", "reach", "hitting", "count", "difference"):
         import_module(f"._kernels_{name}", __name__).warm()

@@ -31,7 +31,7 @@ def sample(sampler, bound, root, state):
 
 @njit(cache=True, nogil=True)
 def grow(words, src, dst, old_last, new_last, size):
-    """words[dst + w] = s | s << size of the bit set s at words[src:], for w in [0, new_last]; old_last is its last word."""
+    """words[dst + w] = s | s << size of the set s at words[src:], for w in [0, new_last]; old_last is its last word."""
     jump = size >> SIX
     shift = size & LOW_6
     rest = LOW_6 - shift

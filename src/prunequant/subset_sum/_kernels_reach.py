@@ -1,9 +1,10 @@
 """Every target of a window at once: shift-or over a bit set of sums.
 
-Three reductions keep the set small. Sums of signed samples are sums of magnitudes, shifted by the negative ones. A set and
-its complement have sums that add up to the total, so a window beyond half the total is read in the mirror. And a partial
-sum matters only while the items still to come can lift it into the window, and no longer once it has passed it.
-Indices are uint64 throughout: a signed index would be tested for wrap-around and the loops would not vectorise.
+Three reductions keep the set small. Sums of signed samples are sums of magnitudes, shifted by the negative ones. A
+set and its complement have sums that add up to the total, so a window beyond half the total is read in the mirror.
+And a partial sum matters only while the items still to come can lift it into the window, and no longer once it has
+passed it. Indices are uint64 throughout: a signed index would be tested for wrap-around and the loops would not
+vectorise.
 """
 
 import numpy as np
@@ -199,8 +200,8 @@ def reach_rows(x, low, high, largest, capacity, want_bits, out, hits, start, sto
 def reach_small_rows(x, low, high, set_words, want_bits, out, hits, start, stop):
     """`reach_rows` for |x| <= 63: BLOCK instances side by side, one shift distance a lane.
 
-    sets[w, i] is word w of the bit set of instance i; a shift below 64 needs only the word underneath, so the inner loop
-    is one vector operation over instances.
+    sets[w, i] is word w of the bit set of instance i; a shift below 64 needs only the word underneath, so the
+    inner loop is one vector operation over instances.
     """
     columns = x.shape[1]
     width = high - low + 1

@@ -1,8 +1,9 @@
 """One target: filter meet-in-the-middle on a prefix that grows until it decides, and a table with a witness.
 
-Meet in the middle without sorting: all sums of the first half set bits of a small hashed bit set; the sums of the second
-half pass through it and leave a few candidates; the candidates set a second filter and the first half passes through
-that; what is left is compared exactly. A sum's place in the list, built by doubling, is its own bit mask.
+Meet in the middle without sorting: all sums of the first half set bits of a small hashed bit set; the sums of the
+second half pass through it and leave a few candidates; the candidates set a second filter and the first half
+passes through that; what is left is compared exactly. A sum's place in the list, built by doubling, is its own bit
+mask.
 """
 
 import numpy as np
@@ -111,7 +112,7 @@ def gcd(a, b):
 
 @njit(cache=True, nogil=True)
 def solve_rows(x, lengths, targets, words, status, start, stop):
-    """Decide rows [start, stop): status FOUND (mask in words), IMPOSSIBLE (proved) or UNDECIDED (a larger search is due)."""
+    """Decide rows [start, stop): FOUND (mask in words), IMPOSSIBLE (proved) or UNDECIDED (a larger search is due)."""
     widest = 0
     for i in range(start, stop):
         widest = max(widest, lengths[i])

@@ -12,12 +12,16 @@ import numba
 MIN_ROWS = 64
 
 
-def run_rows(work: Callable[[int, int], object], rows: int, minimum: int = MIN_ROWS) -> list:
-    """Call ``work(start, stop)`` over [0, rows), on as many threads as `numba.get_num_threads()` allows."""
+def run_rows(work: Callable[[int, int], object], rows: int, minimum: int = MIN_ROWS, pieces: int = 4) -> list:
+    """Call ``work(start, stop)`` over [0, rows), on as many threads as `numba.get_num_threads()` allows.
+
+    A thread has at least `minimum` rows and gets about `pieces` stretches of them: few where a stretch sets up
+    large tables.
+    """
     threads = min(numba.get_num_threads(), max(1, rows // max(1, minimum)))
     if threads <= 1:
         return [work(0, rows)]
-    pieces = min(4 * threads, rows)
+    pieces = min(pieces * threads, rows)
     edges = [rows * k // pieces for k in range(pieces + 1)]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, edges[:-1], edges[1:]))

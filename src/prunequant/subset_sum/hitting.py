@@ -50,13 +50,14 @@ def hitting_times(
 
     Notes
     -----
-    Trial i is a function of (seed, trial_offset + i) alone, whatever the number of threads. O(n·M·k/128) word operations for k samples.
-    Kumar & Natale 2025, Lemma 4 (reconstructed), which bounds P(time > n).
+    Trial i is a function of (seed, trial_offset + i) alone, whatever the number of threads. O(n·M·k/128) word
+    operations for k samples. Kumar & Natale 2025, Lemma 4 (reconstructed), which bounds P(time > n).
 
     Examples
     --------
     >>> times = hitting_times(40, 256, "random", 2000, seed=1)
-    >>> int(np.median(times)), bool((times[1000:] == hitting_times(40, 256, "random", 1000, 1, trial_offset=1000)).all())
+    >>> shard = hitting_times(40, 256, "random", 1000, seed=1, trial_offset=1000)
+    >>> int(np.median(times)), bool((times[1000:] == shard).all())
     (10, True)
     """
     n_max, bound = integer(n_max, "n_max"), integer(bound, "bound")

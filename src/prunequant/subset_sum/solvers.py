@@ -1,8 +1,8 @@
 """Find a subset with a given sum: exact, for one instance or for millions.
 
 The random subset sum problem of the strong lottery ticket construction: samples x, a target t, a mask s with s·x = t
-(Kumar & Natale 2025, Lemma 4). A prefix of log2(max|x|) + 4 samples usually suffices, so a search costs about the square
-root of the range of the samples, however many samples there are; the prefix grows until the answer is proved.
+(Kumar & Natale 2025, Lemma 4). A prefix of log2(max|x|) + 4 samples usually suffices, so a search costs about the
+square root of the range of the samples, however many samples there are; the prefix grows until the answer is proved.
 """
 
 from typing import NamedTuple
@@ -50,8 +50,9 @@ def solve(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | None:
 
     Notes
     -----
-    Meet in the middle on a growing prefix, O(2**(p/2)) for a prefix of p samples; a table of all sums with a witness, O(n·Σ|x|/64),
-    where that is cheaper. Source: Horowitz & Sahni 1974, with hashed filters in place of sorting. Twin: tests/naive/subset_sum.py.
+    Meet in the middle on a growing prefix, O(2**(p/2)) for a prefix of p samples; a table of all sums with a
+    witness, O(n·Σ|x|/64), where that is cheaper. Source: Horowitz & Sahni 1974, with hashed filters in place of
+    sorting. Twin: tests/naive/subset_sum.py.
 
     Examples
     --------
@@ -122,7 +123,8 @@ def solve_many(x: NDArray[np.int64], targets, lengths=None) -> Solutions:
 
     Returns
     -------
-    Solutions(masks (N, n) bool, found (N,) bool) : every mask has been checked, ``(masks * x).sum(1) == targets`` where found
+    Solutions(masks (N, n) bool, found (N,) bool) : every mask has been checked, ``(masks * x).sum(1) == targets``
+    where found
 
     Raises
     ------
