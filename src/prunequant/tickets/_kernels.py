@@ -327,32 +327,14 @@ def cheapest_subsets(items, lengths, costs, targets, words, least, start, stop):
 
 @njit(cache=True, nogil=True)
 def convolve_kept(
-    seed,
-    layer,
-    half_range,
-    columns,
-    block,
-    kernel_size,
-    stride,
-    depthwise,
-    offset,
-    width,
-    position,
-    units,
-    rows,
-    cols,
-    words,
-    starts,
-    image,
-    out,
-    start,
-    stop,
-):
-    """Run the pruned pair (1×1 convolution U, ReLU, k×k convolution V) on one padded image, adding into out.
+    seed, layer, half_range, columns, block, kernel_size, stride, depthwise, rectify, offset, width,
+    position, unit, rows, cols, words, starts, image, out, start, stop,
+):  # fmt: skip
+    """Run the pruned pair (1×1 convolution U, ReLU if rectify, k×k convolution V) on one padded image, adding to out.
 
-    image: (channels, H, W) non-negative or signed int64, already padded; units[c, k]: the source weight u of unit
-    position[c, k] of channel c. A kept weight v of output row (o·k·k + tap) adds v·max(u·x, 0) at every place.
-    Jobs of output channel o are starts[o]..starts[o + 1], so channels run in parallel without sharing.
+    image: (channels, H, W) int64, already padded; unit[c, k]: the source weight u of unit position[c, k] of channel c.
+    A kept weight v of row o·k·k + tap (of row tap, when depthwise) adds v·max(u·x, 0) at every place.
+    Jobs of output channel o are starts[o]..starts[o + 1]; channels start..stop are done here.
     """
     v = np.empty(width, np.int64)
     taps = kernel_size * kernel_size
@@ -363,19 +345,21 @@ def convolve_kept(
                 continue
             c = cols[r]
             fill_source(seed, layer, SECOND, (rows[r] * columns + c) * block + offset, half_range, v)
-            tap = rows[r] % taps if not depthwise else rows[r]
+            tap = rows[r] if depthwise else rows[r] % taps
             dy = tap // kernel_size
             dx = tap % kernel_size
             k = 0
             while word != np.uint64(0):
                 if word & np.uint64(1):
-                    u = units[c, k]
+                    u = unit[c, k]
                     value = v[position[c, k]]
                     for y in range(out.shape[1]):
+                        line = image[c, y * stride + dy]
                         for x in range(out.shape[2]):
-                            h = u * image[c, y * stride + dy, x * stride + dx]
-                            if h > 0:
-                                out[o, y, x] += value * h
+                            hidden = u * line[x * stride + dx]
+                            if rectify:
+                                hidden = max(hidden, np.int64(0))
+                            out[o, y, x] += value * hidden
                 word >>= np.uint64(1)
                 k += 1
 
@@ -402,4 +386,4 @@ def warm() -> None:
     image = np.zeros((1, 3, 3), np.int64)
     out = np.zeros((1, 1, 1), np.int64)
     starts = np.array([0, 1])
-    convolve_kept(seed, 0, 2, 1, 2, 3, 1, False, 0, 2, place, unit, zero, zero, words, starts, image, out, 0, 1)
+    convolve_kept(seed, 0, 2, 1, 2, 3, 1, False, True, 0, 2, place, unit, zero, zero, words, starts, image, out, 0, 1)

@@ -1,0 +1,119 @@
+"""Tickets for residual and attention blocks, in integers from end to end.
+
+Residual, depth 2ℓ: the skip goes round the pair and is added to sums that are K²/K_t times the target's, so it is
+multiplied by that number. Residual, depth ℓ+1: there is nothing to go round; the skip must come through the
+copies, that is, the layer's matrix becomes W + K_t·I, whose diagonal may reach 2K_t. Attention: the four
+projections are linear tickets; queries and keys meet in integers, and the softmax of equal integers is equal. Its
+weights are rounded to steps of 1/``levels`` so that the block stays in integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets.carve import Recipe, carve, prune
+from prunequant.tickets.structured import Pair, find_pair, recipe_for
+
+
+def residual(weights: NDArray[np.int64], x: NDArray[np.int64], levels: int, divisor: int) -> NDArray[np.int64]:
+    """The target's block: max(⌊(W x + K_t x)/g + ½⌋, 0) on rows x (N, d); 1 in the skip is K_t in units of the sum."""
+    sums = exact.matmul(x, weights.T) + exact.scale(x, levels)
+    return exact.relu(exact.round_half_up(sums, divisor))
+
+
+def residual_ticket(pair: Pair, x: NDArray[np.int64], levels: int, divisor: int) -> NDArray[np.int64]:
+    """The same block with W replaced by a ticket of depth 2: the skip is scaled to the ticket's units."""
+    sums = pair.forward(x[:, :, None, None])[:, :, 0, 0] + exact.scale(x, levels * pair.factor)
+    return exact.relu(exact.round_half_up(sums, divisor * pair.factor))
+
+
+@dataclass(frozen=True, eq=False)
+class ShallowResidual:
+    """A residual layer over copied inputs: V (d, d·ρ) masked so that the copies' sums are W + K_t·I."""
+
+    values: NDArray[np.int64]
+    copies: int
+    factor: int
+
+    def forward(self, x: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
+        """Rows x (N, d) ≥ 0 are handed over in ``copies`` equal copies each; no path goes round the layer."""
+        sums = exact.matmul(np.repeat(x, self.copies, axis=1), self.values.T)
+        return exact.relu(exact.round_half_up(sums, divisor * self.factor))
+
+
+def find_shallow_residual(
+    weights: NDArray[np.int64], levels: int, seed: int, failure: float = 0.01, skip: bool = True
+) -> ShallowResidual:
+    """Carve W + K_t·I out of fresh weights on copies; ``skip=False`` leaves the identity out (the control)."""
+    goal = weights + levels * np.eye(len(weights), dtype=np.int64) * bool(skip)
+    made: Recipe = recipe_for(goal, levels, levels, failure, kind="uniform", signed=False, reach=2 * levels)
+    return ShallowResidual(prune(carve(goal, made, seed), seed).v, made.width, made.factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Integer multi-head self-attention: four (d, d) integer matrices on rows of tokens (N, d).
+
+    Queries, keys and values are exact sums; scores are q·k; weights round(softmax(temperature·score)·levels); the
+    mix of the values goes through the output matrix. All integers.
+    """
+
+    query: NDArray[np.int64]
+    key: NDArray[np.int64]
+    value: NDArray[np.int64]
+    output: NDArray[np.int64]
+    heads: int
+    temperature: float
+    levels: int = 255
+
+    @property
+    def matrices(self) -> tuple[NDArray[np.int64], ...]:
+        """Query, key, value, output."""
+        return self.query, self.key, self.value, self.output
+
+    def forward(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens (N, d) to tokens (N, d)."""
+        return self.mix(x, [lambda t, w=w: exact.matmul(t, w.T) for w in self.matrices])
+
+    def mix(self, x: NDArray[np.int64], maps) -> NDArray[np.int64]:
+        """The block with its four maps given as functions on (N, d) integers."""
+        q, k, v = (f(x) for f in maps[:3])
+        d = q.shape[1] // self.heads
+        mixed = np.empty_like(v)
+        for h in range(self.heads):
+            part = slice(h * d, (h + 1) * d)
+            scores = exact.matmul(q[:, part], k[:, part].T)
+            weights = np.exp(self.temperature * (scores - scores.max(axis=1, keepdims=True)).astype(np.float64))
+            weights = np.rint(weights / weights.sum(axis=1, keepdims=True) * self.levels).astype(np.int64)
+            mixed[:, part] = exact.matmul(weights, v[:, part])
+        return maps[3](mixed)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionTicket:
+    """Four linear tickets in place of the four matrices of an `Attention` block."""
+
+    block: Attention
+    pairs: tuple[Pair, ...]
+
+    def forward(self, x: ArrayLike) -> NDArray[np.int64]:
+        """Tokens (N, d) to tokens (N, d); every map divides its raw sums by its factor, which leaves no remainder."""
+        return self.block.mix(exact.integers(x, "x"), [lambda t, p=p: _exact_map(p, t) for p in self.pairs])
+
+
+def _exact_map(pair: Pair, x: NDArray[np.int64]) -> NDArray[np.int64]:
+    values, rest = np.divmod(pair.forward(x[:, :, None, None])[:, :, 0, 0], pair.factor)
+    if rest.any():
+        raise AssertionError("a linear ticket's sum is not a multiple of its factor")
+    return values
+
+
+def find_attention(block: Attention, levels: int, seed: int, failure: float = 0.01) -> AttentionTicket:
+    """Linear tickets for query, key, value and output: one subset sum a weight, no split by sign."""
+    share = failure / 4
+    pairs = [find_pair(w, levels, failure=share, seed=seed, layer=l, linear=True) for l, w in enumerate(block.matrices)]
+    return AttentionTicket(block, tuple(pairs))

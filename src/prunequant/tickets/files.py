@@ -1,0 +1,148 @@
+"""A ticket on disk: the masks and a header, never a weight of the source, which its seed brings back.
+
+A safetensors file. Metadata: ``format``, ``version``, a JSON ``header`` and ``sha256`` over the header and every
+tensor. Tensors: for each carved matrix ``NAME.words`` (byte planes of the 64-bit masks, deflated) and
+``NAME.tries`` (deflated), both uint8. The high byte planes are almost all zero, so a mask costs about as many
+bits as units were searched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunequant.tickets.carve import MISSING, Carving, Recipe
+from prunequant.tickets.plan import Plan
+from prunequant.tickets.ticket import Ticket
+
+FORMAT, VERSION = "prunequant-ticket", "1"
+GENERATOR = "philox4x32-10, rejection to {-K..K}"
+
+
+class TicketFileError(ValueError):
+    """A file that is no ticket, of another version, or damaged; names the file and the place."""
+
+
+def pack(carving: Carving) -> dict[str, NDArray[np.uint8]]:
+    """The two tensors of a carving."""
+    planes = np.ascontiguousarray(carving.words.astype("<u8").reshape(-1, 1).view(np.uint8).T)
+    return {
+        "words": np.frombuffer(zlib.compress(planes.tobytes(), 6), np.uint8),
+        "tries": np.frombuffer(zlib.compress(carving.tries.tobytes(), 6), np.uint8),
+    }
+
+
+def unpack(recipe: Recipe, shape: tuple[int, ...], words: NDArray, tries: NDArray) -> Carving:
+    """The carving of two tensors; sizes that do not fit the shape are an error."""
+    count = int(np.prod(shape))
+    raw, attempts = (zlib.decompress(t.tobytes()) for t in (words, tries))
+    if len(raw) != 8 * count or len(attempts) != count:
+        raise ValueError(f"holds {len(raw) // 8} masks and {len(attempts)} tries for shape {shape}")
+    planes = np.frombuffer(raw, np.uint8).reshape(8, count)
+    masks = np.ascontiguousarray(planes.T).view("<u8").astype(np.uint64).reshape(shape)
+    chosen = np.frombuffer(attempts, np.uint8).reshape(shape)
+    if shape[2] != len(recipe.halves) or (chosen >= min(MISSING, len(recipe.blocks))).any():
+        raise ValueError("points to a sub-block that the plan does not have")
+    return Carving(recipe, masks, chosen)
+
+
+def write(path, header: Mapping, carvings: Mapping[str, Carving]) -> int:
+    """Write carved matrices with a JSON header, beside the path first and then in its place; returns the bytes."""
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    tensors, listed = {}, {}
+    for name, carving in carvings.items():
+        listed[name] = {"recipe": asdict(carving.recipe), "shape": list(carving.words.shape)}
+        for part, tensor in pack(carving).items():
+            tensors[f"{name}.{part}"] = tensor
+    text = json.dumps({**header, "generator": GENERATOR, "matrices": listed}, sort_keys=True)
+    metadata = {"format": FORMAT, "version": VERSION, "header": text, "sha256": _checksum(text, tensors)}
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, beside, metadata)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def read(path) -> tuple[dict, dict[str, Carving]]:
+    """Header and carved matrices of a file, after its checksum has been compared; raises `TicketFileError`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such ticket file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise TicketFileError(f"{path}: not a readable safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise TicketFileError(f"{path}: format is {metadata.get('format')!r}, {FORMAT!r} is needed")
+    if metadata.get("version") != VERSION:
+        raise TicketFileError(f"{path}: version is {metadata.get('version')!r}, this library reads {VERSION!r}")
+    text = metadata.get("header", "")
+    if metadata.get("sha256") != _checksum(text, tensors):
+        raise TicketFileError(f"{path}: damaged, its contents do not have the checksum in its header")
+    header = json.loads(text)
+    if header.get("generator") != GENERATOR:
+        raise TicketFileError(f"{path}: its source came from {header.get('generator')!r}, not {GENERATOR!r}")
+    carvings = {}
+    for name, entry in header["matrices"].items():
+        recipe = Recipe(**{**entry["recipe"], "blocks": tuple(entry["recipe"]["blocks"])})
+        try:
+            parts = tensors[f"{name}.words"], tensors[f"{name}.tries"]
+            carvings[name] = unpack(recipe, tuple(entry["shape"]), *parts)
+        except (KeyError, ValueError, zlib.error) as error:
+            raise TicketFileError(f"{path}: matrix {name}: {error}") from None
+    return header, carvings
+
+
+def _checksum(text: str, tensors: Mapping[str, NDArray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def save(ticket: Ticket, path) -> None:
+    """Write a ticket: plan, seed, rounding, constants and masks; not the target, not the source."""
+    header = {
+        "kind": "network",
+        "plan": asdict(ticket.plan),
+        "seed": ticket.seed,
+        "divisors": ticket.divisors,
+        "constants": ticket.constants,
+    }
+    write(path, header, {f"layer{l}": c for l, c in enumerate(ticket.carvings)})
+
+
+def load(path) -> Ticket:
+    """Read a ticket; `Ticket.network` then shows the target that its masks stand for."""
+    header, carvings = read(path)
+    if header.get("kind") != "network":
+        raise TicketFileError(f"{path}: holds a ticket of kind {header.get('kind')!r}, not a network's")
+    fields = {k: _tuples(v) for k, v in header["plan"].items()}
+    return Ticket(
+        Plan(**fields),
+        header["seed"],
+        tuple(carvings[f"layer{l}"] for l in range(len(carvings))),
+        tuple(header["divisors"]),
+        tuple(header["constants"]),
+    )
+
+
+def _tuples(value):
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,161 @@
+"""Rounding inside a pair: how much noise a ticket lets through, and the quietest ticket of all.
+
+If the hidden activations u·x are rounded to steps γ_h, an output moves by Σ_kept v·e with errors e of variance γ_h²/12
+(nearest, fractions spread evenly) or γ_h²/6 (stochastic). With independent errors the output variance is (that) ·
+Σ_kept v²; nearest rounding of units that share an input is correlated (`correlated_variance`). Each of the many
+subsets with the right sum is a ticket; the one with least Σ v² is found by dynamic programming over the sums.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunequant.subset_sum._threads import run_rows
+from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import _kernels as kernels
+from prunequant.tickets import source
+from prunequant.tickets.carve import (
+    MISSING,
+    Carving,
+    Pruned,
+    Recipe,
+    TicketNotFound,
+    carve,
+    kept,
+    prune,
+    sub_blocks,
+    units,
+)
+from prunequant.tickets.carve import usable as usable_units
+
+MODES = {"nearest": 12.0, "stochastic": 6.0}
+
+
+def predicted_variance(energy: float, hidden_step: float, mode: str = "nearest") -> float:
+    """Output variance γ_h²/12 · Σ v² (nearest) or γ_h²/6 · Σ v² (stochastic), in the unit of γ_h times that of v."""
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}: one of {tuple(MODES)} is allowed")
+    return hidden_step**2 / MODES[mode] * float(energy)
+
+
+def correlated_variance(layer: Pruned, hidden_step: float) -> NDArray[np.float64]:
+    """Output variance of nearest rounding, row by row, where the units of a row share one evenly spread input.
+
+    The errors of round(u·x) and round(u'·x) have covariance γ_h²/12 · gcd(u, u')²/(u u') (the Fourier series of
+    the sawtooth), so the variance is γ_h²/12 · Σ_kk' v_k v_k' gcd(u_k, u_k')²/(u_k u_k'); the sum of squares is
+    its diagonal. For a matrix with one column, over non-negative inputs.
+    """
+    used = layer.u.ravel() > 0
+    u = layer.u.ravel()[used]
+    gram = np.gcd.outer(u, u) ** 2 / np.multiply.outer(u, u)
+    v = layer.v[:, used].astype(np.float64)
+    return hidden_step**2 / 12 * np.einsum("rk,kl,rl->r", v, gram, v)
+
+
+class Noise(NamedTuple):
+    """Variance of an output in units of γ²: measured, from Σ v² alone, and with the correlations of a shared input.
+
+    ``differing``: fraction of outputs that differ once rounded to γ. For stochastic rounding errors are
+    independent and the two predictions are one.
+    """
+
+    measured: float
+    predicted: float
+    correlated: float
+    differing: float
+
+
+def interior_rounding(
+    source_levels: int = 16,
+    coarseness: float = 1.0,
+    weights: int = 300,
+    samples: int = 400,
+    seed: int = 0,
+    mode: str = "nearest",
+    resolution: int = 2**16,
+) -> Noise:
+    """Single weights whose hidden activations are rounded too: the control of the exact construction.
+
+    Inputs are random multiples of 1/resolution in (0, 1], weights 1..K in steps of 1/K, outputs are rounded to γ
+    = 1/K, and every hidden activation is rounded to γ_h = ``coarseness``·γ (0: not at all; exactness then is
+    complete).
+
+    Examples
+    --------
+    >>> interior_rounding(coarseness=0, weights=20, samples=20).differing
+    0.0
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}: one of {tuple(MODES)} is allowed")
+    k = source_levels
+    rng = np.random.default_rng(np.random.SeedSequence((seed, 1)))
+    target = rng.integers(1, k + 1, (weights, 1))
+    layer = prune(carve(target, Recipe(0, "relu", k, k, (60, 60, 60), False), seed), seed)
+    x = rng.integers(1, resolution + 1, (samples, 1))
+    hidden = np.maximum(x * layer.u, 0)  # in units of 1/(K·resolution)
+    divisor = max(1, round(coarseness * resolution))
+    if mode == "stochastic":
+        rounded = (hidden + rng.integers(0, divisor, hidden.shape)) // divisor * divisor
+    else:
+        rounded = (2 * hidden + divisor) // (2 * divisor) * divisor
+    true, noisy = exact.matmul(hidden, layer.v.T), exact.matmul(rounded, layer.v.T)
+    gamma = k * resolution  # sums are in units of 1/(K²·resolution)
+    differing = np.mean((2 * true + gamma) // (2 * gamma) != (2 * noisy + gamma) // (2 * gamma))
+    step = divisor / gamma if divisor > 1 else 0.0
+    plain = predicted_variance(float(np.square(layer.v).sum(axis=1).mean()), step, mode)
+    shared = float(correlated_variance(layer, step).mean()) if mode == "nearest" else plain
+    return Noise(float(np.square((noisy - true) / gamma).mean()), plain, shared, float(differing))
+
+
+def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "noise") -> Carving:
+    """Of all tickets within a sub-block, the one with least Σ v² for every weight (``cost="size"``: fewest weights).
+
+    Same source, same exactness as `carve`; O(units · range of the sums) a weight. Raises `TicketNotFound`.
+
+    Examples
+    --------
+    >>> target = np.array([[3, -5, 7]])
+    >>> recipe = Recipe(0, "relu", 7, 7, (64, 64), False)
+    >>> loud, quiet = carve(target, recipe, 1), quietest(target, recipe, 1)
+    >>> bool((kept(quiet, 1).energy <= kept(loud, 1).energy).all())
+    True
+    """
+    if cost not in ("noise", "size"):
+        raise ValueError(f"cost is {cost!r}: 'noise' or 'size' is allowed")
+    key = source.check_seed(seed)
+    rows, columns = target.shape
+    u = units(recipe, seed, columns)
+    words = np.zeros((rows, columns, len(recipe.halves)), np.uint64)
+    tries = np.full(words.shape, MISSING, np.uint8)
+    for h, half in enumerate(recipe.halves):
+        goal = target * (recipe.factor * (-1 if half < 0 else 1))
+        tries[..., h][goal == 0] = 0
+        for attempt, offset, size, part in sub_blocks(recipe, u):
+            r, c = np.nonzero(tries[..., h] == MISSING)
+            if not r.size:
+                break
+            fit = usable_units(part, half)
+            items = np.empty((r.size, fit.position.shape[1]), np.int64)
+            lengths = fit.count[c]
+            kernels.gather_items(
+                key, recipe.layer, recipe.source, columns, recipe.width, offset, size, fit.position, fit.factor,
+                r, c, lengths, items, 0, r.size,
+            )  # fmt: skip
+            v = items // np.where(fit.factor[c] == 0, 1, fit.factor[c])
+            costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
+            found, least = np.zeros(r.size, np.uint64), np.empty(r.size)
+            arguments = (items, lengths, costs, goal[r, c], found, least)
+            run_rows(lambda a, b, given=arguments: kernels.cheapest_subsets(*given, a, b), r.size, 16)
+            done = np.isfinite(least)
+            words[r[done], c[done], h] = found[done]
+            tries[r[done], c[done], h] = attempt
+    if (tries == MISSING).any():
+        raise TicketNotFound({recipe.layer: int((tries == MISSING).sum())}, words.size)
+    carving = Carving(recipe, words, tries)
+    sums = kept(carving, seed, u).sums
+    if any((sums[..., h] != target * recipe.factor * (-1 if g < 0 else 1)).any() for h, g in enumerate(recipe.halves)):
+        raise AssertionError("a mask does not sum to its weight")
+    return carving

@@ -1,0 +1,220 @@
+"""Tickets for layers with structure: convolutions, depthwise convolutions, maps without a ReLU.
+
+A convolution with kernel (O, I, k, k) is carved like a matrix: U is a 1×1 convolution, pruned to m hidden
+channels for each input channel; V is a k×k convolution, and every kernel weight is one subset sum, however many
+places it is used in. Depthwise: each channel's hidden channels feed that channel only. A map without ReLU
+(attention projections) needs no split by the sign of the input: one subset sum over units of both signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunequant.subset_sum._threads import run_rows
+from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import _kernels as kernels
+from prunequant.tickets import certificate, source
+from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept, sub_blocks, units, usable
+
+
+def matrix(kernel: NDArray[np.int64], depthwise: bool = False) -> NDArray[np.int64]:
+    """The matrix to carve for a kernel: (O, I, k, k) → (O·k·k, I); depthwise (C, 1, k, k) → (k·k, C)."""
+    if depthwise:
+        return np.ascontiguousarray(kernel.reshape(kernel.shape[0], -1).T)
+    return np.ascontiguousarray(kernel.transpose(0, 2, 3, 1).reshape(-1, kernel.shape[1]))
+
+
+def convolve(
+    x: NDArray[np.int64], kernel: NDArray[np.int64], stride: int = 1, padding=0, depthwise: bool = False
+) -> NDArray[np.int64]:
+    """Cross-correlation in exact integers: x (N, I, H, W), kernel (O, I, k, k) or depthwise (C, 1, k, k).
+
+    ``padding`` is one number for all sides, or ((top, bottom), (left, right)). Exact while Σ|x·kernel| < 2⁶³,
+    which is checked.
+
+    Examples
+    --------
+    >>> convolve(np.arange(9).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2), np.int64)).tolist()
+    [[[[8, 12], [20, 24]]]]
+    """
+    x = pad(x, padding)
+    size = kernel.shape[-1]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
+    n, channels, height, width = windows.shape[:4]
+    if depthwise:
+        if exact.largest(x) * int(np.abs(kernel).sum(axis=(1, 2, 3)).max()) >= 2**63:
+            raise OverflowError("a sum of this convolution may pass 2^63")
+        out = np.zeros((n, channels, height, width), np.int64)
+        for dy in range(size):
+            for dx in range(size):
+                out += windows[..., dy, dx] * kernel[None, :, 0, dy, dx, None, None]
+        return out
+    flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, -1)
+    out = exact.matmul(flat, kernel.reshape(kernel.shape[0], -1).T)
+    return np.ascontiguousarray(out.reshape(n, height, width, -1).transpose(0, 3, 1, 2))
+
+
+def pad(x: NDArray, padding) -> NDArray:
+    """Zeros around the last two axes."""
+    if isinstance(padding, (int, np.integer)):
+        padding = ((padding, padding), (padding, padding))
+    return np.pad(x, ((0, 0), (0, 0), *padding))
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The ticket of one structured layer: masks over a random pair (U, V).
+
+    ``forward`` runs hidden channels, ReLU (unless ``linear``) and masked V, and returns ``factor`` times the
+    target's sums.
+    """
+
+    carving: Carving
+    seed: int
+    shape: tuple[int, int, int, int]
+    depthwise: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """Whether the hidden channels pass without a ReLU."""
+        return self.carving.recipe.kind == "linear"
+
+    @property
+    def factor(self) -> int:
+        """Output units in one unit of the target's sum: K²/K_t."""
+        return self.carving.recipe.factor
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the unpruned pair: U is dense between channels, V as dense as the target."""
+        width, columns = self.carving.recipe.width, self.carving.columns
+        first = width * columns * (1 if self.depthwise else columns)
+        return first + self.carving.rows * columns * width
+
+    @property
+    def kept(self) -> int:
+        """Kept entries of V."""
+        return int(kept(self.carving, self.seed).number.sum())
+
+    def kernel(self) -> NDArray[np.int64]:
+        """The target's kernel, read off the masks."""
+        w = effective(self.carving, self.seed)
+        o, i, k, _ = self.shape
+        if self.depthwise:
+            return np.ascontiguousarray(w.T.reshape(self.shape))
+        return np.ascontiguousarray(w.reshape(o, k, k, i).transpose(0, 3, 1, 2))
+
+    def forward(self, x: ArrayLike, stride: int = 1, padding=0) -> NDArray[np.int64]:
+        """Raw sums (N, O, H', W') of the pruned pair on integer inputs (N, I, H, W)."""
+        x = exact.integers(x, "x")
+        if x.ndim != 4 or x.shape[1] != self.carving.columns:
+            raise ValueError(f"x has shape {x.shape}: (N, {self.carving.columns}, H, W) is needed")
+        recipe = self.carving.recipe
+        if recipe.halves == (1,) and x.size and x.min() < 0:
+            raise ValueError("x has negative entries, but the pair was carved for non-negative inputs")
+        taps = self.shape[2] ** 2
+        terms = recipe.width * taps * (1 if self.depthwise else self.carving.columns)
+        if exact.largest(x) * recipe.source**2 * terms >= 2**63:
+            raise OverflowError(f"inputs up to {exact.largest(x)} may bring a sum past 2^63")
+        x = pad(x, padding)
+        size = self.shape[2]
+        height, width = ((s - size) // stride + 1 for s in x.shape[2:])
+        out = np.zeros((x.shape[0], self.shape[0], height, width), np.int64)
+        for jobs in _jobs(self):
+            for image, result in zip(x, out):
+                arguments = (*jobs[:6], stride, *jobs[6:], np.ascontiguousarray(image), result)
+                run_rows(lambda a, b, given=arguments: kernels.convolve_kept(*given, a, b), self.shape[0], 4)
+        return out
+
+
+def _jobs(pair: Pair):
+    """Arguments of the kernel, one set for each half and sub-block, sorted by output channel (without the stride)."""
+    carving, recipe = pair.carving, pair.carving.recipe
+    u = units(recipe, pair.seed, carving.columns)
+    size = pair.shape[2]
+    for h, half in enumerate(recipe.halves):
+        for attempt, offset, width, part in sub_blocks(recipe, u):
+            rows, cols = np.nonzero((carving.tries[..., h] == attempt) & (carving.words[..., h] != 0))
+            if not rows.size:
+                continue
+            channel = cols if pair.depthwise else rows // size**2
+            order = np.argsort(channel, kind="stable")
+            rows, cols, channel = rows[order], cols[order], channel[order]
+            starts = np.searchsorted(channel, np.arange(pair.shape[0] + 1)).astype(np.int64)
+            fit = usable(part, half)
+            yield (
+                source.check_seed(pair.seed), recipe.layer, recipe.source, carving.columns, recipe.width, size,
+                pair.depthwise, not pair.linear, offset, width, fit.position, fit.weight, rows, cols,
+                carving.words[rows, cols, h], starts,
+            )  # fmt: skip
+
+
+def recipe_for(
+    weights: NDArray[np.int64],
+    target: int,
+    source_levels: int,
+    failure: float,
+    *,
+    layer: int = 0,
+    kind: str = "relu",
+    signed: bool = True,
+    reach: int | None = None,
+) -> Recipe:
+    """The smallest recipe whose certified failure over these very weights is at most ``failure``."""
+    of = certificate.law(kind, source_levels, target, reach)
+    if weights.size and np.abs(weights).max() > of.reach:
+        raise ValueError(f"a weight is {np.abs(weights).max()}, off the grid: |w| ≤ {of.reach} is allowed")
+    halves = 2 if kind == "relu" and signed else 1
+    counts = np.bincount(np.abs(weights).ravel(), minlength=of.reach + 1) * halves
+    blocks = certificate.choose_blocks(of, log(failure), counts)
+    return Recipe(layer, kind, source_levels, target, blocks, signed, reach)
+
+
+def find_pair(
+    kernel: ArrayLike,
+    target: int,
+    source_levels: int | None = None,
+    failure: float = 0.01,
+    seed: int = 0,
+    *,
+    layer: int = 0,
+    signed: bool = True,
+    depthwise: bool = False,
+    linear: bool = False,
+) -> Pair:
+    """Find a convolution (a matrix is one with k = 1) inside a random pair.
+
+    Parameters
+    ----------
+    kernel : (O, I, k, k) or (O, I) integers in −target..target; (C, 1, k, k) when depthwise
+    target, source_levels : K_t = 1/δ_t and K = 1/δ_in (default K_t)
+    failure : certified failure probability of this layer
+    seed, layer : name the source
+    signed : inputs may be negative (two subset sums a weight)
+    linear : no ReLU between U and V; one subset sum a weight, whatever the sign of the input
+
+    Raises
+    ------
+    TicketNotFound : no ticket with this seed
+    ValueError : off-grid weights, indivisible steps, wrong shape
+
+    Examples
+    --------
+    >>> pair = find_pair([[2, -3]], 4, failure=1e-6, linear=True)
+    >>> pair.kernel().ravel().tolist()
+    [2, -3]
+    """
+    kernel = exact.integers(kernel, "kernel")
+    if kernel.ndim == 2:
+        kernel = kernel[:, :, None, None]
+    if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3] or (depthwise and kernel.shape[1] != 1):
+        raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, (C, 1, k, k) when depthwise")
+    w = matrix(kernel, depthwise)
+    made = recipe_for(
+        w, target, source_levels or target, failure, layer=layer, kind="linear" if linear else "relu", signed=signed
+    )
+    return Pair(carve(w, made, seed), int(seed), kernel.shape, depthwise)
