@@ -115,7 +115,7 @@ def check_block(block: int) -> None:
         raise ValueError(f"block is {block!r}: give the number of values that share a scale, from 1")
 
 
-def block_largest(blocks: Blocks, limit: float = np.inf) -> NDArray:
+def block_largest(blocks: Blocks, limit: float = 2.0**127) -> NDArray:
     """Largest magnitude of each block, refused when not finite or not below the limit."""
     rows = blocks.rows
     if rows.dtype == np.float32:
@@ -126,8 +126,14 @@ def block_largest(blocks: Blocks, limit: float = np.inf) -> NDArray:
         largest = blocks.reduce(np.maximum, np.abs(rows))
     check_finite(largest)
     if np.any(largest.astype(np.float64) >= limit):
-        raise ValueError(f"x holds magnitudes of {limit:g} and more, beyond the 8-bit exponent of a scale")
+        raise ValueError(f"x holds magnitudes of {limit:g} or more: too large for the scales of this format")
     return largest
+
+
+def check_seen(blocks: Blocks, bits: int) -> None:
+    """Refuse x by the largest bit pattern that a float32 kernel saw: from 2^127 up to NaN."""
+    if bits >= 0x7F000000:
+        block_largest(blocks)  # says which
 
 
 def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from prunequant.formats.base import (
     Format,
     as_values,
     block_largest,
-    check_finite,
+    check_seen,
     round_units,
     seed_keys,
     to_blocks,
@@ -45,9 +45,10 @@ class Integer(Format):
 
     Notes
     -----
-    A block of zeros gets scale 1. Rounding is half to even, values beyond the ends are clipped. The code of a value x
-    is clip(rint(x / s)), computed in the dtype of x, so a result is the same number NumPy or torch gives for that
-    formula. Harma et al. 2025, Definition 3.1 (reconstructed); Kuzmin et al. 2023, §2.
+    A block of zeros gets scale 1. Rounding is half to even, values beyond the ends are clipped; magnitudes of half
+    the largest float and more are refused. The code of a value x is clip(rint(x / s)), computed in the dtype of x, so
+    a result is the number that NumPy or torch gives for that formula.
+    Harma et al. 2025, Definition 3.1 (reconstructed); Kuzmin et al. 2023, §2.
 
     Examples
     --------
@@ -122,17 +123,13 @@ class Integer(Format):
         rows = blocks.rows
         tiny = np.finfo(rows.dtype).smallest_subnormal
         low, high = self.code_range
+        largest = block_largest(blocks, _limit(rows.dtype))
         if self.max_scaled:
-            largest = block_largest(blocks)
             scale = largest / rows.dtype.type(self.divisor)
             lows, highs = np.full_like(scale, low), np.full_like(scale, high)
         else:
             least = np.minimum(blocks.reduce(np.minimum), 0)
             most = np.maximum(blocks.reduce(np.maximum), 0)
-            largest = np.maximum(most, -least)
-            check_finite(largest)
-            if np.any(largest > np.finfo(rows.dtype).max / 2):
-                raise ValueError("x holds values above half the largest float: their range overflows")
             if self.grid == "gptq":
                 most = largest
                 least = np.where(least < 0, -largest, least)
@@ -173,7 +170,7 @@ class Integer(Format):
             return self._quantize_fast(blocks, rounding == "stochastic", seed, scale, out)
         parameters = self.parameters(blocks) if scale is None else self._given(blocks, scale)
         if scale is not None:
-            check_finite(rows)
+            block_largest(blocks, _limit(rows.dtype))
         np.multiply(blocks.spread(parameters[0]), self._define(blocks, parameters, rounding, seed), out=out)
         np.add(out, 0, out=out)  # makes every zero a positive one
         return out
@@ -193,7 +190,7 @@ class Integer(Format):
                 bits = _kernels.integer_one_scale(x, scales[0], lows[0], highs[0], stochastic, *keys, y)
             else:
                 bits = _kernels.integer_scales(x, length, blocks.block, scales, lows, highs, stochastic, *keys, y)
-        check_finite(np.inf if bits >= 0x7F800000 else 0.0)
+        check_seen(blocks, bits)
         return out
 
     def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
@@ -212,3 +209,8 @@ class Integer(Format):
         if encoded.extra:
             units = units - blocks.spread(encoded.extra["zero_point"])
         return blocks.restore(blocks.spread(encoded.scales) * units.astype(encoded.dtype) + 0)
+
+
+def _limit(dtype) -> float:
+    """Half the range of a float type: below it no scale times code overflows."""
+    return 2.0 ** (np.finfo(dtype).maxexp - 1)

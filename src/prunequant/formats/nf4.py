@@ -14,7 +14,7 @@ from prunequant.formats.base import (
     as_values,
     block_largest,
     check_block,
-    check_finite,
+    check_seen,
     to_blocks,
     uniform32,
 )
@@ -79,7 +79,7 @@ class NF4(Format):
             thresholds = (levels[1:] + levels[:-1]) / 2
             flat = (blocks.rows.reshape(-1), blocks.rows.shape[1], blocks.block)
             bits = _kernels.nearest_level(*flat, thresholds, levels, out.reshape(-1))
-            check_finite(np.inf if bits >= 0x7F800000 else 0.0)
+            check_seen(blocks, bits)
             return out
         scale, codes = self._define(blocks, rounding, seed)
         np.multiply(NF4_LEVELS.astype(blocks.rows.dtype)[codes], blocks.spread(scale), out=out)

@@ -55,7 +55,7 @@ class NVFP4(Format):
         return self.block
 
     def _scale_parts(self, blocks: Blocks) -> tuple[np.float32, NDArray]:
-        largest = block_largest(blocks, 2.0**128)
+        largest = block_largest(blocks)
         dtype = blocks.rows.dtype.type
         if self.tensor_scale is None:
             whole = np.float32(np.max(largest)) / np.float32(448 * 6)

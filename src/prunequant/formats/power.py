@@ -15,7 +15,7 @@ from prunequant.formats.base import (
     as_values,
     block_largest,
     check_block,
-    check_finite,
+    check_seen,
     round_units,
     seed_keys,
     to_blocks,
@@ -60,14 +60,14 @@ class _PowerOfTwoScaled(Format):
     def exponents(self, x: ArrayLike, axis: int = -1) -> NDArray[np.int64]:
         """The shared exponent of every block, (rows, blocks a row)."""
         blocks = to_blocks(as_values(x), self.block, axis)
-        return self._exponents(block_largest(blocks, 2.0**128))
+        return self._exponents(block_largest(blocks))
 
     def scales(self, x: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
         return np.ldexp(1.0, self.exponents(x, axis))
 
     def _define(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray]:
         """Shared exponents and element values: the definition of the format, in NumPy."""
-        exponent = self._exponents(block_largest(blocks, 2.0**128))
+        exponent = self._exponents(block_largest(blocks))
         t = np.ldexp(blocks.rows, -blocks.spread(exponent))
         return exponent, self._element.round(t, rounding, seed)
 
@@ -76,7 +76,7 @@ class _PowerOfTwoScaled(Format):
             raise ValueError(f"scale cannot be given for {self}: its blocks choose their own")
         if blocks.rows.dtype == np.float32:
             bits = self._kernel(blocks, rounding == "stochastic", seed_keys(seed), out)
-            check_finite(np.inf if bits >= 0x7F800000 else 0.0)
+            check_seen(blocks, bits)
             return out
         exponent, values = self._define(blocks, rounding, seed)
         out[...] = np.ldexp(values, blocks.spread(exponent))
@@ -226,7 +226,7 @@ class HBFP(_PowerOfTwoScaled):
         return np.clip(exponent + (mantissa > 1) - (self.bits - 1), -126, 127)
 
     def _define(self, blocks, rounding, seed):
-        exponent = self._exponents(block_largest(blocks, 2.0**128))
+        exponent = self._exponents(block_largest(blocks))
         units = round_units(np.ldexp(blocks.rows, -blocks.spread(exponent)), rounding, seed)
         top = 2 ** (self.bits - 1) - 1
         return exponent, np.clip(units, -top, top) + 0  # adding 0 makes every zero a positive one
