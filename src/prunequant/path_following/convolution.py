@@ -1,0 +1,124 @@
+"""Convolutions as matrices: every patch a sample, every filter a neuron."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from .operators import Operator
+from .triangle import Result, _as_array, _like, compress
+
+
+def _pair(name: str, value, least: int = 1) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int | np.integer) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in pair):
+        raise ValueError(f"{name} is {value!r}: one whole number of at least {least}, or two")
+    return int(pair[0]), int(pair[1])
+
+
+def _pads(padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) from a number, (rows, columns) or both ends of both."""
+    if isinstance(padding, int | np.integer):
+        padding = ((padding, padding),) * 2
+    ends = tuple((p, p) if isinstance(p, int | np.integer) else tuple(p) for p in padding)
+    if len(ends) != 2 or any(len(e) != 2 or min(e) < 0 for e in ends):
+        raise ValueError(
+            f"padding is {padding!r}: a number, (rows, columns) or ((top, bottom), (left, right)), none negative"
+        )
+    return ends
+
+
+def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1) -> NDArray:
+    """The patches that a convolution sees, as the inputs of a linear layer.
+
+    Parameters
+    ----------
+    x : (batch, channels, height, width), array or CPU tensor.
+    kernel, stride, dilation : one number or (rows, columns).
+    padding : zeros around: a number, (rows, columns), or ((top, bottom), (left, right)) for uneven "same" padding.
+    groups : channels are cut into so many groups, each with filters of its own.
+
+    Returns
+    -------
+    (groups, batch · positions, channels/groups · kernel rows · kernel columns), features in the order of
+    ``weight.reshape(filters, -1)``.
+
+    Raises
+    ------
+    ValueError : not four axes, channels not divisible by groups, a kernel larger than the padded image.
+
+    Examples
+    --------
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> unfold(x, 2, stride=2)[0]
+    array([[ 0.,  1.,  4.,  5.],
+           [ 2.,  3.,  6.,  7.],
+           [ 8.,  9., 12., 13.],
+           [10., 11., 14., 15.]])
+    """
+    x = _as_array(x)
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {x.shape}: (batch, channels, height, width) is needed")
+    (kh, kw), (sh, sw), (dh, dw) = _pair("kernel", kernel), _pair("stride", stride), _pair("dilation", dilation)
+    if groups < 1 or x.shape[1] % groups:
+        raise ValueError(f"groups is {groups}: x has {x.shape[1]} channels, which it must divide")
+    x = np.pad(x, ((0, 0), (0, 0), *_pads(padding)))
+    if (kh - 1) * dh >= x.shape[2] or (kw - 1) * dw >= x.shape[3]:
+        raise ValueError(f"kernel {kh}×{kw} with dilation {dh}, {dw} does not fit into {x.shape[2]}×{x.shape[3]}")
+    windows = sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), axis=(2, 3))
+    windows = windows[:, :, ::sh, ::sw, ::dh, ::dw]  # batch, channel, row, column, kernel row, kernel column
+    batch, channels, height, width = windows.shape[:4]
+    windows = windows.reshape(batch, groups, channels // groups, height, width, kh, kw)
+    return windows.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, batch * height * width, -1)
+
+
+def compress_convolution(
+    weight,
+    inputs,
+    operator,
+    *,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups: int = 1,
+    quantized_inputs=None,
+    **options,
+) -> tuple[NDArray, list[Result]]:
+    """Compress the filters of a convolution on the patches they really see.
+
+    Parameters
+    ----------
+    weight : (filters, channels/groups, kernel rows, kernel columns).
+    inputs, quantized_inputs : images (batch, channels, height, width).
+    operator : one operator, or one a group, or a function group → operator.
+    options : as for `compress`.
+
+    Returns
+    -------
+    (weight of the same shape, one `Result` a group). Each group is a layer of its own, with `stream` its number.
+    """
+    w = _as_array(weight)
+    if w.ndim != 4 or w.shape[0] % groups:
+        raise ValueError(f"weight has shape {w.shape} with {groups} groups: (filters, channels/groups, rows, columns)")
+    shape = dict(kernel=w.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)
+    x = unfold(inputs, **shape)
+    if x.shape[2] != w[0].size:
+        raise ValueError(
+            f"weight has shape {w.shape} but inputs {tuple(inputs.shape)} with {groups} groups give patches of"
+            f" {x.shape[2]} numbers, not {w[0].size}"
+        )
+    y = None if quantized_inputs is None else unfold(quantized_inputs, **shape)
+    values, results = compress_groups(w.reshape(groups, w.shape[0] // groups, -1), x, operator, y, **options)
+    return _like(values.reshape(w.shape), weight), results
+
+
+def compress_groups(rows: NDArray, x: NDArray, operator, y: NDArray | None = None, **options):
+    """Groups of filters (groups, filters, features) on their patches (groups, samples, features)."""
+    out, results = np.empty(rows.shape, rows.dtype), []
+    for g in range(len(rows)):
+        chosen = operator if isinstance(operator, Operator) else operator(g) if callable(operator) else operator[g]
+        result = compress(rows[g].T, x[g], chosen, quantized_inputs=None if y is None else y[g], stream=g, **options)
+        out[g] = result.weights.T
+        results.append(result)
+    return out, results

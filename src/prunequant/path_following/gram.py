@@ -1,0 +1,200 @@
+"""The one matrix everything needs, its checks, and the three feedback factors that make methods of one kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+FEEDBACKS = ("none", "path", "optq")
+_CHUNK = 8192  # samples a float32 product may sum before it is added up in float64
+
+
+def checked_matrix(name: str, array, dtype=None) -> NDArray:
+    """A finite 2-D float32 or float64 array; other real types become float64."""
+    array = np.asarray(array)
+    if array.ndim != 2:
+        raise ValueError(f"{name} has shape {array.shape}: it must be a matrix")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {array.dtype}: real numbers are allowed")
+    if array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}: it is empty")
+    if dtype is None:
+        dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
+    array = array.astype(dtype, copy=False)
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        bad = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(f"{name} holds {array[tuple(bad)]} at {tuple(map(int, bad))}: finite numbers are allowed")
+    return array
+
+
+def check_scaling(scaling: float) -> float:
+    """C ≥ 1, as a float."""
+    scaling = float(scaling)
+    if not (np.isfinite(scaling) and scaling >= 1):
+        raise ValueError(f"scaling is {scaling}: a finite number of at least 1 (1 corrects fully)")
+    return scaling
+
+
+def check_failure(failure: float) -> float:
+    """A probability strictly between 0 and 1."""
+    failure = float(failure)
+    if not 0 < failure < 1:
+        raise ValueError(f"failure is {failure}: a probability strictly between 0 and 1")
+    return failure
+
+
+def power_of_two(*matrices: NDArray) -> float:
+    """An exact scale that brings the largest entry near 1 when squares could leave the range, else 1."""
+    size = max(float(max(abs(m.min()), abs(m.max()))) for m in matrices)
+    return 1.0 if size == 0 or 1e-6 < size < 1e6 else float(2.0 ** -np.round(np.log2(size)))
+
+
+def gram(x: NDArray, y: NDArray | None = None) -> NDArray:
+    """xᵀx, or xᵀy: float64 sums of float32 products over chunks of samples."""
+    y = x if y is None else y
+    if x.dtype == np.float64 or x.shape[0] <= _CHUNK:
+        return x.T @ y
+    total = np.zeros((x.shape[1], y.shape[1]))
+    for i in range(0, x.shape[0], _CHUNK):
+        total += x[i : i + _CHUNK].T @ y[i : i + _CHUNK]
+    return total
+
+
+def live_columns(diagonal: NDArray, dtype) -> NDArray:
+    """Which features carry signal: norms above machine precision relative to the largest."""
+    eps = np.finfo(dtype).eps
+    return diagonal > (eps * eps) * max(diagonal.max(), 0)
+
+
+def reversed_cholesky(h: NDArray) -> tuple[NDArray, NDArray]:
+    """Unit lower L and D > 0 with h = Lᵀ diag(D) L.
+
+    The errors of OPTQ after feature t can only be mended by features after t; so the factor that belongs to it is the
+    Cholesky factor of the features in reversed order, and no inverse is needed.
+
+    Raises
+    ------
+    ValueError : h is singular.
+    """
+    try:
+        lower = np.linalg.cholesky(h[::-1, ::-1])
+        pivots = np.diagonal(lower)[::-1] ** 2
+        singular = bool(np.any(pivots <= len(h) * np.finfo(h.dtype).eps * np.diagonal(h)))
+    except np.linalg.LinAlgError:
+        singular = True
+    if singular:
+        raise ValueError(
+            "inputs are singular (linearly dependent or constant-zero features) and damping is too small:"
+            " raise damping, or use feedback='path', which needs no inverse"
+        )
+    return np.ascontiguousarray((lower / np.diagonal(lower)).T[::-1, ::-1]), pivots
+
+
+def damped(g: NDArray, damping: float) -> NDArray:
+    """g with `damping` × its mean diagonal added to the diagonal, in float64; dead features get that alone."""
+    g = np.array(g, dtype=np.float64)
+    diagonal = np.diagonal(g).copy()
+    ridge = damping * max(float(diagonal.mean()), np.finfo(np.float64).tiny)
+    np.fill_diagonal(g, np.where(diagonal > 0, diagonal + ridge, diagonal + max(ridge, 1.0)))
+    return g
+
+
+def check_damping(damping: float) -> float:
+    damping = float(damping)
+    if not (np.isfinite(damping) and damping >= 0):
+        raise ValueError(f"damping is {damping}: zero or a small positive share of the mean diagonal")
+    return damping
+
+
+def feedback_factor(
+    inputs: NDArray, feedback: str, scaling: float = 1.0, damping: float = 0.01
+) -> tuple[NDArray, NDArray]:
+    """(factor, gain): the correction of feature t is gain[t] · Σ_{s<t} factor[t, s] (w_s − q_s).
+
+    Parameters
+    ----------
+    inputs : (samples, features), checked.
+    feedback : "none"; "path": factor XᵀX, gain 1/(C‖X_t‖²), no correction where a column vanishes; "optq": L and 1/C.
+
+    Notes
+    -----
+    One SYRK. The strict lower triangle alone is used later, so the path factor is the Gram matrix itself.
+    """
+    features = inputs.shape[1]
+    if feedback == "none":
+        return np.zeros((1, 1), inputs.dtype), np.zeros(features, inputs.dtype)
+    scale = power_of_two(inputs)
+    g = gram(inputs if scale == 1 else inputs * inputs.dtype.type(scale))
+    if feedback == "optq":
+        lower, _ = reversed_cholesky(damped(g, damping))
+        return lower.astype(inputs.dtype), np.full(features, 1 / scaling, inputs.dtype)
+    diagonal = np.diagonal(g)
+    live = live_columns(diagonal, inputs.dtype)
+    gain = np.divide(1.0, scaling * diagonal, out=np.zeros(features), where=live)
+    return np.ascontiguousarray(g, dtype=inputs.dtype), gain.astype(inputs.dtype)
+
+
+def unit_lower(factor: NDArray, gain: NDArray) -> NDArray:
+    """I + diag(gain) tril(factor, −1) in float64: the map from e = w − q to r = v − T(v)."""
+    features = gain.size
+    if factor.shape[0] != features:
+        return np.eye(features)
+    lower = np.tril(factor.astype(np.float64), -1) * gain.astype(np.float64)[:, None]
+    np.fill_diagonal(lower, 1.0)
+    return lower
+
+
+def align(weights: NDArray, inputs: NDArray, quantized_inputs: NDArray, order: int | str) -> NDArray:
+    """Weights w̃ for the changed inputs X̃ such that X̃w̃ ≈ Xw.
+
+    Parameters
+    ----------
+    weights : (features, neurons); inputs, quantized_inputs : (samples, features).
+    order : r ≥ 0, or "least-squares". Order 0 returns the weights. Order 1 is one pass over the features, which is
+        the triangular solve tril(H)w̃ = tril(B)w with H = X̃ᵀX̃, B = X̃ᵀX; each further pass is one Gauss-Seidel
+        sweep on Hw̃ = Bw. "least-squares" is their limit nearest to w: w + X̃⁺(X − X̃)w.
+
+    Returns
+    -------
+    (features, neurons) float64; a feature whose changed column vanishes keeps its weight.
+
+    Notes
+    -----
+    One product and r triangular solves instead of r · features rank-one updates. The passes are those of SPFQ (Zhang
+    and Saab, arXiv 2309.10975); that they are a solve and then sweeps is derived in the book.
+    """
+    if order == 0:
+        return weights.astype(np.float64)
+    scale = power_of_two(inputs, quantized_inputs)
+    x = inputs.astype(np.float64, copy=False) * scale
+    y = quantized_inputs.astype(np.float64, copy=False) * scale
+    w = weights.astype(np.float64, copy=False)
+    if order == "least-squares":
+        return w + np.linalg.lstsq(y, (x - y) @ w, rcond=None)[0]
+    h, b = y.T @ y, y.T @ x
+    diagonal = np.diagonal(h).copy()
+    dead = ~live_columns(diagonal, np.float64)
+    h[dead] = 0
+    h[:, dead] = 0
+    h[dead, dead] = 1
+    lower = np.tril(h)
+    first = np.tril(b) @ w
+    first[dead] = w[dead]
+    aligned = solve_triangular(lower, first, lower=True, check_finite=False)
+    if order > 1:
+        target = b @ w
+        target[dead] = w[dead]
+        upper = np.triu(h, 1)
+        for _ in range(order - 1):
+            aligned = solve_triangular(lower, target - upper @ aligned, lower=True, check_finite=False)
+    return aligned
+
+
+def check_order(order) -> int | str:
+    """A whole number of passes, or "least-squares"."""
+    if order == "least-squares":
+        return order
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
+        raise ValueError(f"alignment is {order!r}: a number of passes 0, 1, 2, … or 'least-squares'")
+    return int(order)

@@ -1,0 +1,370 @@
+"""The rounding operators: what a weight may become, how the choice is drawn, and how far it can move.
+
+A stochastic operator T is *unbiased*, E[T(x)] = x, and moves a weight by at most its `parameter` M; these two facts
+are all that the error bounds use (Zhang and Saab, arXiv 2412.18184: a stochastic operator with parameter M). The
+sharper bounds of this library use the `width`: the length of an interval that holds x − T(x), given x.
+
+=========================  =============================================  ===========  ==================
+operator (stochastic)      values                                         parameter M  width
+=========================  =============================================  ===========  ==================
+Grid(δ)                    δℤ                                             δ            δ
+FiniteGrid(δ, n)           n points, symmetric around 0                   δ            δ
+OneBit(K)                  −K, K                                          2K           2K
+Prune(K)                   0, ±K and everything beyond                    K            K
+PruneThenQuantize(K, δ)    0 and grid points of size ≥ about K            K + δ, or    δ⌈K/δ⌉
+                                                                          max(K, δ) if K ∈ δℤ
+=========================  =============================================  ===========  ==================
+
+With ``stochastic=False`` the nearest value is taken (ties to even; pruning becomes a hard threshold): no longer
+unbiased, so no bound in probability applies. Sizes may be one number or one a neuron.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _kernels
+
+_SNAP = 1e-9  # K/δ this near an integer, relatively, is that integer
+
+
+def _positive(name: str, value, where: str) -> float | NDArray:
+    """A positive finite number, or a read-only vector of them."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{where}: {name} has shape {array.shape}: one number, or one for each neuron")
+    if not np.all(np.isfinite(array) & (array > 0)):
+        raise ValueError(f"{where}: {name} is {value!r}: positive finite numbers are allowed")
+    if array.ndim == 0:
+        return float(array)
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """What all operators share; use one of the five below."""
+
+    @property
+    def parameter(self) -> float | NDArray:
+        """Largest |T(x) − x| over the domain: the M of the papers."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> float | NDArray:
+        """Largest length of the support of x − T(x) given x; for nearest rounding, of x − T(x) over all x."""
+        raise NotImplementedError
+
+    @property
+    def mean_zero(self) -> bool:
+        """Whether E[T(x)] = x, up to 2⁻²⁴ of the width (the resolution of one uniform draw)."""
+        return self.stochastic
+
+    @property
+    def domain(self) -> float | NDArray:
+        """Largest |x| that the operator takes without clipping."""
+        return np.inf
+
+    def spread(self, x) -> NDArray:
+        """Variance of T(x) given x: the noise that unbiased rounding adds at x (0 for nearest)."""
+        values, probabilities = self.law(x)
+        mean = np.sum(values * probabilities, axis=-1)
+        return np.sum((values - mean[..., None]) ** 2 * probabilities, axis=-1)
+
+    def law(self, x) -> tuple[NDArray, NDArray]:
+        """Values (…, k) and probabilities (…, k) of T(x), exactly; sizes must be single numbers."""
+        for field in fields(self):
+            if np.ndim(getattr(self, field.name)):
+                raise ValueError(f"{type(self).__name__}.law: {field.name} is one a neuron, give one number")
+        x = np.asarray(x, dtype=np.float64)
+        if not self.stochastic:
+            return self(x)[..., None], np.ones((*x.shape, 1))
+        return self._law(x)
+
+    def __call__(self, x, seed: int = 0) -> NDArray:
+        """T(x) of every entry of x, each with its own randomness; a second axis is neurons.
+
+        Examples
+        --------
+        >>> Grid(0.5, stochastic=False)(np.array([0.2, 0.3, -1.9]))
+        array([ 0. ,  0.5, -2. ])
+        """
+        x = np.asarray(x, dtype=np.float64)
+        matrix = x.reshape(x.shape[0] if x.ndim > 1 else 1, -1)
+        out = np.empty_like(matrix)
+        clipped = np.zeros(matrix.shape[1], np.int64)
+        zeros = np.zeros((matrix.shape[0], 1), np.float64)
+        _kernels.triangular_rounding(
+            np.ascontiguousarray(matrix),
+            np.zeros((1, 1)),
+            zeros[:, 0].copy(),
+            *self._coded(matrix.shape[1], np.float64),
+            *_kernels.key(seed),
+            0,
+            4,
+            out,
+            clipped,
+        )
+        return out.reshape(x.shape)
+
+    def _code(self) -> tuple[int, float | NDArray, float | NDArray, int]:
+        raise NotImplementedError
+
+    def _coded(self, neurons: int, dtype) -> tuple[int, bool, NDArray, NDArray, int]:
+        """Kind, stochastic, first and second size (one a neuron), levels: what the kernel takes."""
+        kind, first, second, levels = self._code()
+        sizes = []
+        for size in (first, second):
+            size = np.asarray(size, dtype=dtype)
+            if size.ndim and size.size != neurons:
+                raise ValueError(f"{self!r} has {size.size} sizes but there are {neurons} neurons: one each")
+            sizes.append(np.ascontiguousarray(np.broadcast_to(size, (neurons,))))
+        if dtype == np.float32 and not np.all(np.isfinite(sizes[0]) & (sizes[0] > np.finfo(dtype).tiny)):
+            raise ValueError(f"{self!r}: a size is outside the range of float32, use float64 weights")
+        return kind, self.stochastic, sizes[0], sizes[1], levels
+
+
+@dataclass(frozen=True, eq=False)
+class Grid(Operator):
+    """The infinite grid δℤ: down or up to a neighbour, with the probability that makes the mean right.
+
+    Parameters
+    ----------
+    step : δ > 0, one number or one a neuron.
+    stochastic : draw; otherwise the nearest point, ties to the even one.
+
+    Examples
+    --------
+    >>> Grid(0.25).law(0.1)
+    (array([0.  , 0.25]), array([0.6, 0.4]))
+    """
+
+    step: float | NDArray
+    stochastic: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", _positive("step", self.step, "Grid"))
+
+    @property
+    def parameter(self):
+        return self.step if self.stochastic else self.step / 2
+
+    @property
+    def width(self):
+        return self.step
+
+    def _code(self):
+        return _kernels.GRID, self.step, 1.0, 0
+
+    def _law(self, x):
+        low = np.floor(x / self.step)
+        up = x / self.step - low
+        return self.step * np.stack([low, low + 1], -1), np.stack([1 - up, up], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteGrid(Operator):
+    """`levels` points a step apart, symmetric around zero; beyond the last point a weight is clipped and counted.
+
+    Parameters
+    ----------
+    step : δ > 0, one number or one a neuron.
+    levels : at least 2. An odd number 2K + 1 gives kδ with |k| ≤ K (zero is a value), an even number (k + ½)δ
+        (b bits "mid-rise" have 2**b levels).
+    stochastic : draw between the two neighbours; otherwise the nearest point.
+
+    Examples
+    --------
+    >>> FiniteGrid(0.5, 5).values, FiniteGrid(1.0, 4).values
+    (array([-1. , -0.5,  0. ,  0.5,  1. ]), array([-1.5, -0.5,  0.5,  1.5]))
+    """
+
+    step: float | NDArray
+    levels: int
+    stochastic: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", _positive("step", self.step, "FiniteGrid"))
+        if isinstance(self.levels, bool) or not isinstance(self.levels, int | np.integer) or self.levels < 2:
+            raise ValueError(f"FiniteGrid: levels is {self.levels!r}: a whole number of at least 2")
+
+    @property
+    def values(self) -> NDArray:
+        """The points, ascending; (levels,) or (levels, neurons)."""
+        return np.multiply.outer(np.arange(self.levels) - (self.levels - 1) / 2, self.step)
+
+    @property
+    def parameter(self):
+        return self.step if self.stochastic else self.step / 2
+
+    @property
+    def width(self):
+        return self.step
+
+    @property
+    def domain(self):
+        edge = (self.levels - 1) / 2 * self.step
+        return edge if self.stochastic else edge + self.step / 2
+
+    def _code(self):
+        return _kernels.FINITE, self.step, 1.0, int(self.levels)
+
+    def _law(self, x):
+        offset = 0.5 if self.levels % 2 == 0 else 0.0
+        place = np.clip(x / self.step - offset, -(self.levels // 2), (self.levels - 1) // 2)
+        low = np.floor(place)
+        up = place - low
+        return self.step * (np.stack([low, low + 1], -1) + offset), np.stack([1 - up, up], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class OneBit(Operator):
+    """Two values, −K and K; K with probability (1 + x/K)/2. Weights must lie inside [−K, K].
+
+    Parameters
+    ----------
+    size : K > 0, one number or one a neuron. A corrected weight beyond it is clipped and counted as saturated.
+    stochastic : draw; otherwise the sign (that of 0 is +).
+
+    Examples
+    --------
+    >>> OneBit(2.0).law(1.0)
+    (array([-2.,  2.]), array([0.25, 0.75]))
+    """
+
+    size: float | NDArray
+    stochastic: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _positive("size", self.size, "OneBit"))
+
+    @property
+    def parameter(self):
+        return 2 * self.size if self.stochastic else self.size
+
+    @property
+    def width(self):
+        return 2 * self.size
+
+    @property
+    def domain(self):
+        return self.size if self.stochastic else 2 * self.size
+
+    def _code(self):
+        return _kernels.FINITE, 2 * self.size, 1.0, 2
+
+    def _law(self, x):
+        up = (1 + np.clip(x / self.size, -1, 1)) / 2
+        return np.stack(np.broadcast_arrays(-self.size, self.size + 0 * x), -1), np.stack([1 - up, up], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Prune(Operator):
+    """Keep what is at least K; below, become K·sign(x) with probability |x|/K and otherwise zero.
+
+    Parameters
+    ----------
+    size : K > 0, one number or one a neuron.
+    stochastic : draw; otherwise the hard threshold x·1{|x| ≥ K}.
+
+    Examples
+    --------
+    >>> Prune(1.0).law(-0.25)
+    (array([ 0., -1.]), array([0.75, 0.25]))
+    """
+
+    size: float | NDArray
+    stochastic: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _positive("size", self.size, "Prune"))
+
+    @property
+    def parameter(self):
+        return self.size
+
+    @property
+    def width(self):
+        return self.size if self.stochastic else 2 * self.size
+
+    def _code(self):
+        return _kernels.PRUNE, self.size, 1.0, 0
+
+    def _law(self, x):
+        kept = np.abs(x) >= self.size
+        up = np.where(kept, 1.0, np.abs(x) / self.size)
+        return np.stack([0 * x, np.where(kept, x, np.copysign(self.size, x))], -1), np.stack([1 - up, up], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class PruneThenQuantize(Operator):
+    """`Prune(size)` and then `Grid(step)`: unbiased by the tower rule.
+
+    If K is a multiple of δ the survivors of size K are grid points already, and both together cost no more than the
+    dearer of the two; otherwise the width grows to the next multiple.
+
+    Parameters
+    ----------
+    size, step : K > 0 and δ > 0, each one number or one a neuron.
+    stochastic : draw; otherwise the hard threshold and then the nearest grid point.
+
+    Examples
+    --------
+    >>> PruneThenQuantize(1.0, 0.5).width, PruneThenQuantize(1.2, 0.5).width, PruneThenQuantize(1.0, 0.5).on_grid
+    (1.0, 1.5, True)
+    """
+
+    size: float | NDArray
+    step: float | NDArray
+    stochastic: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _positive("size", self.size, "PruneThenQuantize"))
+        object.__setattr__(self, "step", _positive("step", self.step, "PruneThenQuantize"))
+        if np.ndim(self.size) and np.ndim(self.step) and np.shape(self.size) != np.shape(self.step):
+            raise ValueError(
+                f"PruneThenQuantize: {np.size(self.size)} sizes but {np.size(self.step)} steps: one each a neuron"
+            )
+
+    @property
+    def _ratio(self):
+        ratio = np.divide(self.size, self.step)
+        whole = np.rint(ratio)
+        return np.where(np.abs(ratio - whole) <= _SNAP * ratio, whole, ratio)[()]
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether every size is a multiple of its step."""
+        return bool(np.all(self._ratio == np.rint(self._ratio)))
+
+    @property
+    def parameter(self):
+        if not self.stochastic:
+            return np.maximum(self.size, self.step / 2)
+        whole = self._ratio == np.rint(self._ratio)
+        return np.where(whole, np.maximum(self.size, self.step), self.size + self.step)[()]
+
+    @property
+    def width(self):
+        if not self.stochastic:
+            return 2 * self.parameter
+        return self.step * np.ceil(self._ratio)
+
+    def _code(self):
+        return _kernels.JOINT, self.step, self._ratio, 0
+
+    def _law(self, x):
+        place, ratio = np.abs(x) / self.step, self._ratio
+        inside = place < ratio
+        keep = np.where(inside, place / ratio, 1.0)
+        target = np.where(inside, ratio, place)
+        up = target - np.floor(target)
+        values = np.stack([0 * x, np.floor(target), np.floor(target) + 1], -1)
+        return (
+            np.copysign(values * self.step, x[..., None]),
+            np.stack([1 - keep, keep * (1 - up), keep * up], -1),
+        )

@@ -1,0 +1,168 @@
+"""Closed forms of the path-following theory: what is promised before anything is computed.
+
+Symbols. M: the operator's `parameter`, ω its `width`, C ≥ 1 the scaling, m samples, N features, ε the allowed
+failure probability, ‖X_t‖ the norm of feature t over the samples, ρ the largest ratio of two such norms.
+The statements are those of Zhang and Saab, arXiv 2412.18184, reconstructed and proved in the book; "sharp" and
+"certificate" forms are the book's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+PAPER_CONSTANT = np.pi / 2  # |X| ≤ M, mean zero: X ≤cx N(0, (π/2) M²)
+SHARP_CONSTANT = np.pi / 8  # support of length ω, mean zero: X ≤cx N(0, (π/8) ω²), best possible
+HOEFFDING_CONSTANT = 1 / 4  # the same support: variance proxy ω²/4 in the moment generating function
+
+
+def density(z) -> NDArray:
+    """φ(z), the standard Gaussian density."""
+    return np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
+
+
+def scaling_factor(scaling: float, exact: bool = False) -> float:
+    """C, the factor of the paper's form, or the smaller C²/(2C − 1) that the proof gives."""
+    return scaling**2 / (2 * scaling - 1) if exact else float(scaling)
+
+
+def domination_variance(parameter: float, scaling: float, column_norm: float, exact: bool = True) -> float:
+    """σ² with u_t ≤cx N(0, σ²I): (π/2) M² C²/(2C−1) max‖X_t‖² (with C in place of C²/(2C−1) if not `exact`).
+
+    Examples
+    --------
+    >>> round(domination_variance(1.0, 1.0, 1.0), 4)
+    1.5708
+    """
+    return PAPER_CONSTANT * parameter**2 * scaling_factor(scaling, exact) * column_norm**2
+
+
+def exponent(features: int, samples: int, failure: float, neurons: int = 1) -> float:
+    """The p for which √2 · m · neurons · N^(−p) is the failure probability."""
+    return float(np.log(np.sqrt(2) * samples * neurons / failure) / np.log(features))
+
+
+def error_bound(
+    parameter: float,
+    scaling: float,
+    column_norm: float,
+    samples: int,
+    failure: float,
+    neurons: int = 1,
+    exact: bool = False,
+) -> float:
+    """‖Xw − Xq‖∞ ≤ M √(2πC p log N) max‖X_t‖ with probability 1 − √2 m N^(−p), p chosen for this failure.
+
+    One formula for all operators: quantization M = δ, pruning M = K, joint M = K + δ or max(K, δ). N drops out: only
+    p log N = log(√2 m/ε) enters.
+
+    Examples
+    --------
+    >>> round(error_bound(1.0, 1.0, 1.0, samples=64, failure=0.01), 3)
+    7.562
+    """
+    variance = domination_variance(parameter, scaling, column_norm, exact)
+    return float(2 * np.sqrt(variance * np.log(np.sqrt(2) * samples * neurons / failure)))
+
+
+def levels_needed(
+    largest_weight: float, step: float, ratio: float, features: int, samples: int, scaling: float, failure: float
+) -> int:
+    """The K of a grid {kδ, |k| ≤ K} that is never left: K ≥ ‖w‖∞/δ + ρ√(2π p log N/(2C−1)).
+
+    The failure √2 (m + N) N^(−p) covers both the error bound and every one of the N steps.
+    """
+    log = np.log(np.sqrt(2) * (samples + features) / failure)
+    return int(np.ceil(largest_weight / step + ratio * np.sqrt(2 * np.pi * log / (2 * scaling - 1))))
+
+
+def levels_needed_sharp(
+    largest_weight: float, step: float, ratio: float, features: int, scaling: float, failure: float
+) -> int:
+    """The same K from Hoeffding's lemma: ‖w‖∞/δ + ρ√(log(2N/ε)/(2(2C−1))); failure covers the N steps alone."""
+    return int(
+        np.ceil(largest_weight / step + ratio * np.sqrt(np.log(2 * features / failure) / (2 * (2 * scaling - 1))))
+    )
+
+
+def one_bit_scaling(features: int, ratio: float, failure: float) -> float:
+    """C = ½(1 + 8ρ² log(2N/ε)): with K = 2‖w‖∞ no corrected weight leaves [−K, K], except with probability ε.
+
+    Examples
+    --------
+    >>> round(one_bit_scaling(1024, 1.0, 0.01), 1)
+    49.4
+    """
+    return float(0.5 * (1 + 8 * ratio**2 * np.log(2 * features / failure)))
+
+
+def one_bit_bound(size: float, scaling: float, column_norm: float, samples: int, failure: float) -> float:
+    """K C/√(2C−1) max‖X_t‖ √(2 log(2m/ε)): the error of two values, logarithmic in N through C alone."""
+    return float(size * scaling / np.sqrt(2 * scaling - 1) * column_norm * np.sqrt(2 * np.log(2 * samples / failure)))
+
+
+def sparsity_ceiling(scaling: float) -> float:
+    """1 − 1/(πC): the share of zeros that unbiased pruning with feedback tends to, however large K is made.
+
+    Examples
+    --------
+    >>> [round(sparsity_ceiling(c), 3) for c in (1, 2, 4, 8)]
+    [0.682, 0.841, 0.92, 0.96]
+    """
+    return float(1 - 1 / (np.pi * scaling))
+
+
+def scaling_for_sparsity(sparsity: float) -> float:
+    """The least C whose ceiling reaches this sparsity, 1/(π(1 − s)), at least 1."""
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity is {sparsity}: a number in [0, 1)")
+    return float(max(1.0, 1 / (np.pi * (1 - sparsity))))
+
+
+def shortfall(probability: float) -> float:
+    """φ(z_p)/p, the mean of a standard Gaussian above its upper p-quantile.
+
+    If X ≤cx N(0, σ²) then P(X ≥ σ · shortfall(p)) ≤ p, and no smaller constant serves all such X.
+
+    Examples
+    --------
+    >>> round(shortfall(0.005), 4)
+    2.8919
+    """
+    return float(density(ndtri(probability)) / probability)
+
+
+def tail_constant(failure: float, tail: str = "best") -> float:
+    """a with P(|u| ≥ a ω ‖A_i‖) ≤ failure, two-sided: Hoeffding √(log(2/ε)/2), Gaussian √(π/8) φ(z)/p at p = ε/2."""
+    hoeffding = float(np.sqrt(np.log(2 / failure) / 2))
+    gaussian = float(np.sqrt(SHARP_CONSTANT)) * shortfall(failure / 2)
+    return {"hoeffding": hoeffding, "gaussian": gaussian, "best": min(hoeffding, gaussian)}[tail]
+
+
+def column_norms(inputs) -> tuple[float, float]:
+    """(max_t‖X_t‖, ρ = max/min over the features that are not zero)."""
+    norms = np.linalg.norm(np.asarray(inputs, dtype=np.float64), axis=0)
+    norms = norms[norms > 0]
+    if norms.size == 0:
+        return 0.0, 1.0
+    return float(norms.max()), float(norms.max() / norms.min())
+
+
+def mean_square_error(step: float, stochastic: bool = True) -> float:
+    """E r² of one rounding when the fractional part is uniform: δ²/6 stochastic, δ²/12 nearest."""
+    return step**2 / (6 if stochastic else 12)
+
+
+def two_point_scale(probability, width: float = 1.0) -> NDArray | float:
+    """Least σ with X ≤cx N(0, σ²) for the two-point law with P(top) = p: ω p(1−p)/φ(z_p).
+
+    Its maximum over p is ω√(π/8), at p = ½: the sharp width constant.
+
+    Examples
+    --------
+    >>> round(float(two_point_scale(0.5)) ** 2 * 8 / np.pi, 12)
+    1.0
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    return width * p * (1 - p) / density(ndtri(p))

@@ -1,0 +1,149 @@
+"""Slow and obvious twins of prunequant.path_following: the recursions as the papers' own codes write them."""
+
+import math
+
+import numpy as np
+
+
+def philox(counter, key):
+    """Philox4x32-10 on Python integers (Salmon et al. 2011): four 32-bit words."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        a, b = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (b >> 32) ^ c1 ^ k0, b & 0xFFFFFFFF, (a >> 32) ^ c3 ^ k1, a & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def draw(neuron, step, seed=0, stream=0):
+    """The uniform that one weight uses."""
+    words = philox((neuron // 4, step, stream, 0), (seed & 0xFFFFFFFF, seed >> 32))
+    return (words[neuron % 4] >> 8) / 2**24
+
+
+def grid(x, u, step, stochastic=True):
+    if not stochastic:
+        return step * float(np.rint(x / step))
+    low = math.floor(x / step)
+    return step * (low + (1 if u < x / step - low else 0))
+
+
+def finite_grid(x, u, step, levels, stochastic=True):
+    values = [(k - (levels - 1) / 2) * step for k in range(levels)]
+    if x <= values[0]:
+        return values[0]
+    if x >= values[-1]:
+        return values[-1]
+    if not stochastic:
+        return values[int(np.rint(x / step - (levels % 2 == 0) / 2)) + levels // 2]
+    below = max(v for v in values if v <= x)
+    return below + step if u < (x - below) / step else below
+
+
+def one_bit(x, u, size, stochastic=True):
+    if not stochastic:
+        return size if x >= 0 else -size
+    return size if u < (1 + x / size) / 2 else -size
+
+
+def prune(x, u, size, stochastic=True):
+    if abs(x) >= size:
+        return x
+    if not stochastic:
+        return 0.0
+    return math.copysign(size, x) if u < abs(x) / size else 0.0
+
+
+def prune_then_quantize(x, u, size, step, stochastic=True):
+    """Two draws would do; one is cut in three: first kept or not, then up or down."""
+    if not stochastic:
+        return 0.0 if abs(x) < size else math.copysign(step * float(np.rint(abs(x) / step)), x)
+    keep, target = (abs(x) / size, size / step) if abs(x) < size else (1.0, abs(x) / step)
+    if u >= keep:
+        return 0.0
+    low = math.floor(target)
+    return math.copysign(step * (low + (1 if u < keep * (target - low) else 0)), x)
+
+
+def follow(weights, inputs, rounding, scaling=1.0, seed=0, stream=0):
+    """The walk itself: v = w + ⟨X_t, u⟩/(C‖X_t‖²), q = T(v), u += (w − q) X_t; returns (values, final u)."""
+    features, neurons = weights.shape
+    out, walks = np.zeros((features, neurons)), np.zeros((len(inputs), neurons))
+    for n in range(neurons):
+        u = np.zeros(len(inputs))
+        for t in range(features):
+            column = inputs[:, t]
+            norm = column @ column
+            v = weights[t, n] + (column @ u / (scaling * norm) if norm > 0 else 0.0)
+            out[t, n] = rounding(v, draw(n, t, seed, stream))
+            u = u + (weights[t, n] - out[t, n]) * column
+        walks[:, n] = u
+    return out, walks
+
+
+def align(weights, inputs, changed, order):
+    """SPFQ's first phase: `order` passes of rank-one updates."""
+    features, neurons = weights.shape
+    aligned = np.zeros((features, neurons))
+    u = np.zeros((len(inputs), neurons))
+    for t in range(features):
+        u += np.outer(inputs[:, t], weights[t])
+        aligned[t] = changed[:, t] @ u / (changed[:, t] @ changed[:, t])
+        u -= np.outer(changed[:, t], aligned[t])
+    for _ in range(order - 1):
+        for t in range(features):
+            u += np.outer(changed[:, t], aligned[t])
+            aligned[t] = changed[:, t] @ u / (changed[:, t] @ changed[:, t])
+            u -= np.outer(changed[:, t], aligned[t])
+    return aligned
+
+
+def gpfq_changed(weights, inputs, changed, rounding):
+    """GPFQ for changed inputs, one phase: q_t = Q(⟨X̃_t, u + w_t X_t⟩/‖X̃_t‖²)."""
+    features, neurons = weights.shape
+    out = np.zeros((features, neurons))
+    for n in range(neurons):
+        u = np.zeros(len(inputs))
+        for t in range(features):
+            u = u + weights[t, n] * inputs[:, t]
+            out[t, n] = rounding(changed[:, t] @ u / (changed[:, t] @ changed[:, t]), 0.0)
+            u = u - out[t, n] * changed[:, t]
+    return out
+
+
+def optq(weights, inputs, rounding, damping=0.01):
+    """OPTQ as published: the upper Cholesky factor of the inverse Hessian, errors sent to all later features."""
+    h = inputs.T @ inputs
+    h = h + damping * np.mean(np.diag(h)) * np.eye(len(h))
+    upper = np.linalg.cholesky(np.linalg.inv(h)).T
+    w, out = weights.copy(), np.zeros_like(weights)
+    for t in range(len(w)):
+        for n in range(w.shape[1]):
+            out[t, n] = rounding(w[t, n], draw(n, t))
+        w[t + 1 :] -= np.outer(upper[t, t + 1 :], (w[t] - out[t]) / upper[t, t])
+    return out
+
+
+def patches(x, kernel, stride, padding, dilation, groups):
+    """unfold with six loops."""
+    (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation
+    (top, bottom), (left, right) = padding
+    batch, channels, height, width = x.shape
+    padded = np.zeros((batch, channels, height + top + bottom, width + left + right))
+    padded[:, :, top : top + height, left : left + width] = x
+    rows = (padded.shape[2] - (kh - 1) * dh - 1) // sh + 1
+    columns = (padded.shape[3] - (kw - 1) * dw - 1) // sw + 1
+    out = []
+    for g in range(groups):
+        lines = []
+        for b in range(batch):
+            for i in range(rows):
+                for j in range(columns):
+                    line = []
+                    for c in range(g * channels // groups, (g + 1) * channels // groups):
+                        for p in range(kh):
+                            for q in range(kw):
+                                line.append(padded[b, c, i * sh + p * dh, j * sw + q * dw])
+                    lines.append(line)
+        out.append(lines)
+    return np.array(out)

@@ -1,0 +1,67 @@
+"""Closed forms against direct computation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from prunequant.path_following import Grid, Prune, compress, theory
+
+
+def test_the_bound_is_the_paper_formula():
+    m, n, c, failure = 64, 512, 3.0, 0.01
+    p = theory.exponent(n, m, failure)
+    assert np.sqrt(2) * m * n ** (-p) == pytest.approx(failure)
+    assert theory.error_bound(0.7, c, 2.0, m, failure) == pytest.approx(
+        0.7 * np.sqrt(2 * np.pi * c * p * np.log(n)) * 2.0
+    )
+
+
+def test_the_exact_scaling_factor_is_never_above_the_scaling():
+    for c in (1.0, 1.5, 4.0, 50.0):
+        assert theory.scaling_factor(c, exact=True) <= theory.scaling_factor(c)
+    assert theory.scaling_factor(1.0, exact=True) == 1
+
+
+def test_shortfall_is_the_mean_of_the_gaussian_tail():
+    for p in (0.3, 0.01):
+        z = stats.norm.isf(p)
+        assert theory.shortfall(p) == pytest.approx(stats.norm.expect(lambda x: x, lb=z, conditional=True), rel=1e-6)
+
+
+def test_enough_levels_are_never_left():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 256))
+    x /= np.linalg.norm(x, axis=0)
+    w = rng.uniform(-1, 1, (256, 400))
+    largest_correction = np.abs(compress(w, x, Grid(1.0)).weights).max()
+    k = theory.levels_needed_sharp(1.0, 1.0, 1.0, 256, 1.0, 0.01)
+    assert largest_correction <= k + 1 <= theory.levels_needed(1.0, 1.0, 1.0, 256, 32, 1.0, 0.01) + 1
+
+
+def test_scaling_for_sparsity_inverts_the_ceiling():
+    for sparsity in (0.7, 0.9, 0.99):
+        assert theory.sparsity_ceiling(theory.scaling_for_sparsity(sparsity)) == pytest.approx(sparsity)
+    assert theory.scaling_for_sparsity(0.1) == 1
+    with pytest.raises(ValueError, match="sparsity is 1"):
+        theory.scaling_for_sparsity(1)
+
+
+def test_unbiased_pruning_stops_at_its_ceiling():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(32, 1500)), rng.normal(size=(1500, 40))
+    for c in (1.0, 4.0):
+        zeros = compress(w, x, Prune(100.0), scaling=c).weights[750:] == 0
+        assert zeros.mean() == pytest.approx(theory.sparsity_ceiling(c), abs=0.02)
+
+
+def test_mean_square_errors_of_one_rounding():
+    x = np.random.default_rng(0).uniform(-30, 30, (200, 1000))
+    for stochastic in (True, False):
+        errors = Grid(0.5, stochastic)(x) - x
+        assert np.mean(errors**2) == pytest.approx(theory.mean_square_error(0.5, stochastic), rel=0.01)
+
+
+def test_column_norms_ignore_dead_features():
+    x = np.array([[3.0, 0.0, 1.0], [4.0, 0.0, 0.0]])
+    assert theory.column_norms(x) == (5.0, 5.0)
+    assert theory.column_norms(0 * x) == (0.0, 1.0)

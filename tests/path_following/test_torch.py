@@ -1,0 +1,85 @@
+"""Torch tensors: the compiled kernel behind them on the CPU, and the device code, which is plain torch, beside it."""
+
+import numpy as np
+import pytest
+import torch
+
+from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, compress
+from prunequant.path_following import _torch as device_code
+from prunequant.random import philox4x32
+
+OPERATORS = [
+    Grid(0.25),
+    Grid(np.linspace(0.1, 0.4, 37), False),
+    FiniteGrid(0.25, 9),
+    FiniteGrid(0.25, 4, False),
+    OneBit(5.0),
+    Prune(0.8),
+    Prune(0.8, False),
+    PruneThenQuantize(0.75, 0.25),
+    PruneThenQuantize(0.8, 0.25, False),
+]
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def layer(device="cpu"):
+    rng = np.random.default_rng(0)
+    w, x = torch.from_numpy(rng.normal(size=(150, 37))), torch.from_numpy(rng.normal(size=(40, 150)))
+    return w.to(device), x.to(device)
+
+
+def on_device(w, x, operator, **options):
+    """The code that runs on an accelerator: also on the CPU's own tensors."""
+    arguments = dict(
+        feedback="path", scaling=1.0, quantized_inputs=None, seed=0, alignment=None, damping=0.01, failure=0.01,
+        stream=0,
+    )  # fmt: skip
+    return device_code.compress_tensors(w, x, operator, **(arguments | options))
+
+
+def test_a_cpu_tensor_gives_what_an_array_gives():
+    w, x = layer()
+    result, reference = compress(w, x, Grid(0.25), seed=3), compress(w.numpy(), x.numpy(), Grid(0.25), seed=3)
+    assert isinstance(result.weights, torch.Tensor) and isinstance(result.saturation, torch.Tensor)
+    assert np.array_equal(result.weights.numpy(), reference.weights)
+    assert np.array_equal(result.error, reference.error)
+    assert compress(w.half(), x.half(), Grid(0.25)).weights.dtype == torch.float32
+
+
+def test_the_uniforms_are_those_of_philox():
+    draws = device_code.philox_uniforms(11, torch.tensor([0, 5, 2**31 + 7]), 3, 2**63 + 12345)
+    for row, step in enumerate([0, 5, 2**31 + 7]):
+        for n in range(11):
+            word = philox4x32(n // 4, step, 3, 0, (2**63 + 12345) & 0xFFFFFFFF, 2**31)[n % 4]
+            assert float(draws[row, n]) == (int(word) >> 8) / 2**24
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("feedback", ["none", "path", "optq"])
+@pytest.mark.parametrize("operator", OPERATORS, ids=repr)
+def test_the_device_code_equals_the_compiled_kernel(operator, feedback, device):
+    w, x = layer(device)
+    ours = on_device(w, x, operator, feedback=feedback, scaling=1.5, seed=2**40 + 1)
+    reference = compress(w.cpu().numpy(), x.cpu().numpy(), operator, feedback=feedback, scaling=1.5, seed=2**40 + 1)
+    assert np.allclose(ours.weights.cpu().numpy(), reference.weights, atol=1e-9)
+    assert np.array_equal(ours.saturation.cpu().numpy(), reference.saturation)
+    assert np.allclose(ours.error, reference.error)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3, "least-squares"])
+def test_the_device_code_aligns_alike(order):
+    w, x = layer()
+    y = x + 0.1 * torch.from_numpy(np.random.default_rng(2).normal(size=x.shape))
+    y[:, 3] = 0
+    ours = on_device(w, x, Grid(0.25), quantized_inputs=y, alignment=order)
+    reference = compress(w.numpy(), x.numpy(), Grid(0.25), quantized_inputs=y.numpy(), alignment=order)
+    assert np.mean(np.isclose(ours.weights.numpy(), reference.weights, atol=1e-9)) > 0.99
+    assert np.allclose(ours._aligned, reference._aligned, atol=1e-6)
+
+
+def test_the_device_code_refuses_singular_inputs_too():
+    w, x = torch.ones(2, 1, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="singular"):
+        on_device(w, x, Grid(0.5), feedback="optq", damping=0.0)
