@@ -136,17 +136,17 @@ def _undersized(budget: Budget) -> tuple[int, int, float]:
 @claim(
     id="kumar2025.theorem1",
     title="Twice the depth: a quantized network inside a random one, exactly",
-    statement=r"""Take a random network of depth $2\ell$ and widths $d,\,Cd\log_2(1/\delta),\,d,\,Cd\log_2(1/\delta),
-\dots$ with independent weights, uniform on $S_{\delta_{\mathrm{in}}}$. For a target of depth $\ell$, width at most $d$ and
-$N_t$ weights in $S_{\delta_t}$ there are, with probability at least $1-N_t\,O\bigl((\log_2\frac1\delta)^{-1/7}\bigr)$,
-masks with which the pruned network equals the target **exactly**, for every input; activations are rounded after each
-pair of layers.""",
+    statement=r"""Take a random network of depth $2\ell$ and widths
+$d,\,Cd\log_2(1/\delta),\,d,\,Cd\log_2(1/\delta),\dots$ with independent weights, uniform on $S_{\delta_{\mathrm{in}}}$.
+For a target of depth $\ell$, width at most $d$ and $N_t$ weights in $S_{\delta_t}$ there are, with probability at least
+$1-N_t\,O\bigl((\log_2\frac1\delta)^{-1/7}\bigr)$, masks with which the pruned network equals the target **exactly**,
+for every input; activations are rounded after each pair of layers.""",
     source=Source("kumar2025", "Theorem 1"),
     chapter="tickets/first-ticket",
     verdict=Verdict.LOOSE,
     factor=1000,
     remark="Right, and better than it says: the stated probability is empty for every real network, while a source of "
-    "376 random weights a target weight is certified to fail for fewer than one seed in a thousand.",
+    "fewer than 400 random weights a target weight is certified to fail for fewer than one seed in a thousand.",
 )
 def theorem1(budget: Budget) -> Evidence:
     """A trained classifier found by masks alone; and the failure rate of undersized sources against its prediction."""
