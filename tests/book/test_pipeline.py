@@ -1,0 +1,239 @@
+"""A very small book goes through the whole pipeline; each trap the pipeline guards against is set and must snap."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import sitecheck
+from chapters import Book, text_only
+from execute import is_fresh, is_validated
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HEAD = "---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n"
+# The first cell counts its own executions in a file: the only sure way to know that nothing ran a second time.
+GOOD = (
+    HEAD
+    + """# Good
+
+The mean is {glue:}`mean`, by {cite:t}`kumar2025`; $\\EE[X]$.
+
+```{code-cell} ipython3
+from pathlib import Path
+runs = Path(COUNTER)
+_ = runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+```
+
+```{code-cell} ipython3
+---
+mystnb: {image: {alt: A rising line}}
+---
+import matplotlib.pyplot as plt
+plt.plot([0, 1])
+plt.show()
+```
+
+```{code-cell} ipython3
+from myst_nb import glue
+mean = 1.0
+glue("mean", mean, display=False)
+print(f"mean {mean:.3f}")
+```
+
+```{bibliography}
+```
+"""
+)
+RAISES = HEAD + "# Raises\n\n```{code-cell} ipython3\n1 / 0\n```\n"
+
+
+def step(root, *arguments):
+    """Run one step of the pipeline on the small book."""
+    command = [sys.executable, str(ROOT / "tools" / "book.py"), *arguments, "--root", str(root), "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A book of one chapter, refreshed, so that it has a reference."""
+    root = tmp_path_factory.mktemp("small")
+    (root / "book").mkdir()
+    shutil.copy(ROOT / "_config.yml", root)
+    shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
+    shutil.copy(ROOT / "book" / "references.bib", root / "book")
+    (root / "book" / "index.md").write_text("# Small\n\nA book.\n")
+    (root / "book" / "good.md").write_text(GOOD.replace("COUNTER", repr(str(root / "runs"))))
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/good\n")
+    status, said = step(root, "refresh")
+    assert status == 0, said
+    return root
+
+
+def runs(root):
+    return len((root / "runs").read_text())
+
+
+def test_a_reference_holds_text_and_counts_and_no_image(small):
+    reference = nbformat.read(small / "book/reference/good.ipynb", as_version=4)
+    assert [cell.execution_count for cell in reference.cells] == [1, 2, 3]
+    assert [cell.id for cell in reference.cells] == ["c000", "c001", "c002"]
+    text = (small / "book/reference/good.ipynb").read_text()
+    assert "image/png" not in text and "mean 1.000" in text and "<Figure size" in text
+
+
+def test_refreshing_twice_gives_the_same_bytes(small):
+    executed = nbformat.read(small / "_build/executed/good.ipynb", as_version=4)
+    again = nbformat.writes(text_only(executed), version=4) + "\n"
+    assert again == (small / "book/reference/good.ipynb").read_text()
+
+
+def test_the_pages_are_built_from_the_validated_execution_and_a_raising_chapter_fails_the_build(small):
+    before = runs(small)
+    status, said = step(small, "validate")
+    assert status == 0, said
+    assert runs(small) == before + 1
+    assert "1 chapters validated, 3 cells" in said
+
+    status, said = step(small, "validate")
+    assert status == 0 and "0 chapters validated, 1 unchanged" in said
+    status, said = step(small, "execute")
+    assert status == 0 and "0 chapters executed, 1 unchanged" in said
+
+    toc = (small / "_toc.yml").read_text()
+    (small / "book" / "raises.md").write_text(RAISES)
+    (small / "_toc.yml").write_text(toc + "  - file: book/raises\n")
+    status, said = step(small, "execute")
+    assert status == 1 and "ZeroDivisionError" in said
+    status, said = step(small, "build")
+    assert status == 1 and "ZeroDivisionError" in said
+    assert not (small / "_build" / ".doctrees").exists()
+
+    (small / "_toc.yml").write_text(toc)
+    (small / "book" / "raises.md").unlink()
+    shutil.rmtree(small / "_build" / "html")
+    status, said = step(small, "build")
+    assert status == 0, said
+    page = (small / "_build/html/book/good.html").read_text()
+    assert "mean 1.000" in page and 'alt="A rising line"' in page and "tex-svg-full.js" in page
+    assert "The mean is 1.0, by Kumar and Natale" in re.sub(r"<[^>]*>", "", page)
+    assert sitecheck.check(small / "_build/html") == []
+    assert runs(small) == before + 1, "the builder executed a chapter that had been handed over"
+
+    status, said = step(small, "build")
+    assert status == 0 and "up to date" in said
+
+
+def test_a_tampered_output_fails(small):
+    reference = small / "book/reference/good.ipynb"
+    kept = reference.read_text()
+    assert "mean 1.000" in kept
+    try:
+        reference.write_text(kept.replace("mean 1.000", "mean 1.003"))
+        status, said = step(small, "validate")
+        assert status == 1
+        assert "Cell 2" in said and "mean 1.003" in said and "1 FAILED" in said
+        # A reader's own build goes on with the outputs of the reader's machine.
+        status, said = step(small, "execute")
+        assert status == 0
+    finally:
+        reference.write_text(kept)
+
+
+def copy_of(small, tmp_path):
+    """The small book's source and reference, to be broken."""
+    for name in ("_toc.yml", "book/good.md", "book/reference/good.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(small / name, tmp_path / name)
+    book = Book(tmp_path)
+    assert book.chapter("good").out_of_step() == []
+    return book
+
+
+def test_null_execution_counts_fail_although_nbval_would_pass_them(small, tmp_path):
+    book = copy_of(small, tmp_path)
+    reference = book.chapter("good").reference
+    notebook = json.loads(reference.read_text())
+    for cell in notebook["cells"]:
+        cell["execution_count"], cell["outputs"] = None, []
+    reference.write_text(json.dumps(notebook))
+    assert "null counts" in book.chapter("good").out_of_step()[0]
+    status, said = step(tmp_path, "validate")
+    assert status == 1 and "null counts" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("mean = 1.0", "mean = 2.0", "code cell 2"),
+        (
+            "ipython3\nfrom myst_nb",
+            "ipython3\n:tags: [hide-input]\nfrom myst_nb",
+            "code cell 2",
+        ),
+        ("# Good", "# Good\n\n```{code-cell} ipython3\n0\n```", "4 code cells in the source, 3 in the reference"),
+    ],
+)
+def test_source_and_reference_out_of_step_fail(small, tmp_path, old, new, told):
+    book = copy_of(small, tmp_path)
+    chapter = book.chapter("good")
+    source = chapter.source.read_text()
+    assert old in source
+    chapter.source.write_text(source.replace(old, new))
+    assert told in chapter.out_of_step()[0]
+    assert step(tmp_path, "sync")[0] == 1
+
+
+def test_a_missing_reference_and_a_reference_without_a_chapter_fail(small, tmp_path):
+    book = copy_of(small, tmp_path)
+    reference = book.chapter("good").reference
+    reference.rename(reference.with_name("elsewhere.ipynb"))
+    status, said = step(tmp_path, "sync")
+    assert status == 1
+    assert "no reference outputs yet" in said and "elsewhere.ipynb: a reference without a chapter" in said
+
+
+def test_a_reference_with_an_image_fails(small, tmp_path):
+    book = copy_of(small, tmp_path)
+    reference = book.chapter("good").reference
+    reference.write_text(reference.read_text().replace('"text/plain"', '"image/png": "AAAA",\n      "text/plain"', 1))
+    assert "holds images" in book.chapter("good").out_of_step()[0]
+
+
+def test_an_execution_lasts_until_a_cell_the_library_or_the_data_changes(small, tmp_path):
+    copy_of(small, tmp_path)
+    for name in ("_build/executed/good.ipynb", "_build/executed/good.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(small / name, tmp_path / name)
+    chapter = Book(tmp_path).chapter("good")
+    # Put down a record as of now: the small book's own may have been left by a tampered run.
+    chapter.record.write_text(
+        json.dumps({"key": chapter.key(Book(tmp_path)), "how": "validated", "reference": chapter.reference_key()})
+    )
+    assert is_fresh(Book(tmp_path), chapter) and is_validated(Book(tmp_path), chapter)
+
+    chapter.source.write_text(chapter.source.read_text() + "\nMore prose.\n")
+    assert is_fresh(Book(tmp_path), chapter)
+
+    for path in (tmp_path / "src" / "library.py", tmp_path / "book" / "data" / "rows.csv"):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+        assert not is_fresh(Book(tmp_path), chapter)
+        path.unlink()
+        assert is_fresh(Book(tmp_path), chapter)
+
+    chapter.reference.write_text(chapter.reference.read_text() + " ")
+    assert is_fresh(Book(tmp_path), chapter) and not is_validated(Book(tmp_path), chapter)
+    chapter.source.write_text(chapter.source.read_text().replace("mean = 1.0", "mean = 3.0"))
+    assert not is_fresh(Book(tmp_path), chapter)
+
+
+def test_a_chapter_that_is_not_there_is_named():
+    with pytest.raises(SystemExit, match=r"No chapter tickets/nowhere"):
+        Book(ROOT).chapter("tickets/nowhere")
