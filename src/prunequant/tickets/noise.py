@@ -44,13 +44,16 @@ def predicted_variance(energy: float, hidden_step: float, mode: str = "nearest")
 def correlated_variance(layer: Pruned, hidden_step: float) -> NDArray[np.float64]:
     """Output variance of nearest rounding, row by row, where the units of a row share one evenly spread input.
 
-    The errors of round(u·x) and round(u'·x) have covariance γ_h²/12 · gcd(u, u')²/(u u') (the Fourier series of
-    the sawtooth), so the variance is γ_h²/12 · Σ_kk' v_k v_k' gcd(u_k, u_k')²/(u_k u_k'); the sum of squares is
-    its diagonal. For a matrix with one column, over non-negative inputs.
+    With g = gcd(u, u') the errors of round(u·x) and round(u'·x) have covariance γ_h²/12 · c(u, u'), where c =
+    g²/(u u') if u/g and u'/g are both odd and −g²/(2 u u') otherwise (the Fourier series of the shifted
+    sawtooth), so the variance is γ_h²/12 · Σ_kk' v_k v_k' c(u_k, u_k'); Σ v² is its diagonal. For a matrix with
+    one column, over non-negative inputs.
     """
     used = layer.u.ravel() > 0
     u = layer.u.ravel()[used]
-    gram = np.gcd.outer(u, u) ** 2 / np.multiply.outer(u, u)
+    common = np.gcd.outer(u, u)
+    both_odd = (np.add.outer(u, u) // common) % 2 == 0
+    gram = common**2 / np.multiply.outer(u, u) * np.where(both_odd, 1.0, -0.5)
     v = layer.v[:, used].astype(np.float64)
     return hidden_step**2 / 12 * np.einsum("rk,kl,rl->r", v, gram, v)
 
