@@ -5,11 +5,12 @@ of the x, which ones, in how many ways, and with what probability over the draw?
 
 `solve`, `solve_many`, `solve_words` find a subset; `karmarkar_karp` finds one fast when samples abound; `reachable` and
 `covered` decide a window of targets; `count` counts subsets; `hitting_times` samples the number of samples needed;
-`theory` predicts all of it.
+`theory` predicts all of it, and bounds it.
 """
 
 from importlib import import_module
 
+from . import theory
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge
 from .counts import count
 from .differencing import karmarkar_karp, karmarkar_karp_many
@@ -31,6 +32,7 @@ __all__ = [
     "solve",
     "solve_many",
     "solve_words",
+    "theory",
 ]
 
 
