@@ -15,7 +15,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant.formats._kernels import largest_bits
 from prunequant.formats.base import as_values, check_axis, uniform32
+from prunequant.sparsity.select import SMALL, keep_from_kth
 
 TIES = ("first", "last", "random", "magnitude")
 
@@ -73,30 +75,52 @@ def _scores(x: ArrayLike, name: str) -> NDArray:
     x = as_values(x, name)
     if x.ndim == 0:
         raise ValueError(f"{name} is a single number: give an array with at least one axis")
-    if not np.isfinite(np.sum(np.abs(x), dtype=np.float64)) and not np.all(np.isfinite(x)):
+    if x.dtype == np.float32 and x.size > SMALL:
+        bits = np.empty(1, np.int32)
+        largest_bits(np.ascontiguousarray(x).reshape(-1), x.size, x.size, bits)
+        finite = bits[0] < 0x7F800000
+    else:
+        finite = np.all(np.isfinite(x))
+    if not finite:
         raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
     return x
 
 
 def _keep_in_rows(score: NDArray, keep: int, ties: str, key: NDArray | None) -> NDArray[np.bool_]:
-    """Mask of the `keep` largest of each row, short rows: by a stable sort."""
+    """Mask of the `keep` largest of each row: by counting wins in short rows, by a stable sort in others."""
     if ties == "last":
         return _keep_in_rows(score[:, ::-1], keep, "first", None)[:, ::-1]
+    width = score.shape[1]
+    if width <= 8:
+        wins = np.zeros(score.shape, np.int8)
+        for i in range(width):
+            for j in range(i + 1, width):
+                first = score[:, i] >= score[:, j]
+                if key is not None:
+                    first &= (score[:, i] > score[:, j]) | (key[:, i] >= key[:, j])
+                wins[:, i] += first
+                wins[:, j] += ~first
+        return wins >= width - keep
     order = np.argsort(-score, axis=1, kind="stable") if key is None else np.lexsort((-key, -score), axis=1)
     mask = np.zeros(score.shape, dtype=bool)
     np.put_along_axis(mask, order[:, :keep], True, axis=1)
     return mask
 
 
-def _keep_in_vector(score: NDArray, keep: int, ties: str, key: NDArray | None) -> NDArray[np.bool_]:
+def _keep_in_vector(score: NDArray, keep: int, ties: str, key: NDArray | None, magnitudes: bool) -> NDArray[np.bool_]:
     """Mask of the `keep` largest of one long vector: exact selection, then the rule among those at the threshold."""
     count = score.size
     if keep <= 0 or keep >= count:
         return np.full(count, keep > 0)
-    threshold = np.partition(score, count - keep)[count - keep]
-    mask = score > threshold
-    wanted = keep - int(np.count_nonzero(mask))
-    equal = np.flatnonzero(score == threshold)
+    if score.dtype == np.float32 and count > SMALL and magnitudes:
+        mask, equal, wanted = keep_from_kth(score, keep)
+        mask[equal] = False
+    else:
+        score = np.abs(score) if magnitudes else score
+        threshold = np.partition(score, count - keep)[count - keep]
+        mask = score > threshold
+        wanted = keep - int(np.count_nonzero(mask))
+        equal = np.flatnonzero(score == threshold)
     if key is not None:
         equal = equal[np.argsort(-key[equal], kind="stable")]
     mask[equal[equal.size - wanted :] if ties == "last" else equal[:wanted]] = True
@@ -143,15 +167,19 @@ def keep_largest(
     >>> keep_largest([3.0, 1.0, 1.0, 1.0], "2:4", ties="last")
     array([ True, False, False,  True])
     """
-    score = _scores(score, "score")
+    return _select(_scores(score, "score"), pattern, ties, axis, original, seed, magnitudes=False)
+
+
+def _select(score, pattern, ties, axis, original, seed, magnitudes: bool) -> NDArray[np.bool_]:
+    """`keep_largest` of checked scores, or of their magnitudes."""
     parsed = parse_pattern(pattern)
     key = _tie_key(score.shape, ties, original, seed)
     if isinstance(parsed, float) and axis is None:
         keep = score.size - pruned_count(parsed, score.size)
         flat = None if key is None else key.ravel()
-        return _keep_in_vector(score.ravel(), keep, ties, flat).reshape(score.shape)
+        return _keep_in_vector(score.ravel(), keep, ties, flat, magnitudes).reshape(score.shape)
     axis = check_axis(-1 if axis is None else axis, score.ndim)
-    moved = np.moveaxis(score, axis, -1)
+    moved = np.moveaxis(np.abs(score) if magnitudes else score, axis, -1)
     length = moved.shape[-1]
     keep, group = (length - pruned_count(parsed, length), length) if isinstance(parsed, float) else parsed
     if group == 0 or length % group:
@@ -181,8 +209,7 @@ def magnitude(
     """
     if isinstance(sparsity, str):
         raise TypeError(f"sparsity is {sparsity!r}: give a fraction in [0, 1] (n_m takes N of M)")
-    x = _scores(x, "x")
-    return keep_largest(np.abs(x), sparsity, ties, axis=axis, original=original, seed=seed)
+    return _select(_scores(x, "x"), sparsity, ties, axis, original, seed, magnitudes=True)
 
 
 def n_m(
@@ -203,8 +230,7 @@ def n_m(
     array([False,  True,  True, False,  True, False,  True, False])
     """
     n, m = _check_n_m(n, m)
-    x = _scores(x, "x")
-    return keep_largest(np.abs(x), f"{n}:{m}", ties, axis=axis, original=original, seed=seed)
+    return _select(_scores(x, "x"), f"{n}:{m}", ties, axis, original, seed, magnitudes=True)
 
 
 def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
