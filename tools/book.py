@@ -89,7 +89,9 @@ def execute(book: Book, names: list[str], jobs: int) -> int:
 
 def jupyter_book(root: Path, *arguments: str) -> int:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), *arguments]
-    return subprocess.run(command, cwd=root, env=run.environment(root), check=False).returncode
+    # Its standard output only praises; warnings and errors come on the other stream.
+    quiet = subprocess.DEVNULL
+    return subprocess.run(command, cwd=root, env=run.environment(root), stdout=quiet, check=False).returncode
 
 
 def build(book: Book) -> int:

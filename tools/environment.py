@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-NOISE = ("is ignored: it is either", "[notice]", "Looking in ", "Requirement already satisfied")
+NOISE = (" is ignored: it is ", "[notice]", "Looking in ", "Requirement already satisfied")
 OFFLINE = ("Failed to establish a new connection", "Temporary failure in name resolution", "ConnectTimeout",
            "No matching distribution found", "Network is unreachable", "Connection refused")  # fmt: skip
 
