@@ -207,6 +207,43 @@ def blocks_failure(block_failure: float, block: int, n: int) -> float:
     return block_failure ** (n // block)
 
 
+def closed_failure(n: int, bound: int, reach: str = "window") -> float:
+    """`all_targets_failure` in closed form, and weaker: M²·(1 - q/2)ⁿ with q = (M + 1)/(2M + 1), below M²·(3/4)ⁿ.
+
+    With v = |A|/w and v' = v(1 + y), y in [0, 1]: 1/(1 + y) <= 1 - y/2, so E[1/v' - 1] <= (1 - q/2)(1/v - 1) by the
+    growth identity; it starts from w - 1 = M, and A ≠ W means 1/v - 1 >= 1/M. Doubled for reach "full".
+
+    Examples
+    --------
+    >>> closed_failure(70, 256) < 1e-3 < closed_failure(50, 256)
+    True
+    """
+    n, bound = _check(n, bound)
+    if reach not in ("full", "window"):
+        raise ValueError(f"reach is {reach!r}: it must be 'full' or 'window'")
+    q = (bound + 1) / (2 * bound + 1)
+    return min(1.0, (2 if reach == "full" else 1) * bound**2 * (1 - q / 2) ** n)
+
+
+def closed_samples(bound: int, failure: float, reach: str = "window") -> int:
+    """The smallest n at which `closed_failure` is at most `failure`: about 4.82 log2(M) + 2.41 log2(1/failure).
+
+    Examples
+    --------
+    >>> closed_samples(256, 0.01), certified_samples(256, 0.01, "window")
+    (55, 44)
+    """
+    _, bound = _check(0, bound)
+    if not 0 < failure < 1:
+        raise ValueError(f"failure is {failure}: it must lie strictly between 0 and 1")
+    q = (bound + 1) / (2 * bound + 1)
+    start = (2 if reach == "full" else 1) * bound**2
+    n = max(0, math.ceil(math.log(start / failure) / -math.log1p(-q / 2)) - 1)
+    while closed_failure(n, bound, reach) > failure:
+        n += 1
+    return n
+
+
 def parity_floor(n: int, bound: int) -> float:
     """A lower bound on the failure probability of every odd target: all samples even, ((2⌊M/2⌋ + 1)/(2M + 1))ⁿ.
 
