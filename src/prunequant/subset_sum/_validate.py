@@ -59,7 +59,7 @@ def row_targets(targets, rows: int) -> np.ndarray:
     """(N,) int64 targets; anything beyond 2**62 is out of reach of every sum and is brought back to there."""
     targets = np.asarray(targets)
     if targets.dtype == object and all(isinstance(t, int) for t in targets.flat):
-        targets = np.clip(targets, -MAX_SUM, MAX_SUM).astype(np.int64)
+        targets = np.asarray(np.clip(targets, -MAX_SUM, MAX_SUM), dtype=np.int64)
     if targets.size == 0 and targets.dtype.kind == "f":
         targets = targets.astype(np.int64)
     if targets.dtype.kind not in "iu":

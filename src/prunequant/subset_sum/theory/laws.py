@@ -85,7 +85,7 @@ def mixture_poisson_tail(n: float, bound: float, target: float) -> float:
 
 
 def poisson_failure(n: float, bound: float, target: float) -> float:
-    """exp(-E[Z]) with the Gaussian E[Z]: what the failure would be were Λ not random. Far too small above the threshold."""
+    """exp(-E[Z]) with the Gaussian E[Z]: the failure were Λ not random, far too small above the threshold."""
     _check(n, bound)
     log_mean, tau = _scale(n, bound, target)
     return math.exp(-math.exp(min(log_mean - tau**2 / 4 - 0.5 * math.log(2), 700.0)))
@@ -157,7 +157,7 @@ def critical_kappa(bound: float, target: float | str = 0, failure: float = 0.5) 
 
 
 def critical_density(window: float) -> float:
-    """ρ = √(3/2π) 2^{-λ}: the mean number of perfect partitions at κ = 1 - log2(n)/2n + λ/n, up to swapping the sides."""
+    """ρ = √(3/2π) 2^{-λ}: the mean number of perfect partitions at `window_kappa`(n, λ), up to swapping the sides."""
     return math.sqrt(3 / (2 * math.pi)) * 2.0 ** (-window)
 
 
@@ -181,7 +181,7 @@ def critical_window(window: float) -> float:
 
 
 def perfect_partition_probability(n: int, bound: int) -> float:
-    """P(some signs give discrepancy |Λ| mod 2), X uniform on {1..M}: `critical_window` with ρ = 2ⁿ/√(2πn E X²) at finite n."""
+    """P(some signs give discrepancy Λ mod 2), X uniform on {1..M}: `critical_window` with ρ = 2ⁿ/√(2πn E X²)."""
     _check(n, bound)
     log_rho = n * math.log(2) - 0.5 * math.log(2 * math.pi * n * (bound + 1) * (2 * bound + 1) / 6)
     rho = math.exp(min(log_rho, 700.0))

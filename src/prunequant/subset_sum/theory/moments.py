@@ -1,7 +1,8 @@
 """The number of solutions as an integral, and its first two moments.
 
 Two problems. "partition": signs σ with Σ σ_i X_i = z, X uniform on {1..M} (Borgs, Chayes & Pittel 2001).
-"subset_sum": subsets with sum t, X uniform on {-M..M} (Kumar & Natale 2025). Lemma 2 turns one into the other with z = Λ - 2t, but z is then random.
+"subset_sum": subsets with sum t, X uniform on {-M..M} (Kumar & Natale 2025). Lemma 2 turns one into the other with
+z = Λ - 2t, but z is then random.
 """
 
 import math
