@@ -13,13 +13,15 @@ from .baselines import magnitude, sparsegpt
 from .certificates import certificate, energy_certificate, influence, sample_bounds
 from .convolution import compress_convolution, unfold
 from .operators import FiniteGrid, Grid, OneBit, Operator, Prune, PruneThenQuantize
-from .triangle import Result, compress, size_for_sparsity
+from .result import Result
+from .triangle import Prepared, compress, prepare, size_for_sparsity
 
 __all__ = [
     "FiniteGrid",
     "Grid",
     "OneBit",
     "Operator",
+    "Prepared",
     "Prune",
     "PruneThenQuantize",
     "Result",
@@ -31,6 +33,7 @@ __all__ = [
     "influence",
     "magnitude",
     "networks",
+    "prepare",
     "sample_bounds",
     "size_for_sparsity",
     "sparsegpt",

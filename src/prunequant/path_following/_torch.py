@@ -12,7 +12,8 @@ import torch
 
 from . import _kernels
 from .gram import check_damping, check_failure, check_scaling
-from .triangle import Result, check_output, check_seed, checked_arguments
+from .result import Result
+from .triangle import check_operator, check_output, check_seed, checked_arguments
 
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF
@@ -127,7 +128,8 @@ def compress_tensors(
     scaling, damping, failure, seed = (
         check_scaling(scaling), check_damping(damping), check_failure(failure), check_seed(seed),
     )  # fmt: skip
-    w, x, y, order = checked_arguments(weights, inputs, operator, feedback, quantized_inputs, alignment)
+    w, x, y, order = checked_arguments(weights, inputs, feedback, quantized_inputs, alignment)
+    check_operator(operator, w)
     device = weights.device
     start, seen = torch.from_numpy(np.ascontiguousarray(w)).to(device), torch.from_numpy(np.array(x)).to(device)
     aligned = None

@@ -7,7 +7,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .operators import Operator
-from .triangle import Result, _as_array, _like, compress
+from .result import Result, as_array, like
+from .triangle import compress
 
 
 def _pair(name: str, value, least: int = 1) -> tuple[int, int]:
@@ -29,7 +30,7 @@ def _pads(padding) -> tuple[tuple[int, int], tuple[int, int]]:
     return ends
 
 
-def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1) -> NDArray:
+def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=None) -> NDArray:
     """The patches that a convolution sees, as the inputs of a linear layer.
 
     Parameters
@@ -38,10 +39,11 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1) -> NDArr
     kernel, stride, dilation : one number or (rows, columns).
     padding : zeros around: a number, (rows, columns), or ((top, bottom), (left, right)) for uneven "same" padding.
     groups : channels are cut into so many groups, each with filters of its own.
+    rows : which of the batch · positions samples to take; all by default. Only these are copied.
 
     Returns
     -------
-    (groups, batch · positions, channels/groups · kernel rows · kernel columns), features in the order of
+    (groups, samples, channels/groups · kernel rows · kernel columns), features in the order of
     ``weight.reshape(filters, -1)``.
 
     Raises
@@ -57,7 +59,7 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1) -> NDArr
            [ 8.,  9., 12., 13.],
            [10., 11., 14., 15.]])
     """
-    x = _as_array(x)
+    x = as_array(x)
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}: (batch, channels, height, width) is needed")
     (kh, kw), (sh, sw), (dh, dw) = _pair("kernel", kernel), _pair("stride", stride), _pair("dilation", dilation)
@@ -68,9 +70,11 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1) -> NDArr
         raise ValueError(f"kernel {kh}×{kw} with dilation {dh}, {dw} does not fit into {x.shape[2]}×{x.shape[3]}")
     windows = sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), axis=(2, 3))
     windows = windows[:, :, ::sh, ::sw, ::dh, ::dw]  # batch, channel, row, column, kernel row, kernel column
-    batch, channels, height, width = windows.shape[:4]
-    windows = windows.reshape(batch, groups, channels // groups, height, width, kh, kw)
-    return windows.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, batch * height * width, -1)
+    batch, _, height, width = windows.shape[:4]
+    rows = np.arange(batch * height * width) if rows is None else np.asarray(rows)
+    image, i, j = np.unravel_index(rows, (batch, height, width))
+    windows = windows.transpose(0, 2, 3, 1, 4, 5)[image, i, j]  # sample, channel, kernel row, kernel column
+    return windows.reshape(len(rows), groups, -1).transpose(1, 0, 2)
 
 
 def compress_convolution(
@@ -98,7 +102,7 @@ def compress_convolution(
     -------
     (weight of the same shape, one `Result` a group). Each group is a layer of its own, with `stream` its number.
     """
-    w = _as_array(weight)
+    w = as_array(weight)
     if w.ndim != 4 or w.shape[0] % groups:
         raise ValueError(f"weight has shape {w.shape} with {groups} groups: (filters, channels/groups, rows, columns)")
     shape = dict(kernel=w.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)
@@ -110,7 +114,23 @@ def compress_convolution(
         )
     y = None if quantized_inputs is None else unfold(quantized_inputs, **shape)
     values, results = compress_groups(w.reshape(groups, w.shape[0] // groups, -1), x, operator, y, **options)
-    return _like(values.reshape(w.shape), weight), results
+    return like(values.reshape(w.shape), weight), results
+
+
+def positions(shape, kernel, stride=1, padding=0, dilation=1) -> int:
+    """How many patches images of this shape (batch, channels, height, width) have: batch · output height · width."""
+    sizes = [
+        (size + sum(pads) - d * (k - 1) - 1) // s + 1
+        for size, pads, d, k, s in zip(
+            shape[2:],
+            _pads(padding),
+            _pair("dilation", dilation),
+            _pair("kernel", kernel),
+            _pair("stride", stride),
+            strict=True,
+        )
+    ]
+    return shape[0] * sizes[0] * sizes[1]
 
 
 def compress_groups(rows: NDArray, x: NDArray, operator, y: NDArray | None = None, **options):

@@ -1,0 +1,355 @@
+"""The experiments of the book on path following, each a function that returns plain rows.
+
+`one_bit_scaling` · `pruned_convolution` · `prune_and_quantize` · `scaling_over_depth` · `weight_laws` ·
+`deep_network`, and `compare_quantizers`, `compare_pruners` for one layer with held-out data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import networks, theory
+from .baselines import magnitude, sparsegpt
+from .certificates import certificate
+from .convolution import compress_convolution, unfold
+from .operators import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
+from .triangle import compress, prepare, size_for_sparsity
+
+LAWS = {
+    "gaussian": lambda rng, shape: rng.standard_normal(shape),
+    "uniform": lambda rng, shape: rng.uniform(-np.sqrt(3), np.sqrt(3), shape),
+    "laplace": lambda rng, shape: rng.laplace(0, np.sqrt(0.5), shape),
+    "student-t 3": lambda rng, shape: rng.standard_t(3, shape) / np.sqrt(3),
+    "one in ten": lambda rng, shape: rng.standard_normal(shape) * (rng.random(shape) < 0.1) * np.sqrt(10),
+    "signs": lambda rng, shape: rng.choice([-1.0, 1.0], shape),
+    "orthogonal": lambda rng, shape: (
+        np.linalg.qr(rng.standard_normal((shape[0], shape[0])))[0][:, : shape[1]] * np.sqrt(shape[0])
+    ),
+}
+DATA = ("white", "correlated", "relu", "outliers", "digits")
+
+
+def data(kind: str, samples: int, features: int, seed: int = 0) -> NDArray:
+    """Inputs (samples, features) of one of five kinds.
+
+    "white": independent Gaussian. "correlated": covariance with eigenvalues k^(−1) in a random basis. "relu": positive
+    part of a Gaussian. "outliers": one channel in a hundred (at least one) twenty times larger. "digits": what a
+    random ReLU layer makes of scikit-learn's images, so real and rank-deficient (64 pixels).
+    """
+    rng = np.random.default_rng(np.random.SeedSequence((seed, DATA.index(kind))))
+    x = rng.standard_normal((samples, features))
+    if kind == "correlated":
+        basis = np.linalg.qr(rng.standard_normal((features, features)))[0]
+        return (x * np.sqrt(features / np.arange(1, features + 1) / np.log(features))) @ basis.T
+    if kind == "relu":
+        return np.maximum(x, 0)
+    if kind == "outliers":
+        x[:, rng.permutation(features)[: max(1, features // 100)]] *= 20
+    if kind == "digits":
+        from sklearn.datasets import load_digits
+
+        pixels = load_digits().data / 16
+        chosen = pixels[rng.choice(len(pixels), samples, replace=samples > len(pixels))]
+        return np.maximum(chosen @ rng.standard_normal((64, features)) / 8, 0)
+    return x
+
+
+def one_bit_scaling(
+    scalings: Iterable[float] = (1, 2, 4, 8, 16, 32), size: float = 2.0, hidden=(128,), seeds: int = 5, seed: int = 0
+) -> list[dict]:
+    """One bit a weight in a small multilayer perceptron, over C; K = `size` times the largest weight of a layer.
+
+    The deterministic sign with a fitted size (GPFQ) is the last row. Accuracies are means over `seeds` roundings.
+    """
+    model = networks.digits_mlp(hidden, seed)
+    x, _, test, labels = networks.digits()
+    rows = []
+    for scaling in scalings:
+        runs = [
+            networks.compress_network(
+                model, x, lambda w: OneBit(size * float(np.abs(w).max())), scaling=scaling, seed=s, certify=False
+            )
+            for s in range(seeds)
+        ]
+        rows.append(_network_row(model, runs, test, labels) | {"scaling": float(scaling), "operator": "one bit"})
+    runs = [networks.compress_network(model, x, networks.grids(1), certify=False)]
+    rows.append(_network_row(model, runs, test, labels) | {"scaling": 1.0, "operator": "nearest, fitted size"})
+    return rows
+
+
+def _network_row(model, runs, test, labels) -> dict:
+    return {
+        "accuracy": float(np.mean([networks.accuracy(m, test, labels) for m, _ in runs])),
+        "original": networks.accuracy(model, test, labels),
+        "output_error": float(np.mean([networks.output_error(model, m, test) for m, _ in runs])),
+        "saturation": float(np.mean([np.mean([r.saturation for r in reports]) for _, reports in runs])),
+        "sparsity": float(np.mean([np.mean([r.sparsity for r in reports]) for _, reports in runs])),
+    }
+
+
+def pruned_convolution(
+    sparsities: Iterable[float] = (0.3, 0.5, 0.6, 0.7, 0.8), scalings=(1.0, 4.0), failure: float = 0.01, seed: int = 0
+) -> list[dict]:
+    """The pruning operator on the second convolution of the digits network, over sparsity, beside its bounds.
+
+    Rows hold the measured largest error over samples and filters, the theorem's bound and the certificate, both for
+    all filters at once; "hard" rows have no bound in probability, their certificate is the worst case.
+    """
+    model = networks.digits_convnet(seed)
+    x = model[:3](networks.digits()[0][:40]).detach().numpy().astype(np.float64)
+    weight = model[3].weight.detach().numpy().astype(np.float64)
+    shape = dict(stride=2, padding=1)
+    patches = unfold(x, 3, **shape)[0]
+    w = weight.reshape(len(weight), -1).T
+    norm, _ = theory.column_norms(patches)
+    rows = []
+    for stochastic, scaling in [(True, c) for c in scalings] + [(False, 1.0)]:
+        for sparsity in sparsities:
+            try:
+                size, _ = size_for_sparsity(w, patches, sparsity, stochastic, scaling=scaling, seed=seed)
+            except ValueError:
+                continue
+            share = failure / len(weight)
+            values, (result,) = compress_convolution(
+                weight, x, Prune(size, stochastic), scaling=scaling, seed=seed, failure=share, **shape
+            )
+            bound = theory.error_bound(size, scaling, norm, len(patches), failure, len(weight))
+            rows.append(
+                {
+                    "operator": "unbiased" if stochastic else "hard",
+                    "scaling": scaling,
+                    "sparsity": float(np.mean(values == 0)),
+                    "size": size,
+                    "error": float(result.error.max()),
+                    "certificate": float(result.certificate.max()),
+                    "bound": bound if stochastic else float("nan"),
+                    "relative_error": result.relative_error,
+                }
+            )
+    return rows
+
+
+def prune_and_quantize(
+    sizes: Iterable[float] = (1, 2, 4), bits: Iterable[int] = (3, 4, 6), scaling=1.0, seeds: int = 3, seed: int = 0
+) -> list[dict]:
+    """Pruning and quantization together on the digits network; K in steps (a multiple, so on the grid).
+
+    Each row has the share of neurons whose certificate held, over all layers and seeds.
+    """
+    model = networks.digits_mlp((64,), seed)
+    x, _, test, labels = networks.digits()
+    rows = []
+    for b in bits:
+        for size in sizes:
+
+            def choose(w, b=b, size=size):
+                step = networks.fit_step(w, 2**b)
+                return PruneThenQuantize(size * step, step)
+
+            runs = [networks.compress_network(model, x, choose, scaling=scaling, seed=s) for s in range(seeds)]
+            rows.append(
+                _network_row(model, runs, test, labels)
+                | {
+                    "bits": b,
+                    "size": float(size),
+                    "certified": float(np.mean([r.certified for _, reports in runs for r in reports])),
+                    "slack": float(np.median([r.slack for _, reports in runs for r in reports])),
+                }
+            )
+    return rows
+
+
+def scaling_over_depth(
+    depths: Iterable[int] = (1, 2, 4, 6), scalings=(1, 2, 4, 16), bits: int = 3, seeds: int = 3, seed: int = 0
+) -> list[dict]:
+    """The scaling in networks of growing depth: stochastic rounding at `bits`, output error and accuracy."""
+    x, _, test, labels = networks.digits()
+    rows = []
+    for depth in depths:
+        model = networks.digits_mlp((64,) * depth, seed)
+        for scaling in scalings:
+            runs = [
+                networks.compress_network(model, x, networks.grids(bits, True), scaling=scaling, seed=s, certify=False)
+                for s in range(seeds)
+            ]
+            rows.append(
+                _network_row(model, runs, test, labels) | {"depth": depth, "scaling": float(scaling), "bits": bits}
+            )
+    return rows
+
+
+def weight_laws(
+    laws: Iterable[str] = tuple(LAWS), samples=256, features=256, neurons=64, bits=4, seed: int = 0
+) -> list[dict]:
+    """One layer, one data set, many laws (or initialisations) of its weights: errors, and a bound that never asks.
+
+    The certificate depends on the inputs and the step alone; the steps are fitted to each law.
+    """
+    x = data("correlated", samples, features, seed)
+    rows = []
+    for name in laws:
+        w = LAWS[name](np.random.default_rng(seed), (features, neurons))
+        step = networks.fit_step(w, 2**bits)
+        row = {"law": name, "largest": float(np.abs(w).max())}
+        for label, operator, feedback in (
+            ("rtn", Grid(step, False), "none"),
+            ("gpfq", Grid(step, False), "path"),
+            ("spfq", Grid(step), "path"),
+            ("optq", Grid(step, False), "optq"),
+        ):
+            result = compress(w, x, operator, feedback, seed=seed, failure=0.01 / neurons)
+            row[label] = result.relative_error
+            if label == "spfq":
+                row["slack"] = float(np.median(result.certificate / result.error))
+                row["held"] = bool(np.all(result.error <= result.certificate))
+        rows.append(row)
+    return rows
+
+
+def deep_network(
+    model, calibration, test, settings: Iterable[tuple[str, int, str, bool]] = (), seed: int = 0, certify: bool = True
+) -> list[dict]:
+    """A deep torch network compressed whole, for settings (label, bits, feedback, stochastic); errors and agreement.
+
+    `test` are held-out inputs; agreement is with the uncompressed network's first answer. Stochastic grids have no
+    end, so that each neuron is certified.
+    """
+    rows = []
+    for label, bits, feedback, stochastic in settings:
+        small, reports = networks.compress_network(
+            model, calibration, networks.grids(bits, stochastic, finite=not stochastic), feedback, seed=seed,
+            certify=certify and stochastic,
+        )  # fmt: skip
+        rows.append(
+            {
+                "label": label,
+                "bits": bits,
+                "feedback": feedback,
+                "stochastic": stochastic,
+                "agreement": networks.agreement(model, small, test),
+                "output_error": networks.output_error(model, small, test),
+                "layers": len(reports),
+                "median_relative_error": float(np.median([r.relative_error for r in reports])),
+                "certified": float(np.mean([r.certified for r in reports])),
+                "slack": float(np.median([r.slack for r in reports])),
+            }
+        )
+    return rows
+
+
+METHODS = (
+    ("rtn", "none", False, 1.0),
+    ("stochastic rtn", "none", True, 1.0),
+    ("gpfq", "path", False, 1.0),
+    ("spfq", "path", True, 1.0),
+    ("spfq C=4", "path", True, 4.0),
+    ("optq", "optq", False, 1.0),
+    ("stochastic optq", "optq", True, 1.0),
+)
+
+
+def compare_quantizers(
+    kind="white", samples=256, features=512, neurons=128, bits=(1, 2, 3, 4), seed=0, methods=METHODS
+) -> list[dict]:
+    """Relative output error of each method, on the calibration samples and on 2048 others of the same kind.
+
+    Gaussian weights, 2**bits mid-rise levels, one step for the layer, chosen for each method on its training error.
+    """
+    both = data(kind, samples + 2048, features, seed)
+    x, held_out = both[:samples], both[samples:]
+    w = np.random.default_rng(np.random.SeedSequence((seed, 99))).standard_normal((features, neurons))
+    layers = {label: prepare(w, x, feedback, scaling) for label, feedback, _, scaling in methods}
+    rows = []
+    for b in bits:
+        base = float(networks.fit_step(w.reshape(-1, 1), 2**b)[0])
+        for label, _, stochastic, _ in methods:
+            results = [
+                layers[label].round(FiniteGrid(base * ratio, 2**b, stochastic), seed)
+                for ratio in np.linspace(0.7, 1.8, 12)
+            ]
+            best = min(results, key=lambda r: r.relative_error)
+            rows.append(
+                {
+                    "method": label,
+                    "bits": b,
+                    "data": kind,
+                    "samples": samples,
+                    "train": best.relative_error,
+                    "held_out": best.held_out_error(held_out),
+                }
+            )
+    return rows
+
+
+def compare_pruners(
+    kind="white", samples=128, features=256, neurons=96, sparsities=(0.5, 0.7, 0.8, 0.9), seed=0
+) -> list[dict]:
+    """The same for pruning: magnitude, SparseGPT, hard thresholds with path and OPTQ feedback, unbiased with C."""
+    both = data(kind, samples + 2048, features, seed)
+    x, held_out = both[:samples], both[samples:]
+    w = np.random.default_rng(np.random.SeedSequence((seed, 99))).standard_normal((features, neurons))
+
+    def errors(values):
+        return tuple(float(np.linalg.norm(z @ (w - values)) / np.linalg.norm(z @ w)) for z in (x, held_out))
+
+    rows = []
+    for sparsity in sparsities:
+        found = {"magnitude": magnitude(w, sparsity), "sparsegpt": sparsegpt(w, x, sparsity)}
+        for label, feedback, stochastic, scaling in (
+            ("hard gpfq", "path", False, 1.0),
+            ("hard optq", "optq", False, 1.0),
+            ("unbiased", "none", True, 1.0),
+            ("unbiased C=1", "path", True, 1.0),
+            ("unbiased C=4", "path", True, 4.0),
+            ("unbiased C=16", "path", True, 16.0),
+        ):
+            try:
+                found[label] = size_for_sparsity(
+                    w, x, sparsity, stochastic, steps=18, feedback=feedback, scaling=scaling, seed=seed
+                )[1].weights
+            except ValueError:
+                found[label] = None
+        for label, values in found.items():
+            train, test = (float("nan"),) * 2 if values is None else errors(values)
+            rows.append(
+                {
+                    "method": label,
+                    "sparsity": sparsity,
+                    "data": kind,
+                    "samples": samples,
+                    "train": train,
+                    "held_out": test,
+                }
+            )
+    return rows
+
+
+def coverage(
+    kind: str, operator, scaling=1.0, samples=64, features=128, seeds=1000, failure=0.05, first_seed=0
+) -> dict:
+    """How often the theorem's bound and the certificate are passed, over `seeds` roundings of fresh weights.
+
+    One data set, `seeds` neurons with weights of their own: their roundings are independent given the inputs.
+    """
+    x = data(kind, samples, features, first_seed)
+    w = np.random.default_rng(np.random.SeedSequence((first_seed, 7))).uniform(-1, 1, (features, seeds))
+    result = compress(w, x, operator, scaling=scaling, seed=first_seed, failure=failure)
+    norm, _ = theory.column_norms(x)
+    bound = theory.error_bound(operator.parameter, scaling, norm, samples, failure)
+    bar = certificate(x, operator, scaling, failure)
+    typical = float(np.quantile(result.error, 1 - failure))
+    return {
+        "data": kind,
+        "operator": type(operator).__name__,
+        "scaling": float(scaling),
+        "seeds": seeds,
+        "failure": failure,
+        "bound_passed": int(np.sum(result.error > bound)),
+        "certificate_passed": int(np.sum(result.error > bar)),
+        "clipped": int(np.sum(result.saturation > 0)),
+        "bound_slack": bound / typical,
+        "certificate_slack": bar / typical,
+    }
