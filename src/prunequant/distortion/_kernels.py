@@ -2,10 +2,10 @@
 
 As the scale s falls, magnitude x passes to its j-th level at s = x/(j − ½ + o) (o = ½ without a zero level). Keep
 A = Σ q², B = Σ q x. The error at s is S − 2 s B + s² A, the best for these q is S − B²/A at s = B/A. On an interval
-[s1, s2] let A2, B2 belong to s2 and A1 to s1. Each event inside lowers the parabola of s2 by at most
-s (2j−1)(s_k − s), so
+[s1, s2] let A2, B2 belong to s2 and A1, B1 to s1. Each event k inside lowers the parabola of s2 by s w_k (s_k − s)
+for s below s_k, which for s2 ≤ 2 s1 is largest at s1, where these sum to 2 s1 (B1 − B2) − s1² (A1 − A2). So
 
-    error(s) ≥ min over the interval of [S − 2 s B2 + s² A2]  −  s2 (s2 − s1) (A1 − A2),
+    error(s) ≥ min over the interval of [S − 2 s B2 + s² A2]  −  [2 s1 (B1 − B2) − s1² (A1 − A2)],
 
 a bound whose looseness falls with the square of the interval: halving leaves few intervals, and one with few events is
 swept exactly. Short groups quantize all their numbers at each scale (no sort at all); long ones are sorted once, and
@@ -15,28 +15,33 @@ then each scale costs one binary search a level.
 import numpy as np
 from numba import njit
 
-_SWEEP = 16  # events swept at once
+_SWEEP = 6  # events swept at once
 _STACK = 256
 
 
 @njit(cache=True)
-def _push(stack, top, low, high, low_square, square, cross):
-    """One interval [low, high]: A at its low end, A and B at its high end."""
+def _push(stack, top, low, high, low_square, low_cross, square, cross):
+    """One interval [low, high]: A and B at its low end, A and B at its high end."""
     stack[top, 0] = low
     stack[top, 1] = high
     stack[top, 2] = low_square
-    stack[top, 3] = square
-    stack[top, 4] = cross
+    stack[top, 3] = low_cross
+    stack[top, 4] = square
+    stack[top, 5] = cross
     return top + 1
 
 
 @njit(cache=True)
-def _bound(low, high, low_square, square, cross, total):
+def _bound(low, high, low_square, low_cross, square, cross, total):
     """Lower bound of the error over the interval."""
     s = high
     if square > 0.0:
         s = min(max(cross / square, low), high)
-    return total - 2.0 * s * cross + s * s * square - high * (high - low) * (low_square - square)
+    if high <= 2.0 * low:
+        gain = 2.0 * low * (low_cross - cross) - low * low * (low_square - square)
+    else:
+        gain = high * (high - low) * (low_square - square)
+    return total - 2.0 * s * cross + s * s * square - gain
 
 
 @njit(cache=True)
@@ -119,7 +124,7 @@ def best_scale_sorted(x, split, suffix, total, up, down, offset):
     suffix (n + 1,) : suffix[i] = Σ x[i:]. total : Σ x². up, down : jumps on each side. offset : 0, or ½ without a zero.
     """
     n = x.size
-    stack = np.empty((_STACK, 5))
+    stack = np.empty((_STACK, 6))
     value, weight = np.empty(_SWEEP + 1), np.empty(_SWEEP + 1)
     largest = max(x[split - 1] if split > 0 else 0.0, x[n - 1] if split < n else 0.0)
     best, best_scale = total * (1.0 + 1e-12), 1.0
@@ -129,20 +134,21 @@ def best_scale_sorted(x, split, suffix, total, up, down, offset):
     cuts[19] = 2.0 * largest * (1.0 + 1e-12)  # no event lies above
     for k in range(18):
         cuts[k + 1] = unit * (0.15 + 0.06 * k)
-    low_square, top = 0.0, 0
+    low_square, low_cross, top = 0.0, 0.0, 0
     for k in range(20):
         a, b = _side_state(x, 0, split, suffix, up, offset, cuts[k])
         c, d = _side_state(x, split, n, suffix, down, offset, cuts[k])
         if k > 0:
-            top = _push(stack, top, cuts[k - 1], cuts[k], low_square, a + c, b + d)
+            top = _push(stack, top, cuts[k - 1], cuts[k], low_square, low_cross, a + c, b + d)
             if a + c > 0.0 and total - (b + d) ** 2 / (a + c) < best:
                 best = total - (b + d) ** 2 / (a + c)
                 best_scale = (b + d) / (a + c)
-        low_square = a + c
+        low_square, low_cross = a + c, b + d
     while top > 0:
         top -= 1
-        low, high, low_square, square, cross = stack[top]
-        if _bound(low, high, low_square, square, cross, total) >= best:
+        low, high = stack[top, 0], stack[top, 1]
+        low_square, low_cross, square, cross = stack[top, 2], stack[top, 3], stack[top, 4], stack[top, 5]
+        if _bound(low, high, low_square, low_cross, square, cross, total) >= best:
             continue
         count = _side_events(x, 0, split, up, offset, low, high, 0, value, weight)
         if count <= _SWEEP:
@@ -157,8 +163,8 @@ def best_scale_sorted(x, split, suffix, total, up, down, offset):
             best = total - (b + d) ** 2 / (a + c)
             best_scale = (b + d) / (a + c)
         if high - low > 1e-15 * high:  # else: equal magnitudes, whose events are one event, visited from both ends
-            top = _push(stack, top, low, middle, low_square, a + c, b + d)
-            top = _push(stack, top, middle, high, a + c, square, cross)
+            top = _push(stack, top, low, middle, low_square, low_cross, a + c, b + d)
+            top = _push(stack, top, middle, high, a + c, b + d, square, cross)
     return best_scale
 
 
@@ -199,7 +205,7 @@ def _events(x, cap, offset, low, high, value, weight):
 def best_scales_short(rows, up, down, offset, out):
     """Best scale of every row (groups, n) of signed numbers; a row of zeros gets 1."""
     groups, n = rows.shape
-    stack = np.empty((_STACK, 5))
+    stack = np.empty((_STACK, 6))
     value, weight = np.empty(_SWEEP + 1), np.empty(_SWEEP + 1)
     x, cap = np.empty(n), np.empty(n)
     factors = np.array([0.3, 0.5, 0.65, 0.75, 0.85, 0.95, 1.05, 1.15])
@@ -220,23 +226,23 @@ def best_scales_short(rows, up, down, offset, out):
         unit = 1.0 / max(up, down, 1)
         best, best_scale = total * (1.0 + 1e-12), 1.0
         low = max(least / (max(up, down) + 1.0), 1e-300)  # below this every number sits at its outermost level
-        low_square, _ = _state(x, cap, offset, low)
+        low_square, low_cross = _state(x, cap, offset, low)
         top = 0
         for k in range(factors.size + 1):
             high = 2.0 * (1.0 + 1e-12) if k == factors.size else factors[k] * unit
             if high <= low:
                 continue
             square, cross = _state(x, cap, offset, high)
-            top = _push(stack, top, low, high, low_square, square, cross)
+            top = _push(stack, top, low, high, low_square, low_cross, square, cross)
             if square > 0.0 and total - cross * cross / square < best:
                 best = total - cross * cross / square
                 best_scale = cross / square
-            low, low_square = high, square
+            low, low_square, low_cross = high, square, cross
         while top > 0:
             top -= 1
             low, high = stack[top, 0], stack[top, 1]
-            low_square, square, cross = stack[top, 2], stack[top, 3], stack[top, 4]
-            if _bound(low, high, low_square, square, cross, total) >= best:
+            low_square, low_cross, square, cross = stack[top, 2], stack[top, 3], stack[top, 4], stack[top, 5]
+            if _bound(low, high, low_square, low_cross, square, cross, total) >= best:
                 continue
             count = _events(x, cap, offset, low, high, value, weight)
             if count <= _SWEEP:
@@ -248,8 +254,8 @@ def best_scales_short(rows, up, down, offset, out):
                 best = total - middle_cross**2 / middle_square
                 best_scale = middle_cross / middle_square
             if high - low > 1e-15 * high:
-                top = _push(stack, top, low, middle, low_square, middle_square, middle_cross)
-                top = _push(stack, top, middle, high, middle_square, square, cross)
+                top = _push(stack, top, low, middle, low_square, low_cross, middle_square, middle_cross)
+                top = _push(stack, top, middle, high, middle_square, middle_cross, square, cross)
         out[g] = best_scale * largest
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
+from prunequant.sparsity.masks import pruned_count
+
 from .grids import Grid, make_grid
 from .laws import Empirical, Law
 from .scale import best_scale
@@ -212,7 +214,7 @@ def pruning(law: Law, sparsity: float) -> Distortion:
     Parameters
     ----------
     law : Law
-    sparsity : float in [0, 1). For an `Empirical` law round(sparsity · n) numbers are set to zero.
+    sparsity : float in [0, 1). For an `Empirical` law floor(sparsity · n) numbers are set to zero.
 
     Examples
     --------
@@ -223,7 +225,7 @@ def pruning(law: Law, sparsity: float) -> Distortion:
     power = check_law(law)
     sparsity = check_fraction("sparsity", sparsity)
     if isinstance(law, Empirical):
-        gone = round(sparsity * law.x.size)
+        gone = pruned_count(sparsity, law.x.size)
         squares = np.sort(law.x**2)[:gone]
         error = float(np.sum(squares) / law.x.size)
         threshold = math.sqrt(squares[-1]) if gone else 0.0
