@@ -10,7 +10,6 @@ MAKEFLAGS += --no-print-directory
 # JOBS=2       how many chapters, and how many groups of tests, run at a time
 VENV ?= .venv
 JOBS ?= 2
-BUDGET ?= quick
 PORT ?= 8000
 
 ifeq ($(VENV),system)
@@ -27,12 +26,12 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/_build/numba
-export JOBS BUDGET
+export JOBS
 
 STAMPS := _build/stamps
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm book test refresh page shots serve lint format unit validate build site verify clean distclean models bench
+.PHONY: help env warm book test refresh page shots serve lint format unit validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -96,8 +95,11 @@ format: env ## let ruff rewrite what it can
 unit: warm ## the unit tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests
 
-verify: warm ## measure every claim and compare with its verdict
-	@$(PRUNEQUANT) verify --budget $(BUDGET) --jobs $(JOBS)
+verify: warm ## measure every claim: its verdict, its controls, and each figure of the ledger
+	@$(PRUNEQUANT) verify --jobs $(JOBS) --against book/results/ledger.json
+
+ledger: warm ## record what every claim measures now; read the difference before you commit it
+	@$(PRUNEQUANT) verify --jobs $(JOBS) --json book/results/ledger.json
 
 validate: warm ## execute every chapter and compare each printed number
 	@$(PY) tools/book.py validate --jobs $(JOBS) $(CHAPTER)
