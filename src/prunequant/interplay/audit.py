@@ -1,0 +1,157 @@
+"""Every small vector, every format, every norm: how often each statement about the two orders is false.
+
+`python -m prunequant.interplay.audit` prints the table; `--json FILE` writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from prunequant.formats import HBFP, MX, NF4, NVFP4, Format, Integer
+from prunequant.interplay.orders import apply_orders
+from prunequant.interplay.search import STATEMENTS, each_its_own, integer_vectors
+
+FORMATS: Mapping[str, Format] = {
+    "INT3 narrow": Integer(3, "narrow", "row"),
+    "INT4 narrow": Integer(4, "narrow", "row"),
+    "INT3 two's complement": Integer(3, "twos_complement", "row"),
+    "INT4 two's complement": Integer(4, "twos_complement", "row"),
+    "HBFP4": HBFP(4),
+    "MXFP4 E2M1": MX("fp4_e2m1"),
+    "MXFP6 E2M3": MX("fp6_e2m3"),
+    "NVFP4": NVFP4(),
+    "NF4": NF4(),
+    "INT4 zero-point": Integer(4, "zero_point", "row"),
+    "INT4 gptq": Integer(4, "gptq", "row"),
+}
+COLUMNS = (
+    ("sq<=sum", "first"),
+    ("sq<=qs", "first"),
+    ("qs<=sq", "first"),
+    ("qs<=sum", "first"),
+    ("sq<=qs", "magnitude"),
+    ("qs<=sq", "magnitude"),
+)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of `vectors` vectors, `violations` break a statement, the worst by `worst`."""
+
+    format: str
+    statement: str
+    ties: str
+    norm: float
+    vectors: int
+    violations: int
+    worst: float
+
+    @property
+    def share(self) -> float:
+        return self.violations / self.vectors
+
+
+def audit(
+    formats: Mapping[str, Format] = FORMATS,
+    pattern: str | float = "2:4",
+    *,
+    radius: int = 12,
+    length: int = 4,
+    norms: tuple[float, ...] = (1.0, 2.0, 3.0, np.inf),
+    columns: tuple[tuple[str, str], ...] = COLUMNS,
+) -> list[Share]:
+    """Count violations over all non-zero integer vectors with entries in [-radius, radius].
+
+    Parameters
+    ----------
+    formats : by the name shown. Each vector is its own tensor; NVFP4 gets the tensor scale of `radius`.
+    pattern : as in `compare`, over the vector.
+    columns : pairs (statement, ties), statements as in `counterexample`.
+
+    Returns
+    -------
+    One Share for each format, column and norm. With the defaults: 390,624 vectors, 11 formats, 24 cells each.
+    """
+    out = []
+    for name, fmt in formats.items():
+        own = each_its_own(fmt, radius)
+        counts: dict[tuple, list] = {}
+        total = 0
+        for batch in integer_vectors(radius, length, 1 << 17):
+            batch = batch[np.any(batch != 0, axis=1)]
+            total += len(batch)
+            for ties in dict.fromkeys(ties for _, ties in columns):
+                made = apply_orders(batch, own, pattern, ("sq", "qs"), ties, batch=1)
+                for p in norms:
+                    errors = {which: made.error(which, p) for which in ("s", "q", "sq", "qs")}
+                    errors["sum"] = errors["s"] + errors["q"]
+                    for statement, rule in columns:
+                        if rule != ties:
+                            continue
+                        a, b = (errors[which] for which in STATEMENTS[statement][:2])
+                        bad = a > b + 1e-9 * np.maximum(b, 1)
+                        cell = counts.setdefault((statement, ties, p), [0, 0.0])
+                        cell[0] += int(np.count_nonzero(bad))
+                        cell[1] = max(cell[1], float(np.max(a - b, where=bad, initial=0.0)))
+        out += [Share(name, *key, total, *cell) for key, cell in counts.items()]
+    return out
+
+
+def table(shares: list[Share]) -> str:
+    """The shares as a Markdown table: a row a format, a column a statement, the norms side by side."""
+    columns = list(dict.fromkeys((s.statement, s.ties) for s in shares))
+    norms = sorted({s.norm for s in shares})
+    label = "/".join("L∞" if p == np.inf else f"L{p:g}" for p in norms)
+    lines = [
+        f"| format ({label}) | " + " | ".join(f"{a} ({b})" for a, b in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    cells = {(s.format, s.statement, s.ties, s.norm): s.share for s in shares}
+    for name in dict.fromkeys(s.format for s in shares):
+        texts = []
+        for column in columns:
+            values = [cells[(name, *column, p)] for p in norms]
+            texts.append(
+                "0" if not any(values) else "/".join("0" if v == 0 else f"{v:.3f}".lstrip("0") for v in values)
+            )
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the audit of all formats; exit codes are those of argparse."""
+    parser = argparse.ArgumentParser(prog="python -m prunequant.interplay.audit", description=__doc__)
+    parser.add_argument("--pattern", default="2:4", help="N:M, or a sparsity such as 0.5")
+    parser.add_argument("--radius", type=int, default=12)
+    parser.add_argument("--length", type=int, default=4)
+    parser.add_argument("--block", type=int, help="values a block (default: the whole vector)")
+    parser.add_argument("--json", help="also write every count to this file")
+    given = parser.parse_args(arguments)
+    formats = dict(FORMATS)
+    if given.block:
+        formats = {
+            "INT3 narrow": Integer(3, granularity=given.block),
+            "INT4 narrow": Integer(4, granularity=given.block),
+            "HBFP4": HBFP(4, given.block),
+            "HBFP6": HBFP(6, given.block),
+            "MXFP4 E2M1": MX("fp4_e2m1", given.block),
+        }
+    pattern = given.pattern if ":" in given.pattern else float(given.pattern)
+    start = time.perf_counter()
+    shares = audit(formats, pattern, radius=given.radius, length=given.length)
+    print(f"share of {shares[0].vectors:,} vectors that break a statement ('sq': prune, then quantize)\n")
+    print(table(shares))
+    print(f"\n{time.perf_counter() - start:.1f} s")
+    if given.json:
+        with open(given.json, "w") as file:
+            json.dump([asdict(s) for s in shares], file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

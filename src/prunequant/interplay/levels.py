@@ -1,0 +1,195 @@
+"""One compression, four levels: the tensor, the dot product, the layer, the loss.
+
+A statement at one level says little about the next: these functions measure all of them on the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prunequant.formats import Format
+from prunequant.formats.base import as_values
+from prunequant.interplay.orders import apply_orders, norm
+
+
+@dataclass(frozen=True)
+class DotProducts:
+    """Signed errors of many dot products <x, w>: with pruned weights, with both sides quantized, with both.
+
+    s, q, sq, qs : <x, w> minus <x, s(w)>, <q(x), q(w)>, <q(x), q(s(w))>, <q(x), s(q(w))>.
+    interaction : the quantization errors of the products that pruning drops, sum over P of x w - q(x) q(w).
+    """
+
+    s: NDArray
+    q: NDArray
+    sq: NDArray
+    qs: NDArray
+    interaction: NDArray
+
+    def rms(self, which: str) -> float:
+        """Root mean square of one of the errors."""
+        return float(np.sqrt(np.mean(np.square(getattr(self, which)))))
+
+    def exceeds(self, which: str) -> float:
+        """Share of the dot products whose error "sq" or "qs" is larger than |s| + |q|."""
+        total = np.abs(self.s) + np.abs(self.q)
+        return float(np.mean(np.abs(getattr(self, which)) > total * (1 + 1e-12) + 1e-300))
+
+    @property
+    def qs_better(self) -> float:
+        """Share of the dot products where "quantize, then prune" is the closer one."""
+        return float(np.mean(np.abs(self.qs) < np.abs(self.sq) * (1 - 1e-12)))
+
+    @property
+    def qs_worse(self) -> float:
+        """Share of the dot products where "prune, then quantize" is the closer one."""
+        return float(np.mean(np.abs(self.qs) > np.abs(self.sq) * (1 + 1e-12)))
+
+
+def dot_products(
+    x: ArrayLike,
+    w: ArrayLike,
+    fmt: Format,
+    pattern: str | float,
+    ties: str = "first",
+    *,
+    activations: Format | None = None,
+) -> DotProducts:
+    """Errors of the dot products of the rows of x with the rows of w, one by one.
+
+    Parameters
+    ----------
+    x, w : (trials, n) — each row of w is a tensor of its own, pruned and quantized along its n values.
+    fmt : of the weights, and of the activations x unless `activations` is given.
+    pattern, ties : as in `compare`.
+
+    Notes
+    -----
+    Where the scales survive pruning, sq = q + s - interaction exactly (Harma et al. 2025, theorem 3.9 in our form).
+
+    Examples
+    --------
+    >>> from prunequant.formats import Integer
+    >>> d = dot_products([[0.0, 1, 1, 0]], [[7, 3.4, 1.6, 0]], Integer(4), "2:4")
+    >>> d.s.round(12), d.q.round(12), d.sq.round(12)
+    (array([1.6]), array([0.]), array([2.]))
+    """
+    x, w = as_values(x), as_values(w, "w")
+    if x.ndim != 2 or x.shape != w.shape:
+        raise ValueError(f"x has shape {x.shape} and w {w.shape}: give two matrices of the same shape (trials, n)")
+    made = apply_orders(w, fmt, pattern, ("sq", "qs"), ties, batch=1, axis=-1)
+    qx = (activations or fmt).quantize(x)
+    exact = (x * w).sum(axis=1)
+    remainder = x * w - qx * made.quantized
+    return DotProducts(
+        s=exact - (x * made.pruned).sum(axis=1),
+        q=remainder.sum(axis=1),
+        sq=exact - (qx * made.compressed["sq"]).sum(axis=1),
+        qs=exact - (qx * made.compressed["qs"]).sum(axis=1),
+        interaction=np.where(made.masks["sq"], 0, remainder).sum(axis=1),
+    )
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """Relative L2 errors of one layer under one kind of compression ("s", "q", "sq", "qs", "joint").
+
+    weights : of the weight matrix. output : of the layer's output on the dense model's inputs. carried : of its output
+    when every earlier layer is compressed too; absolute : the same, not divided by the norm of the dense output.
+    """
+
+    layer: int
+    kind: str
+    weights: float
+    output: float
+    carried: float
+    absolute: float
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Errors by layer and kind, and the loss of the dense model and of each kind."""
+
+    layers: list[LayerErrors]
+    loss: dict[str, float]
+
+    @property
+    def excess(self) -> dict[str, float]:
+        """Loss of each order minus the threshold S + Q - dense."""
+        expected = self.loss["s"] + self.loss["q"] - self.loss["dense"]
+        return {kind: self.loss[kind] - expected for kind in ("sq", "qs", "joint")}
+
+
+def cross_entropy(logits: NDArray, labels: NDArray) -> float:
+    """Mean cross-entropy in nats of logits (samples, classes) against class numbers."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]))
+
+
+def forward(weights: Sequence[NDArray], biases: Sequence[NDArray], inputs: NDArray, activations: Format | None = None):
+    """Outputs of every layer of a perceptron with rectified hidden layers; weights (out, in)."""
+    outputs, h = [], inputs
+    for i, (w, b) in enumerate(zip(weights, biases)):
+        h = h if activations is None else activations.quantize(h)
+        z = h @ w.T + b
+        outputs.append(z)
+        h = np.maximum(z, 0) if i + 1 < len(weights) else z
+    return outputs
+
+
+def decompose(
+    weights: Sequence[ArrayLike],
+    biases: Sequence[ArrayLike],
+    inputs: ArrayLike,
+    labels: ArrayLike,
+    fmt: Format,
+    pattern: str | float,
+    ties: str = "first",
+    *,
+    activations: Format | None = None,
+) -> Levels:
+    """The errors of a perceptron compressed in both orders, at the tensor, the layer and the loss.
+
+    Parameters
+    ----------
+    weights : matrices (out, in) of the layers, biases (out,); hidden layers are rectified.
+    inputs : (samples, in); labels : (samples,) class numbers.
+    fmt, pattern, ties : as in `compare`; blocks and groups run along the inputs of each layer.
+    activations : a format for the inputs of each layer, or None to keep them.
+    """
+    weights = [as_values(w, "weights") for w in weights]
+    biases, inputs, labels = [np.asarray(b) for b in biases], as_values(inputs, "inputs"), np.asarray(labels)
+    if len(weights) != len(biases) or any(w.ndim != 2 for w in weights):
+        raise ValueError("weights must be matrices (out, in), with one bias vector each")
+    made = [apply_orders(w, fmt, pattern, ties=ties) for w in weights]
+    sets = {
+        "s": [m.pruned for m in made],
+        "q": [m.quantized for m in made],
+        **{order: [m.compressed[order] for m in made] for order in ("sq", "qs", "joint")},
+    }
+    dense = forward(weights, biases, inputs)
+    loss = {"dense": cross_entropy(dense[-1], labels)}
+    layers = []
+    for kind, compressed in sets.items():
+        seen = activations if kind != "s" else None
+        carried = forward(compressed, biases, inputs, seen)
+        loss[kind] = cross_entropy(carried[-1], labels)
+        for i, (w, c) in enumerate(zip(weights, compressed)):
+            h = inputs if i == 0 else np.maximum(dense[i - 1], 0)
+            alone = (h if seen is None else seen.quantize(h)) @ c.T + biases[i]
+            size = float(norm(dense[i], 2))
+            layers.append(
+                LayerErrors(
+                    layer=i,
+                    kind=kind,
+                    weights=float(norm(w - c, 2) / norm(w, 2)),
+                    output=float(norm(dense[i] - alone, 2)) / size,
+                    carried=float(norm(dense[i] - carried[i], 2)) / size,
+                    absolute=float(norm(dense[i] - carried[i], 2)),
+                )
+            )
+    return Levels(layers, loss)

@@ -1,0 +1,135 @@
+"""Comparisons that are paired over seeds: the orthogonality threshold and the correction for many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from prunequant.intervals import paired_mean
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """p-values corrected for their number by Holm's step-down rule, in the order given.
+
+    Rejecting those at most alpha keeps the probability of any false rejection at most alpha, whatever their
+    dependence (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03]).round(3)
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or np.any((p < 0) | (p > 1)):
+        raise ValueError("p_values must be a list of numbers in [0, 1]")
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    out = np.empty_like(p)
+    out[order] = np.minimum(stepped, 1)
+    return out
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean difference over seeds with its Student interval and two-sided p-value."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    positive: int
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """ "above" or "below" when the interval excludes 0, else "undecided"."""
+        return "above" if self.low > 0 else "below" if self.high < 0 else "undecided"
+
+    def __str__(self) -> str:
+        half = (self.high - self.low) / 2
+        return f"{self.mean:+.4f} ± {half:.4f} (p = {self.p:.2g}, {self.positive} of {self.seeds} positive)"
+
+
+def paired(differences: ArrayLike, confidence: float = 0.95) -> Paired:
+    """Mean, interval, p-value and count of positive ones of paired differences, one a seed, at least two.
+
+    >>> str(paired([1.0, 2.0, 3.0]))
+    '+2.0000 ± 2.4841 (p = 0.074, 3 of 3 positive)'
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    mean, interval = paired_mean(d, confidence)
+    spread = d.std(ddof=1)
+    if spread > 0:
+        p = float(2 * stats.t.sf(abs(mean) / (spread / np.sqrt(d.size)), d.size - 1))
+    else:
+        p = 1.0 if mean == 0 else 0.0
+    return Paired(mean, interval.low, interval.high, p, int(np.count_nonzero(d > 0)), d.size)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What pruning and quantization would cost together if their costs added, and what they do cost.
+
+    value : mean over the seeds of metric(S) + metric(Q) - metric(dense).
+    excess : metric(both) minus that, paired over the seeds: positive means that the two compound.
+    compounds : "above" (they compound), "below" (they cost less than the sum) or "undecided".
+    """
+
+    value: float
+    excess: Paired
+    lower_is_better: bool
+
+    @property
+    def compounds(self) -> str:
+        if self.lower_is_better or self.excess.verdict == "undecided":
+            return self.excess.verdict
+        return "below" if self.excess.verdict == "above" else "above"
+
+    def __str__(self) -> str:
+        return f"threshold {self.value:.4f}, measured minus threshold {self.excess}: {self.compounds}"
+
+
+def threshold(
+    dense: Sequence[float] | NDArray,
+    pruned: Sequence[float] | NDArray,
+    quantized: Sequence[float] | NDArray,
+    both: Sequence[float] | NDArray,
+    *,
+    transform: Callable[[NDArray], NDArray] | None = None,
+    lower_is_better: bool = True,
+    confidence: float = 0.95,
+) -> Threshold:
+    """The orthogonality threshold S + Q - D of a metric, with a paired interval of what exceeds it.
+
+    Parameters
+    ----------
+    dense, pruned, quantized, both : (seeds,) the metric of the model as trained, with one of the two, with both; the
+        same seeds in the same order, at least two. Different seeds would add the spread between models to the interval.
+    transform : applied to all four first: np.exp turns cross-entropy into perplexity. exp is convex, so the two
+        thresholds differ; give both.
+    lower_is_better : False for accuracies.
+    confidence : of the interval.
+
+    Notes
+    -----
+    Harma et al. 2025, equation 12 (reconstructed). The paper expects models to lie above it; both signs occur.
+
+    Examples
+    --------
+    >>> t = threshold([1.0, 1.1, 0.9], [1.2, 1.3, 1.1], [1.1, 1.2, 1.0], [1.4, 1.52, 1.3])
+    >>> round(t.value, 3), t.compounds
+    (1.3, 'above')
+    """
+    arrays = [np.asarray(a, dtype=np.float64) for a in (dense, pruned, quantized, both)]
+    for name, a in zip(("dense", "pruned", "quantized", "both"), arrays):
+        if a.ndim != 1 or a.shape != arrays[0].shape or a.size < 2:
+            raise ValueError(
+                f"{name} has shape {a.shape}: give one number a seed, the same seeds for all four, at least two"
+            )
+        if not np.all(np.isfinite(a)):
+            raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
+    d, s, q, b = (a if transform is None else transform(a) for a in arrays)
+    expected = s + q - d
+    return Threshold(float(expected.mean()), paired(b - expected, confidence), lower_is_better)

@@ -1,0 +1,172 @@
+"""The smallest vector that breaks a statement: all small integer vectors first, then random ones made simple."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunequant.formats import NVFP4, Format, Integer
+from prunequant.interplay.orders import Orders, apply_orders
+
+STATEMENTS = {
+    "sq<=sum": ("sq", "sum", "prune, then quantize, adds nothing beyond the sum of both errors"),
+    "qs<=sum": ("qs", "sum", "quantize, then prune, adds nothing beyond the sum of both errors"),
+    "sq<=qs": ("sq", "qs", "prune, then quantize, is never worse than the other order"),
+    "qs<=sq": ("qs", "sq", "quantize, then prune, is never worse than the other order"),
+    "joint<=sq": ("joint", "sq", "the joint mask is never worse than prune, then quantize"),
+    "joint<=qs": ("joint", "qs", "the joint mask is never worse than quantize, then prune"),
+}
+TOLERANCE = 1e-9  # relative: rounding of the norms
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A tensor for which `statement` is false: its left side, `left`, exceeds its right side."""
+
+    x: NDArray[np.float64]
+    statement: str
+    norm: float
+    left: float
+    right: float
+    orders: Orders
+
+    @property
+    def excess(self) -> float:
+        return self.left - self.right
+
+    def __str__(self) -> str:
+        values = " ".join(f"{v:g}" for v in self.x.ravel())
+        p = "∞" if self.norm == np.inf else f"{self.norm:g}"
+        return f"x = ({values}): {self.left:.6g} > {self.right:.6g} in L{p}, against '{STATEMENTS[self.statement][2]}'"
+
+
+def each_its_own(fmt: Format, radius: float) -> Format:
+    """The format for a batch of small tensors: no scale may be shared between them.
+
+    Integers per tensor become integers per row (for vectors the same); NVFP4 gets the tensor scale of `radius`.
+    """
+    if isinstance(fmt, Integer) and fmt.granularity == "tensor":
+        return replace(fmt, granularity="row")
+    if isinstance(fmt, NVFP4) and fmt.tensor_scale is None:
+        return replace(fmt, tensor_scale=radius / (448 * 6))
+    return fmt
+
+
+def integer_vectors(radius: int, length: int, at_most: int = 1 << 20) -> Iterator[NDArray[np.float64]]:
+    """All integer vectors with entries in [-radius, radius], in lexicographic order, in batches of at most so many."""
+    side = 2 * radius + 1
+    total = side**length
+    weights = side ** np.arange(length - 1, -1, -1)
+    for start in range(0, total, at_most):
+        index = np.arange(start, min(start + at_most, total))
+        yield (index[:, None] // weights % side - radius).astype(np.float64)
+
+
+def violations(made: Orders, statement: str, p: float) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
+    """Left side, right side, and where the left is larger by more than rounding, for each tensor of a batch."""
+    if statement not in STATEMENTS:
+        raise ValueError(f"statement is {statement!r}: give one of {', '.join(STATEMENTS)}")
+    left, right = (made.error(which, p) for which in STATEMENTS[statement][:2])
+    return left, right, left > right + TOLERANCE * np.maximum(right, 1)
+
+
+def _candidates(shape: tuple[int, ...], radius: int, trials: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Integer tensors shell by shell up to `radius` (while a shell has at most a million), then random ones."""
+    length = prod(shape)
+    for r in range(1, radius + 1):
+        if (2 * r + 1) ** length > 1 << 21:
+            break
+        for batch in integer_vectors(r, length):
+            shell = batch[np.abs(batch).max(axis=1) == r]
+            if shell.size:
+                yield shell[np.argsort(np.abs(shell).sum(axis=1), kind="stable")].reshape(-1, *shape)
+    rng = np.random.default_rng(seed)
+    for k, start in enumerate(range(0, trials, 50_000)):
+        size = (min(50_000, trials - start), *shape)
+        if k % 2:
+            yield (rng.standard_normal, lambda size: rng.standard_t(3, size))[k // 2 % 2](size)
+        else:  # whole numbers, many of them zero: on the levels of a format more often than chance
+            yield rng.integers(-radius, radius + 1, size) * (rng.random(size) < 0.7) * 1.0
+
+
+def counterexample(
+    fmt: Format,
+    pattern: str | float,
+    statement: str = "sq<=qs",
+    norm: float = 2.0,
+    ties: str = "first",
+    *,
+    shape: tuple[int, ...] | int = 4,
+    axis: int | None = None,
+    scale_axis: int = -1,
+    rounding: str = "even",
+    radius: int = 12,
+    trials: int = 400_000,
+    seed: int = 0,
+) -> Counterexample | None:
+    """A small tensor that breaks a statement, or None when none was found.
+
+    Parameters
+    ----------
+    fmt, pattern, ties, rounding : as in `compare`.
+    statement : "sq<=sum", "qs<=sum", "sq<=qs", "qs<=sq", "joint<=sq" or "joint<=qs" ("sq": prune, then quantize).
+    norm : p of the L_p norm, 1 to infinity.
+    shape : of the tensor sought; axis, scale_axis : as in `compare`, counted from the end.
+    radius : every integer tensor with entries up to it is tried, smallest first (while there are below two million);
+        then `trials` random ones, half of them integers; what is found is rounded to as few digits as still break it.
+
+    Returns
+    -------
+    Counterexample of the smallest largest entry, then of the smallest sum of magnitudes; or None. None after the
+    exhaustive part is a proof for those integers and evidence beyond.
+
+    Examples
+    --------
+    >>> from prunequant.formats import Integer
+    >>> print(counterexample(Integer(3), "1:2", "qs<=sq", norm=1))
+    x = (-4 0 -2 -3): 3.66667 > 2.33333 in L1, against 'quantize, then prune, is never worse than the other order'
+    >>> counterexample(Integer(4), "2:4", "sq<=qs", radius=6, trials=0) is None
+    True
+    """
+    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape is {shape}: give positive lengths")
+    axis = axis - len(shape) if axis is not None and axis >= 0 else axis
+    scale_axis = scale_axis - len(shape) if scale_axis >= 0 else scale_axis
+    own = each_its_own(fmt, radius)
+    if own is not fmt and len(shape) > 1 and isinstance(fmt, Integer):
+        raise ValueError("granularity 'tensor' has no batch form for matrices: give shape a single length")
+    how = dict(ties=ties, axis=axis, scale_axis=scale_axis, rounding=rounding, seed=seed, batch=1)
+    needed = tuple(k for k in ("sq", "qs", "joint") if k in STATEMENTS.get(statement, ())[:2]) or ("sq",)
+    for batch in _candidates(shape, radius, trials, seed):
+        bad = violations(apply_orders(batch, own, pattern, needed, **how), statement, norm)[2]
+        if np.any(bad):
+            x = _simplest(batch[np.argmax(bad)], own, pattern, needed, how, statement, norm)
+            made = apply_orders(x[None], own, pattern, needed, **how)
+            left, right, _ = violations(made, statement, norm)
+            return Counterexample(x, statement, norm, float(left[0]), float(right[0]), made)
+    return None
+
+
+def _simplest(x, fmt, pattern, needed, how, statement, p):
+    """x rounded to the fewest decimals, then with as many zeros, as still break the statement."""
+
+    def breaks(y: NDArray) -> bool:
+        return bool(violations(apply_orders(y[None], fmt, pattern, needed, **how), statement, p)[2][0])
+
+    if how["rounding"] != "even":
+        return x
+    for digits in range(6):
+        if breaks(np.round(x, digits)):
+            x = np.round(x, digits)
+            break
+    for i in np.ndindex(x.shape):
+        y = x.copy()
+        y[i] = 0
+        if breaks(y):
+            x = y
+    return x + 0
