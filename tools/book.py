@@ -172,7 +172,7 @@ def main() -> int:
     parser.add_argument("chapters", nargs="*", help="for instance tickets/subset-sums; all of them when none is named")
     parser.add_argument("--jobs", type=int, default=int(os.environ.get("JOBS", "2")), help="chapters at a time")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     book = Book(given.root.resolve())
     match given.step:
         case "refresh" | "validate" | "execute":
