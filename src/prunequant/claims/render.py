@@ -58,13 +58,13 @@ def verdict_line(claim: Claim) -> str:
     return f"{badge(claim.verdict)}{extra}"
 
 
-def show(claim_id: str, links: bool = True) -> Rendered:
+def show(claim_id: str, page: str | None = None) -> Rendered:
     """The statement of a claim as a card: what it says, who says it, what we found.
 
     Parameters
     ----------
     claim_id : an id of `registry()`.
-    links : whether the card links to the source pages of the book (they exist in the built site only).
+    page : the page that shows it, below book/ and without suffix; the claim's own chapter unless said.
     """
     claim = registry()[claim_id]
     lines = [
@@ -77,18 +77,18 @@ def show(claim_id: str, links: bool = True) -> Rendered:
         "",
         f"{verdict_line(claim)} {claim.remark.strip()}",
     ]
-    if links:
-        lines += ["", _code_links(claim)]
+    lines += ["", _code_links(claim, page or claim.chapter)]
     lines.append(":::")
     plain = f"{claim.title}\n{claim.statement.strip()}\n[{claim.id}] {BADGES[claim.verdict][1]}: {claim.remark.strip()}"
     return Rendered("\n".join(lines) + "\n", plain)
 
 
-def _code_links(claim: Claim) -> str:
-    depth = len(PurePosixPath("book", claim.chapter).parts) - 1
-    up = "../" * depth
+def _code_links(claim: Claim, page: str) -> str:
+    up = "../" * (len(PurePosixPath("book", page).parts) - 1)
     file, _ = claim.where()
     parts = [f'<a href="{up}source/src/{file}.html#{claim.id}">the check, its control and its test</a>']
+    if page != claim.chapter:
+        parts.insert(0, f'<a href="{up}book/{claim.chapter}.html">the proof</a>')
     parts.append(f"<code>prunequant verify {claim.id}</code>")
     return f'<span class="pq-links">{" · ".join(parts)}</span>'
 
