@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prunequant.subset_sum._threads import run_rows
-from prunequant.tickets import _kernels as kernels
+from prunequant.tickets import _kernels_law as kernels
 
 KINDS = {"relu": kernels.RELU, "linear": kernels.LINEAR, "uniform": kernels.UNIFORM}
 MAX_UNITS = 64
@@ -216,7 +216,13 @@ def record(path: str, trials: int, seed: int = LIVE_SEED) -> None:
         entries["/".join(map(str, of))] = {"trials": number, "failures": counts.tolist()}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(
-            {"version": 1, "seed": seed, "layout": "kind/K/K_t/reach: failures[w-1][m-1]", "entries": entries},
+            {
+                "version": 1,
+                "seed": seed,
+                "layout": "kind/K/K_t/reach: failures[w-1][m-1]",
+                "command": f"prunequant.tickets.certificate.record(path, trials={trials:_})",
+                "entries": entries,
+            },
             file,
             separators=(",", ":"),
         )

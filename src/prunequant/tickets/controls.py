@@ -79,7 +79,7 @@ def least_width(
 
     Examples
     --------
-    >>> least_width(2, 3, layers=20).units > 2 * np.log2(3)
+    >>> bool(least_width(2, 3, layers=20).units > 2 * np.log2(3))
     True
     """
     draws = [np.random.default_rng(np.random.SeedSequence((seed, layer))) for layer in range(layers)]

@@ -33,8 +33,8 @@ class Network:
     --------
     >>> net = Network([[[3, -2], [1, 4]], [[2, -1]]], levels=4)
     >>> net.forward([[1, 1], [0, 2]])
-    array([[ -3],
-           [ -8]])
+    array([[-3],
+           [-8]])
     """
 
     weights: Sequence[NDArray]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prunequant.subset_sum._threads import run_rows
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import _kernels as kernels
+from prunequant.tickets import _kernels_law as laws
 from prunequant.tickets import source
 from prunequant.tickets.carve import (
     MISSING,
@@ -151,7 +152,7 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
             costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
             found, least = np.zeros(r.size, np.uint64), np.empty(r.size)
             arguments = (items, lengths, costs, goal[r, c], found, least)
-            run_rows(lambda a, b, given=arguments: kernels.cheapest_subsets(*given, a, b), r.size, 16)
+            run_rows(lambda a, b, given=arguments: laws.cheapest_subsets(*given, a, b), r.size, 16)
             done = np.isfinite(least)
             words[r[done], c[done], h] = found[done]
             tries[r[done], c[done], h] = attempt

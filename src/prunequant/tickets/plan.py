@@ -86,6 +86,11 @@ class Plan:
         return _kinds(len(self.target), self.depth)
 
     @property
+    def samples(self) -> tuple[int, ...]:
+        """Samples a subset sum draws on, one number a layer: the hidden units (or copies) of one input coordinate."""
+        return tuple(sum(b) for b in self.blocks)
+
+    @property
     def copies(self) -> tuple[int, ...]:
         """How many copies each layer's neurons are made in (1 everywhere at depth 2ℓ and in the last layer)."""
         if self.depth == "2l":

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from naive import tickets as naive
+from prunequant.tickets import _kernels, source
+
+
+@given(
+    st.integers(0, 2**64 - 1), st.integers(0, 300), st.integers(0, 1), st.integers(1, 2**15 - 1), st.integers(0, 2**45)
+)
+def test_every_source_weight_is_the_naive_one(seed, layer, matrix, half_range, start):
+    ours = source.weights(seed, layer, matrix, half_range, start, 6)
+    assert ours.tolist() == [naive.source_weight(seed, layer, matrix, half_range, start + k) for k in range(6)]
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**45), st.integers(1, 2**15 - 1))
+def test_a_lane_that_has_to_be_drawn_again_is_the_naive_one(seed, index, half_range):
+    again = _kernels._redraw(index >> 2, index & 3, half_range, 1, 5, np.uint64(seed))
+    assert again == naive.source_weight(seed, 5, 1, half_range, index, attempt=1)
+
+
+def test_source_weights_are_uniform():
+    counts = np.bincount(source.weights(1, 0, 1, 7, 0, 300_000) + 7, minlength=15)
+    assert np.square(counts - 20_000).sum() / 20_000 < 42.6  # chi-squared, 14 degrees, 1e-4
+
+
+def test_blocks_are_the_diagonal_blocks_of_the_dense_first_matrix():
+    d, m = 3, 5
+    dense = source.dense(4, 2, source.FIRST, 7, (d * m, d))
+    blocks = source.blocks(4, 2, 7, d, m)
+    assert all(blocks[j, k] == dense[j * m + k, j] for j in range(d) for k in range(m))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", True])
+def test_a_seed_that_is_no_64_bit_number_is_refused(seed):
+    with pytest.raises(ValueError, match="seed"):
+        source.weights(seed, 0, 0, 3, 0, 4)
