@@ -29,6 +29,12 @@ export NUMBA_CACHE_DIR := $(CURDIR)/_build/numba
 export JOBS
 
 STAMPS := _build/stamps
+# The environment's stamp lies inside it, so that neither outlives the other.
+ifeq ($(VENV),system)
+  ENV := $(STAMPS)/env-system
+else
+  ENV := $(VENV)/.installed
+endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
 .PHONY: help env warm book test refresh page shots serve lint format unit validate build site verify ledger clean distclean models bench
@@ -45,18 +51,18 @@ help: ## list the commands
 
 # --- environment -----------------------------------------------------------------------------------------------
 
-env: $(STAMPS)/env ## make .venv and install the exact pins
+env: $(ENV) ## make .venv and install the exact pins
 
-$(STAMPS)/env: requirements.txt pyproject.toml tools/environment.sh tools/environment.py
+$(ENV): requirements.txt pyproject.toml tools/environment.sh tools/environment.py
 	@mkdir -p $(STAMPS)
 	@sh tools/environment.sh "$(VENV)" "$(PYTHON)"
 	@touch $@
 
 warm: $(STAMPS)/warm ## compile every kernel once
 
-$(STAMPS)/warm: $(STAMPS)/env $(KERNELS)
-	@mkdir -p $(NUMBA_CACHE_DIR)
-	@$(PY) -m prunequant.warm
+$(STAMPS)/warm: $(ENV) $(KERNELS)
+	@mkdir -p $(STAMPS) $(NUMBA_CACHE_DIR)
+	@$(PY) -m prunequant.warm --jobs $(JOBS)
 	@touch $@
 
 # --- the book --------------------------------------------------------------------------------------------------
@@ -82,7 +88,7 @@ serve: book ## make book, then serve it on http://localhost:8000
 # --- the checks ------------------------------------------------------------------------------------------------
 
 test: warm ## everything that must hold: style, units, claims, chapters, pages
-	@$(PY) tools/check_all.py lint unit verify validate site
+	@MAKE="$(MAKE)" $(PY) tools/check_all.py lint unit verify validate site
 
 lint: env ## ruff: style and format
 	@$(PY) -m ruff check .

@@ -17,4 +17,4 @@ def test_an_unknown_argument_is_refused():
     done = subprocess.run(
         [sys.executable, "-m", "prunequant.warm", "--loud"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1 and "--loud" in done.stderr
+    assert done.returncode == 2 and "--loud" in done.stderr

@@ -1,4 +1,4 @@
-"""Compile every kernel once: `python -m prunequant.warm [--quiet]`.
+"""Compile every kernel once: `python -m prunequant.warm [--quiet] [--jobs N]`.
 
 Kernels are compiled when first called and kept on the disk. Chapters run in processes of their own, so without this
 each of the first ones would wait for the same compilation. Every module of the package that defines a top-level
@@ -7,22 +7,24 @@ function `warm()` is found by reading its text, imported, and called; modules wi
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 
 _DEFINES_WARM = re.compile(r"^def warm\(", re.MULTILINE)
 
 
 def modules_with_warm() -> list[str]:
-    """Names of the modules that define `warm()`, in import order of the packages' names.
+    """Names of the modules that define `warm()`, in alphabetical order.
 
     Examples
     --------
-    >>> "prunequant.warm" in modules_with_warm()
-    False
+    >>> "prunequant.random" in modules_with_warm(), "prunequant.warm" in modules_with_warm()
+    (True, False)
     """
     top = Path(__file__).resolve().parent
     names = []
@@ -34,17 +36,32 @@ def modules_with_warm() -> list[str]:
     return names
 
 
-def warm(quiet: bool = False) -> float:
-    """Call every `warm()` of the package, with a line for each unless `quiet`; the seconds it took."""
+def _warm_one(name: str) -> float:
+    start = time.perf_counter()
+    import_module(name).warm()
+    return time.perf_counter() - start
+
+
+def warm(quiet: bool = False, jobs: int = 1) -> float:
+    """Call every `warm()` of the package, `jobs` modules at a time; the seconds it took.
+
+    A line is printed for each module unless `quiet`. An error of a module is raised when its turn to be printed comes.
+    """
     start = time.perf_counter()
     names = modules_with_warm()
-    for number, name in enumerate(names, 1):
-        before = time.perf_counter()
-        if not quiet:
-            print(f"  [{number}/{len(names)}] {name.removeprefix('prunequant.'):40s}", end="", flush=True)
-        import_module(name).warm()
-        if not quiet:
-            print(f"{time.perf_counter() - before:6.1f} s", flush=True)
+    width = max(map(len, names), default=0)
+
+    def told(times) -> None:
+        for number, (name, seconds) in enumerate(zip(names, times), 1):
+            if not quiet:
+                print(f"  [{number:2d}/{len(names)}] {name:{width}s} {seconds:6.1f} s", flush=True)
+
+    if jobs > 1:
+        # Fresh processes: a fork of one that holds compiled, threaded code is not safe.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            told(pool.map(_warm_one, names))
+    else:
+        told(map(_warm_one, names))
     seconds = time.perf_counter() - start
     if not quiet:
         print(f"Kernels are compiled ({seconds:.1f} s)")
@@ -52,7 +69,8 @@ def warm(quiet: bool = False) -> float:
 
 
 if __name__ == "__main__":
-    unknown = set(sys.argv[1:]) - {"--quiet"}
-    if unknown:
-        sys.exit(f"unknown argument {sorted(unknown)[0]!r}: the only one is --quiet")
-    warm(quiet="--quiet" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+    parser.add_argument("--jobs", type=int, default=1, help="modules at a time (processes)")
+    given = parser.parse_args()
+    warm(given.quiet, given.jobs)
