@@ -1,4 +1,4 @@
-"""The command line: `prunequant verify`, and the tools that later rooms hang below it."""
+"""The command line: `prunequant verify` measures claims, `prunequant plan` sizes a random network."""
 
 from __future__ import annotations
 
@@ -95,6 +95,43 @@ def verify(
     print(f"{len(outcomes) - len(wrong)} passed, {len(wrong) + len(drifted)} failed")
     if wrong or drifted:
         raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    widths: Annotated[str, typer.Option(help="layer widths of the target, such as 784,128,10")],
+    bits: Annotated[str, typer.Option(help="bits of the target's weights, one number or one a layer")] = "4",
+    source_bits: Annotated[
+        str | None, typer.Option(help="bits of the random weights; the target's unless said")
+    ] = None,
+    failure: Annotated[float, typer.Option(help="failure probability to stay below, for the whole network")] = 0.01,
+    depth: Annotated[str, typer.Option(help="2l: twice the target's depth; l+1: one layer more")] = "2l",
+    biases: Annotated[bool, typer.Option(help="the target has biases")] = False,
+    signed_inputs: Annotated[bool, typer.Option(help="inputs may be negative")] = True,
+    method: Annotated[str, typer.Option(help="measured or proved")] = "measured",
+) -> None:
+    """How wide must a random network be to contain a given one, exactly?"""
+    from . import tickets
+
+    try:
+        shape = [int(part) for part in widths.split(",")]
+        layers = max(len(shape) - 1, 1)
+        target = _steps(bits, layers, "bits")
+        source = target if source_bits is None else _steps(source_bits, layers, "source bits")
+        made = tickets.plan(shape, target, source, failure, signed_inputs, depth=depth, biases=biases, method=method)
+    except ValueError as error:
+        _fail(str(error))
+    print(made)
+
+
+def _steps(text: str, layers: int, name: str) -> list:
+    """The steps of grids of so many bits, one a layer."""
+    from . import tickets
+
+    steps = [tickets.step(int(part)) for part in text.split(",")]
+    if len(steps) not in (1, layers):
+        raise ValueError(f"{name} has {len(steps)} entries for {layers} layers: give one number, or one a layer")
+    return steps * layers if len(steps) == 1 else steps
 
 
 def _read_record(path: Path | None) -> dict[str, dict] | None:
