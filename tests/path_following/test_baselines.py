@@ -32,7 +32,7 @@ def test_sparsegpt_beats_magnitude_on_correlated_inputs():
     for sparsity in (0.5, 0.75):
         found = sparsegpt(w, x, sparsity, block=16)
         assert np.mean(found == 0) == pytest.approx(sparsity)
-        assert np.linalg.norm(x @ (w - found)) < 0.8 * np.linalg.norm(x @ (w - magnitude(w, sparsity)))
+        assert np.linalg.norm(x @ (w - found)) < 0.9 * np.linalg.norm(x @ (w - magnitude(w, sparsity)))
 
 
 def test_after_a_pruned_weight_the_rest_is_the_least_squares_mend():

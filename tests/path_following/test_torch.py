@@ -33,7 +33,7 @@ def layer(device="cpu"):
 def on_device(w, x, operator, **options):
     """The code that runs on an accelerator: also on the CPU's own tensors."""
     arguments = dict(
-        feedback="path", scaling=1.0, quantized_inputs=None, seed=0, alignment=None, damping=0.01, failure=0.01,
+        feedback="path", scaling=1.0, quantized_inputs=None, seed=0, alignment=None, damping=None, failure=0.01,
         stream=0,
     )  # fmt: skip
     return device_code.compress_tensors(w, x, operator, **(arguments | options))
@@ -68,13 +68,14 @@ def test_the_device_code_equals_the_compiled_kernel(operator, feedback, device):
     assert np.allclose(ours.error, reference.error)
 
 
+@pytest.mark.parametrize("damping", [None, 0.02])
 @pytest.mark.parametrize("order", [0, 1, 3, "least-squares"])
-def test_the_device_code_aligns_alike(order):
+def test_the_device_code_aligns_alike(order, damping):
     w, x = layer()
     y = x + 0.1 * torch.from_numpy(np.random.default_rng(2).normal(size=x.shape))
     y[:, 3] = 0
-    ours = on_device(w, x, Grid(0.25), quantized_inputs=y, alignment=order)
-    reference = compress(w.numpy(), x.numpy(), Grid(0.25), quantized_inputs=y.numpy(), alignment=order)
+    ours = on_device(w, x, Grid(0.25), quantized_inputs=y, alignment=order, damping=damping)
+    reference = compress(w.numpy(), x.numpy(), Grid(0.25), quantized_inputs=y.numpy(), alignment=order, damping=damping)
     assert np.mean(np.isclose(ours.weights.numpy(), reference.weights, atol=1e-9)) > 0.99
     assert np.allclose(ours._aligned, reference._aligned, atol=1e-6)
 

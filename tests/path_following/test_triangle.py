@@ -93,6 +93,26 @@ def test_order_one_alignment_and_nearest_rounding_is_gpfq():
     assert np.allclose(result.error, np.abs(x @ w - y @ expected).max(0), atol=1e-10)
 
 
+@pytest.mark.parametrize("order", [1, 3])
+def test_damping_is_one_more_sample_for_each_feature(order):
+    w, x = layer(samples=40, features=30)
+    y = x + 0.3 * np.random.default_rng(5).normal(size=x.shape)
+    extra = np.sqrt(0.1 * np.mean(np.sum(y**2, axis=0))) * np.eye(30)
+    more, changed = np.vstack([x, extra]), np.vstack([y, extra])
+    ours = compress(w, x, Grid(0.25), quantized_inputs=y, alignment=order, damping=0.1)
+    theirs = compress(w, more, Grid(0.25), quantized_inputs=changed, alignment=order)
+    assert np.allclose(ours.weights, theirs.weights, atol=1e-12)
+    assert np.allclose(gram.align(w, x, y, 300, 0.1), gram.align(w, x, y, "least-squares", 0.1), atol=1e-9)
+
+
+def test_damping_keeps_a_nearly_dead_feature_from_being_given_a_huge_weight():
+    w, x = layer(samples=300, features=40)
+    x[:, 20] *= 1e-5
+    wild = compress(w, x, Grid(0.1)).weights[20]
+    tame = compress(w, x, Grid(0.1), damping=0.01).weights[20]
+    assert np.abs(wild).max() > 1e3 and np.abs(tame - w[20]).max() < 1
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_threads_and_chunks_do_not_change_a_bit(dtype):
     w, x = layer(samples=50, features=150, neurons=300)

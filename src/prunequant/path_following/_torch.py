@@ -96,18 +96,22 @@ def _factor(x, feedback, scaling, damping):
         return lower.to(x.dtype), x.new_full((features,), 1 / scaling)
     eps = torch.finfo(x.dtype).eps
     live = diagonal > eps * eps * diagonal.max()
-    return g, torch.where(live, 1 / (scaling * torch.where(live, diagonal, 1.0)), torch.zeros_like(diagonal))
+    return g, torch.where(live, 1 / (scaling * (torch.where(live, diagonal, 1.0) + damping * diagonal.mean())), 0.0)
 
 
-def _align(w, x, y, order):
+def _align(w, x, y, order, damping):
     """See `gram.align`; float64 on the device."""
     if order == 0:
         return w.double()
     w, x, y = w.double(), x.double(), y.double()
-    if order == "least-squares":
+    if order == "least-squares" and damping == 0:
         return w + torch.linalg.pinv(y) @ ((x - y) @ w)
     h, b = y.T @ y, y.T @ x
     diagonal = h.diagonal().clone()
+    h.diagonal().add_(damping * diagonal.mean())
+    b.diagonal().add_(damping * diagonal.mean())
+    if order == "least-squares":
+        return w + torch.linalg.pinv(h, hermitian=True) @ ((b - h) @ w)
     eps = torch.finfo(h.dtype).eps
     dead = diagonal <= eps * eps * diagonal.max()
     h[dead] = 0
@@ -126,7 +130,7 @@ def compress_tensors(
 ) -> Result:
     """`compress` on the tensors' own device. The checks read the data once on the host."""
     scaling, damping, failure, seed = (
-        check_scaling(scaling), check_damping(damping), check_failure(failure), check_seed(seed),
+        check_scaling(scaling), check_damping(damping, feedback), check_failure(failure), check_seed(seed),
     )  # fmt: skip
     w, x, y, order = checked_arguments(weights, inputs, feedback, quantized_inputs, alignment)
     check_operator(operator, w)
@@ -135,7 +139,7 @@ def compress_tensors(
     aligned = None
     if y is not None:
         changed = torch.from_numpy(np.array(y)).to(device)
-        aligned = _align(start, seen, changed, order)
+        aligned = _align(start, seen, changed, order, damping)
         start, seen = aligned.to(start.dtype), changed
     factor, gain = _factor(seen, feedback, scaling, damping)
     kind, stochastic, first, second, levels = operator._coded(w.shape[1], w.dtype)

@@ -45,7 +45,7 @@ def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 
         raise ValueError(f"weights has shape {w.shape} but inputs {x.shape}: inputs must be (samples, {w.shape[0]})")
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity is {sparsity}: a number in [0, 1)")
-    inverse = np.linalg.inv(damped(gram(x), check_damping(damping)))
+    inverse = np.linalg.inv(damped(gram(x), check_damping(damping, "optq")))
     upper = np.linalg.cholesky(inverse).T  # H⁻¹ = UᵀU, the factor of the paper's code
     features = len(w)
     for start in range(0, features, block):

@@ -24,16 +24,17 @@ from .operators import Operator
 _ROWS = 4096
 
 
-def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: float = 0.01) -> NDArray:
+def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: float | None = None) -> NDArray:
     """A = X (I + M)⁻¹, (samples, features) float64: how each rounding error reaches each sample.
 
     Notes
     -----
     One triangular solve, samples × features² operations. A Aᵀ ⪯ C²/(2C − 1) · max_t‖X_t‖² I for path feedback.
     """
-    inputs, scaling, damping = checked_matrix("inputs", inputs), check_scaling(scaling), check_damping(damping)
+    inputs, scaling = checked_matrix("inputs", inputs), check_scaling(scaling)
     if feedback not in FEEDBACKS:
         raise ValueError(f"feedback is {feedback!r}: one of {', '.join(FEEDBACKS)}")
+    damping = check_damping(damping, feedback)
     lower = unit_lower(*feedback_factor(inputs, feedback, scaling, damping))
     if feedback == "none":
         return inputs.astype(np.float64)
@@ -46,7 +47,7 @@ def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: flo
     return out
 
 
-def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedback="path", damping=0.01, tail="best"):
+def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedback="path", damping=None, tail="best"):
     """Bounds a_i ≥ |u_i| on each sample, all at once with probability 1 − failure for one neuron.
 
     Returns
@@ -70,7 +71,7 @@ def certificate(
     scaling: float = 1.0,
     failure: float = 0.01,
     feedback: str = "path",
-    damping: float = 0.01,
+    damping: float | None = None,
     tail: str = "best",
 ) -> float | NDArray:
     """A bound on the largest output error over these samples, for any weights, per neuron.
@@ -105,7 +106,7 @@ def certificate(
     return float(largest) if np.ndim(largest) == 0 else largest
 
 
-def energy_certificate(inputs, operator: Operator, scaling=1.0, feedback="path", damping=0.01) -> float | NDArray:
+def energy_certificate(inputs, operator: Operator, scaling=1.0, feedback="path", damping=None) -> float | NDArray:
     """A bound on the root-mean-square output error, √(E‖u‖²/samples), for any weights, per neuron.
 
     (ω/2)‖A‖_F/√samples for stochastic operators; for nearest rounding the worst case, (ω/2) times the

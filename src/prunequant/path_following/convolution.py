@@ -6,7 +6,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .operators import Operator
 from .result import Result, as_array, like
 from .triangle import compress
 
@@ -95,7 +94,7 @@ def compress_convolution(
     ----------
     weight : (filters, channels/groups, kernel rows, kernel columns).
     inputs, quantized_inputs : images (batch, channels, height, width).
-    operator : one operator, or one a group, or a function group → operator.
+    operator : one operator; if it has one size a neuron, one for each filter.
     options : as for `compress`.
 
     Returns
@@ -137,7 +136,7 @@ def compress_groups(rows: NDArray, x: NDArray, operator, y: NDArray | None = Non
     """Groups of filters (groups, filters, features) on their patches (groups, samples, features)."""
     out, results = np.empty(rows.shape, rows.dtype), []
     for g in range(len(rows)):
-        chosen = operator if isinstance(operator, Operator) else operator(g) if callable(operator) else operator[g]
+        chosen = operator.part(g * rows.shape[1], (g + 1) * rows.shape[1])
         result = compress(rows[g].T, x[g], chosen, quantized_inputs=None if y is None else y[g], stream=g, **options)
         out[g] = result.weights.T
         results.append(result)

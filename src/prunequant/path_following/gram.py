@@ -100,7 +100,10 @@ def damped(g: NDArray, damping: float) -> NDArray:
     return g
 
 
-def check_damping(damping: float) -> float:
+def check_damping(damping: float | None, feedback: str) -> float:
+    """A share of at least 0; by default 0.01 for "optq", which needs an inverse, and 0 otherwise."""
+    if damping is None:
+        return 0.01 if feedback == "optq" else 0.0
     damping = float(damping)
     if not (np.isfinite(damping) and damping >= 0):
         raise ValueError(f"damping is {damping}: zero or a small positive share of the mean diagonal")
@@ -108,14 +111,16 @@ def check_damping(damping: float) -> float:
 
 
 def feedback_factor(
-    inputs: NDArray, feedback: str, scaling: float = 1.0, damping: float = 0.01
+    inputs: NDArray, feedback: str, scaling: float = 1.0, damping: float = 0.0
 ) -> tuple[NDArray, NDArray]:
     """(factor, gain): the correction of feature t is gain[t] · Σ_{s<t} factor[t, s] (w_s − q_s).
 
     Parameters
     ----------
     inputs : (samples, features), checked.
-    feedback : "none"; "path": factor XᵀX, gain 1/(C‖X_t‖²), no correction where a column vanishes; "optq": L and 1/C.
+    feedback : "none"; "path": factor XᵀX, gain 1/(C(‖X_t‖² + λ)), no correction where a column vanishes; "optq": L
+        and 1/C.
+    damping : λ as a share of the mean ‖X_t‖², as if each feature had one sample more of its own, of size √λ.
 
     Notes
     -----
@@ -131,7 +136,7 @@ def feedback_factor(
         return lower.astype(inputs.dtype), np.full(features, 1 / scaling, inputs.dtype)
     diagonal = np.diagonal(g)
     live = live_columns(diagonal, inputs.dtype)
-    gain = np.divide(1.0, scaling * diagonal, out=np.zeros(features), where=live)
+    gain = np.divide(1.0, scaling * (diagonal + damping * diagonal.mean()), out=np.zeros(features), where=live)
     return np.ascontiguousarray(g, dtype=inputs.dtype), gain.astype(inputs.dtype)
 
 
@@ -145,7 +150,9 @@ def unit_lower(factor: NDArray, gain: NDArray) -> NDArray:
     return lower
 
 
-def align(weights: NDArray, inputs: NDArray, quantized_inputs: NDArray, order: int | str) -> NDArray:
+def align(
+    weights: NDArray, inputs: NDArray, quantized_inputs: NDArray, order: int | str, damping: float = 0.0
+) -> NDArray:
     """Weights w̃ for the changed inputs X̃ such that X̃w̃ ≈ Xw.
 
     Parameters
@@ -154,6 +161,8 @@ def align(weights: NDArray, inputs: NDArray, quantized_inputs: NDArray, order: i
     order : r ≥ 0, or "least-squares". Order 0 returns the weights. Order 1 is one pass over the features, which is
         the triangular solve tril(H)w̃ = tril(B)w with H = X̃ᵀX̃, B = X̃ᵀX; each further pass is one Gauss-Seidel
         sweep on Hw̃ = Bw. "least-squares" is their limit nearest to w: w + X̃⁺(X − X̃)w.
+    damping : λ, a share of the mean of H's diagonal, added to the diagonals of H and B: pulls towards w where the
+        samples say little.
 
     Returns
     -------
@@ -170,11 +179,16 @@ def align(weights: NDArray, inputs: NDArray, quantized_inputs: NDArray, order: i
     x = inputs.astype(np.float64, copy=False) * scale
     y = quantized_inputs.astype(np.float64, copy=False) * scale
     w = weights.astype(np.float64, copy=False)
-    if order == "least-squares":
+    if order == "least-squares" and damping == 0:
         return w + np.linalg.lstsq(y, (x - y) @ w, rcond=None)[0]
     h, b = y.T @ y, y.T @ x
     diagonal = np.diagonal(h).copy()
     dead = ~live_columns(diagonal, np.float64)
+    ridge = damping * diagonal.mean()
+    h[np.diag_indices_from(h)] += ridge
+    b[np.diag_indices_from(b)] += ridge
+    if order == "least-squares":
+        return w + np.linalg.lstsq(h, (b - h) @ w, rcond=None)[0]
     h[dead] = 0
     h[:, dead] = 0
     h[dead, dead] = 1

@@ -95,7 +95,7 @@ def compress_network(
     samples: int | None = None,
     certify: bool = True,
     failure: float = 0.01,
-    damping: float = 0.01,
+    damping: float | None = 0.01,
 ):
     """Compress every linear and convolutional layer of a torch module, in the order in which they run.
 
@@ -104,10 +104,11 @@ def compress_network(
     model : torch module; not changed. Layers must be used once in a forward pass.
     calibration : its input, one batch; the more samples, the less the compressed layers overfit to them.
     operator : one operator for all, or a function of a layer's weights (features, neurons) that gives the operator,
-        or None to leave that layer alone. For grouped convolutions it is asked group by group.
+        or None to leave that layer alone. A convolution's weights are its filters, one a column.
     samples : patches or rows used a layer; by default four times its features, between 256 and 4096. They are drawn
         once, the same for the original and the compressed network.
     certify : also compute certificates (a triangular solve a group).
+    damping : as for `compress`, but by default 0.01 throughout: calibration samples are few.
     others : as for `compress`; `seed` gives every layer its own stream.
 
     Returns
@@ -142,8 +143,8 @@ def compress_network(
         groups = getattr(module, "groups", 1)
         weight = module.weight.detach().cpu().numpy()
         filters = weight.reshape(groups, len(weight) // groups, -1)
-        chosen = [operator if isinstance(operator, Operator) else operator(f.T) for f in filters]
-        if any(c is None for c in chosen):
+        chosen = operator if isinstance(operator, Operator) else operator(weight.reshape(len(weight), -1).T)
+        if chosen is None:
             return
         layer_seed = int(np.random.SeedSequence((seed, len(reports))).generate_state(1, np.uint64)[0])
         changed = None if np.array_equal(before, after) else after

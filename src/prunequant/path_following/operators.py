@@ -21,7 +21,7 @@ unbiased, so no bound in probability applies. Sizes may be one number or one a n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,11 @@ class Operator:
     def domain(self) -> float | NDArray:
         """Largest |x| that the operator takes without clipping."""
         return np.inf
+
+    def part(self, start: int, stop: int) -> Operator:
+        """The same operator for neurons start … stop − 1 alone."""
+        sizes = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: value[start:stop] for name, value in sizes.items() if np.ndim(value)})
 
     def spread(self, x) -> NDArray:
         """Variance of T(x) given x: the noise that unbiased rounding adds at x (0 for nearest)."""

@@ -58,7 +58,7 @@ class Result:
     _aligned: NDArray | None = field(repr=False)
     _inputs: NDArray = field(repr=False)
     _quantized_inputs: NDArray | None = field(repr=False)
-    _damping: float = field(repr=False, default=0.01)
+    _damping: float = field(repr=False, default=0.0)
 
     @property
     def error(self) -> NDArray:

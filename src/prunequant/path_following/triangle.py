@@ -83,7 +83,7 @@ def prepare(
     scaling: float = 1.0,
     quantized_inputs=None,
     alignment: int | str | None = None,
-    damping: float = 0.01,
+    damping: float | None = None,
 ) -> Prepared:
     """Everything in `compress` that does not depend on the operator, once for many of them.
 
@@ -95,8 +95,8 @@ def prepare(
     [[0.0, 1.0], [0.5, 0.5]]
     """
     w, x, y, order = checked_arguments(weights, inputs, feedback, quantized_inputs, alignment)
-    scaling, damping = check_scaling(scaling), check_damping(damping)
-    aligned = None if y is None else align(w, x, y, order)
+    scaling, damping = check_scaling(scaling), check_damping(damping, feedback)
+    aligned = None if y is None else align(w, x, y, order, damping)
     factor, gain = feedback_factor(x if y is None else y, feedback, scaling, damping)
     return Prepared(
         feedback=feedback,
@@ -122,7 +122,7 @@ def compress(
     quantized_inputs=None,
     seed: int = 0,
     alignment: int | str | None = None,
-    damping: float = 0.01,
+    damping: float | None = None,
     failure: float = 0.01,
     stream: int = 0,
 ) -> Result:
@@ -143,7 +143,10 @@ def compress(
         output for any number of threads.
     alignment : passes r of data alignment before rounding, or "least-squares"; by default 1 for "path" (one pass and
         nearest rounding is GPFQ for changed inputs) and 0 otherwise. Only with quantized_inputs.
-    damping : "optq" alone: share of the mean diagonal added to the Gram matrix.
+    damping : share of the mean ‖X_t‖² added to every ‖X_t‖², as if each feature had one more sample of its own. By
+        default 0.01 for "optq", which needs an inverse, and 0 for "path", which does not; but with an infinite grid
+        a feature that is almost zero on these samples may be given a huge weight to mend what the others broke, and
+        0.01 prevents that. The certificate knows the damping.
     failure : for `Result.certificate`, per neuron.
     stream : separates independent uses of one seed, such as the groups of a convolution.
 
