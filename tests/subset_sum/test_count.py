@@ -74,3 +74,12 @@ def test_huge_values_are_joined_where_no_table_fits_and_refused_where_neither_do
     assert subset_sum.count(x, target, target)[0] >= 1
     with pytest.raises(SearchTooLarge, match="too many for a join"):
         subset_sum.count(np.tile(x, 3), target, target)
+
+
+def test_counts_can_fill_memory_that_is_given():
+    x = np.random.default_rng(2).integers(-9, 10, (4, 8))
+    out = np.full((4, 11), 77, dtype=np.uint64)
+    assert subset_sum.count(x, -5, 5, out=out) is out
+    assert (out == subset_sum.count(x, -5, 5)).all()
+    with pytest.raises(ValueError, match="out is int64"):
+        subset_sum.count(x, -5, 5, out=out.astype(np.int64))

@@ -7,6 +7,7 @@ from ._kernels_reach import unimodal
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
+CHUNK = 1 << 15  # targets whose numbers stay in the cache while the halves are joined
 
 
 @njit(cache=True, nogil=True)
@@ -122,20 +123,28 @@ def join_rows(x, low, high, out, start, stop):
     left = np.empty(capacity, np.int64)
     right = np.empty(capacity, np.int64)
     spare = np.empty(capacity, np.int64)
+    place = np.empty(capacity, np.int64)
+    width = high - low + 1
     for i in range(start, stop):
-        for j in range(high - low + 1):
-            out[i, j] = ZERO
+        row = np.uint64(i)
+        for t in range(np.uint64(width)):
+            out[row, t] = ZERO
         size_a = sorted_sums(x[i], 0, half, left, spare)
         size_b = sorted_sums(x[i], half, columns, right, spare)
         begin = size_b
         for k in range(size_a):
-            base = left[k] - low
-            while begin > 0 and right[begin - 1] + base >= 0:
+            while begin > 0 and left[k] + right[begin - 1] >= low:
                 begin -= 1
-            j = begin
-            while j < size_b and right[j] + base <= high - low:
-                out[i, right[j] + base] += ONE
-                j += 1
+            place[k] = begin
+        for chunk in range(0, width, CHUNK):
+            end = min(chunk + CHUNK, width)
+            for k in range(size_a):
+                base = left[k] - low
+                j = np.uint64(place[k])
+                while j < np.uint64(size_b) and right[j] + base < end:
+                    out[row, np.uint64(right[j] + base)] += ONE
+                    j += ONE
+                place[k] = np.int64(j)
 
 
 def warm() -> None:

@@ -5,6 +5,8 @@ from numba import njit
 
 from prunequant.random import below, stream
 
+from ._kernels_reach import STEP
+
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
 SIX = np.uint64(6)
@@ -12,6 +14,7 @@ LOW_6 = np.uint64(63)
 FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 SIGNED, POSITIVE, PRODUCT = 0, 1, 2
+SHORT_BELOW = 1 << 13
 
 
 @njit(cache=True, nogil=True)
@@ -48,6 +51,21 @@ def grow(words, src, dst, old_last, new_last, size):
 
 
 @njit(cache=True, nogil=True)
+def grow_short(words, src, dst, old_last, new_last, size):
+    """`grow` for few words, in whole steps over zeros around the sets, as `_kernels_reach.reach_window_short`."""
+    clean = (old_last + STEP) & ~(STEP - ONE)
+    number = (new_last + STEP) & ~(STEP - ONE)
+    for w in range(src + clean, src + number):
+        words[w] = ZERO
+    shift = size & LOW_6
+    rest = LOW_6 - shift
+    high_word = src - (size >> SIX)
+    low_word = high_word - ONE
+    for w in range(number):
+        words[dst + w] = words[src + w] | (words[high_word + w] << shift) | ((words[low_word + w] >> ONE) >> rest)
+
+
+@njit(cache=True, nogil=True)
 def window_full(words, src, low, high):
     """Whether all bits low..high (included) of the set at words[src:] are set."""
     first = low >> SIX
@@ -74,8 +92,14 @@ def hitting_rows(n_max, sampler, bound, root, low, high, step, random_target, se
     Targets are the multiples of step in [low, high], or, with random_target, one of them that is not 0, uniform.
     Sums are held as sums of magnitudes: a negative sample shifts the set up and the origin with it.
     """
-    capacity = np.uint64((n_max * bound) // 64 + 2)
-    words = np.empty(2 * capacity, np.uint64)
+    short = bound < SHORT_BELOW
+    pad = np.uint64(bound // 64 + 2) if short else ZERO
+    need = (n_max * bound) // 64 + 2 + np.int64(pad + STEP)
+    capacity = np.uint64(need + (72 - need) % 512)  # as in _threads.apart
+    if short:
+        words = np.zeros(2 * capacity, np.uint64)
+    else:
+        words = np.empty(2 * capacity, np.uint64)
     first_target, last_target = low, high
     for i in range(start, stop):
         state = stream(np.uint64(seed), np.uint64(offset + i))
@@ -91,9 +115,11 @@ def hitting_rows(n_max, sampler, bound, root, low, high, step, random_target, se
             first_target = multiple * step
             last_target = first_target
         targets = (last_target - first_target) // step + 1
-        src = ZERO
-        dst = capacity
-        words[0] = ONE
+        src = pad
+        dst = capacity + pad
+        words[src] = ONE
+        for w in range(src + ONE, src + min(STEP, capacity - pad)):
+            words[w] = ZERO
         total = 0
         origin = 0
         out[i] = n_max + 1
@@ -110,6 +136,9 @@ def hitting_rows(n_max, sampler, bound, root, low, high, step, random_target, se
                 total += size
                 if total <= 63:
                     words[src] |= words[src] << np.uint64(size)
+                elif short:
+                    grow_short(words, src, dst, last, np.uint64(total) >> SIX, np.uint64(size))
+                    src, dst = dst, src
                 else:
                     grow(words, src, dst, last, np.uint64(total) >> SIX, np.uint64(size))
                     src, dst = dst, src

@@ -21,6 +21,7 @@ M4 = np.uint64(0x0F0F0F0F0F0F0F0F)
 M8 = np.uint64(0x0101010101010101)
 SORT_FROM = 1 << 13
 BLOCK = 128
+STEP = np.uint64(16)  # words; a multiple of any vector width times its unrolling, so that no remainder loop runs
 
 
 @njit(cache=True, nogil=True)
@@ -29,6 +30,17 @@ def popcount(word):
     word = (word & M2) + ((word >> np.uint64(2)) & M2)
     word = (word + (word >> np.uint64(4))) & M4
     return (word * M8) >> np.uint64(56)
+
+
+@njit(cache=True, nogil=True)
+def largest_magnitude(values):
+    """max |v|, as uint64 so that -2**63 keeps its size."""
+    low = np.int64(0)
+    high = np.int64(0)
+    for k in range(np.uint64(values.shape[0])):
+        low = min(low, values[k])
+        high = max(high, values[k])
+    return max(np.uint64(high), ZERO - np.uint64(low))
 
 
 @njit(cache=True, nogil=True)
@@ -104,6 +116,49 @@ def reach_window(sizes, count, total, low, high, words, capacity):
 
 
 @njit(cache=True, nogil=True)
+def reach_window_short(sizes, count, total, low, high, words, src, dst):
+    """`reach_window` for sets of few words: each pass is one loop over whole steps, with nothing before or after it.
+
+    The two sets start at words[src] and words[dst]; below each lie zeros, at least one word more than the largest size
+    spans, and above each STEP words to spare. Reading them replaces every special case.
+    """
+    need = (np.uint64(high) >> SIX) + ONE + STEP
+    for w in range(src, src + need):
+        words[w] = ZERO
+    for w in range(dst, dst + need):
+        words[w] = ZERO
+    left = total
+    reached = np.int64(0)
+    register = ONE
+    k = 0
+    while k < count and reached + sizes[k] <= 63:
+        register |= register << np.uint64(sizes[k])
+        reached += sizes[k]
+        left -= sizes[k]
+        k += 1
+    words[src] = register
+    while k < count:
+        size = np.uint64(sizes[k])
+        left -= sizes[k]
+        reached += sizes[k]
+        k += 1
+        first = np.uint64(max(low - left, 0)) >> SIX
+        number = ((np.uint64(min(high, reached)) >> SIX) - first + STEP) & ~(STEP - ONE)
+        shift = size & LOW_6
+        rest = LOW_6 - shift
+        here = src + first
+        high_word = here - (size >> SIX)
+        low_word = high_word - ONE
+        there = dst + first
+        for w in range(number):
+            words[there + w] = (
+                words[here + w] | (words[high_word + w] << shift) | ((words[low_word + w] >> ONE) >> rest)
+            )
+        src, dst = dst, src
+    return src
+
+
+@njit(cache=True, nogil=True)
 def count_bits(words, src, low, high):
     """How many of the bits low..high of the set at words[src:] are set."""
     first = np.uint64(low) >> SIX
@@ -142,7 +197,12 @@ def reach_rows(x, low, high, largest, capacity, want_bits, out, hits, start, sto
     """hits[i] = number of targets of [low, high] that row i reaches; with want_bits also out[i, t - low] = reached."""
     columns = x.shape[1]
     width = high - low + 1
-    words = np.empty(2 * capacity, np.uint64)
+    short = largest < SORT_FROM
+    if short:  # zeros below each of the two sets; capacity leaves room for them
+        words = np.zeros(2 * capacity, np.uint64)
+    else:
+        words = np.empty(2 * capacity, np.uint64)
+    pad = np.uint64((largest >> 6) + 2)
     sizes = np.empty(columns, np.int64)
     ordered = np.empty(columns, np.int64)
     bits = 0
@@ -175,9 +235,11 @@ def reach_rows(x, low, high, largest, capacity, want_bits, out, hits, start, sto
             mirrored = total - first < last
             a = total - last if mirrored else first
             b = total - first if mirrored else last
-            if largest >= SORT_FROM:
+            if short:
+                src = reach_window_short(sizes, count, total, a, b, words, pad, np.uint64(capacity) + pad)
+            else:
                 unimodal(sizes, count, ordered)
-            src = reach_window(sizes, count, total, a, b, words, capacity)
+                src = reach_window(sizes, count, total, a, b, words, capacity)
             number = np.int64(count_bits(words, src, a, b))
             if limit < columns and number < width:
                 continue
@@ -206,64 +268,71 @@ def reach_small_rows(x, low, high, set_words, want_bits, out, hits, start, stop)
     columns = x.shape[1]
     width = high - low + 1
     sets = np.empty((set_words, BLOCK), np.uint64)
-    shifts = np.empty(BLOCK, np.uint64)
+    shifts = np.empty((columns, BLOCK), np.uint64)
+    tops = np.empty(columns, np.uint64)
     totals = np.empty(BLOCK, np.int64)
     firsts = np.empty(BLOCK, np.int64)
     lasts = np.empty(BLOCK, np.int64)
     negatives = np.empty(BLOCK, np.int64)
     counts = np.empty(BLOCK, np.int64)
-    for base in range(start, stop, BLOCK):
-        lanes = min(BLOCK, stop - base)
-        for i in range(BLOCK):
-            sets[0, i] = ONE
+    column = np.zeros(BLOCK, np.int64)
+    for block in range(start, stop, BLOCK):
+        base = np.uint64(block)
+        lanes = np.uint64(min(BLOCK, stop - block))
+        for i in range(np.uint64(BLOCK)):
+            sets[ZERO, i] = ONE
             totals[i] = 0
             negatives[i] = 0
-            shifts[i] = ZERO
+            column[i] = 0
             counts[i] = 0
-        widest = 0
-        used = ONE
-        for j in range(columns):
-            largest = 0
+        for j in range(np.uint64(columns)):
             for i in range(lanes):
-                value = x[base + i, j]
+                column[i] = x[base + i, j]
+            top = np.int64(0)
+            for i in range(np.uint64(BLOCK)):
+                value = column[i]
                 size = abs(value)
-                shifts[i] = np.uint64(size)
+                shifts[j, i] = np.uint64(size)
                 totals[i] += size
                 negatives[i] += (size - value) >> 1
-                largest = max(largest, size)
-            widest += largest
-            need = min((np.uint64(widest) >> SIX) + ONE, np.uint64(set_words))
+                top = max(top, totals[i])
+            tops[j] = np.uint64(top) >> SIX
+        end = np.int64(0)
+        for i in range(np.uint64(BLOCK)):
+            firsts[i] = max(low + negatives[i], 0)
+            lasts[i] = min(high + negatives[i], totals[i])
+            end = max(end, lasts[i])
+        last_word = np.uint64(end) >> SIX
+        used = ONE
+        for j in range(np.uint64(columns)):
+            need = min(tops[j], last_word) + ONE
             for w in range(used, need):
-                for i in range(BLOCK):
+                for i in range(np.uint64(BLOCK)):
                     sets[w, i] = ZERO
             used = need
             w = used - ONE
             while w > ZERO:
                 for i in range(np.uint64(BLOCK)):
-                    shift = shifts[i]
+                    shift = shifts[j, i]
                     sets[w, i] |= (sets[w, i] << shift) | ((sets[w - ONE, i] >> ONE) >> (LOW_6 - shift))
                 w -= ONE
             for i in range(np.uint64(BLOCK)):
-                sets[0, i] |= sets[0, i] << shifts[i]
-        for i in range(BLOCK):
-            firsts[i] = max(low + negatives[i], 0)
-            lasts[i] = min(high + negatives[i], totals[i])
+                sets[ZERO, i] |= sets[ZERO, i] << shifts[j, i]
         for w in range(used):
             start_bit = np.int64(w << SIX)
             for i in range(np.uint64(BLOCK)):
                 skip = min(max(firsts[i] - start_bit, 0), 64)
-                keep = min(max(lasts[i] - start_bit + 1, 0), 64)
-                mask = (((ONE << np.uint64(keep >> 1)) << np.uint64(keep - (keep >> 1))) - ONE) & ~(
-                    ((ONE << np.uint64(skip >> 1)) << np.uint64(skip - (skip >> 1))) - ONE
-                )
-                counts[i] += np.int64(popcount(sets[w, i] & mask))
+                drop = min(max(start_bit + 63 - lasts[i], 0), 64)
+                high_mask = (FULL >> np.uint64(drop >> 1)) >> np.uint64(drop - (drop >> 1))
+                low_mask = (FULL << np.uint64(skip >> 1)) << np.uint64(skip - (skip >> 1))
+                counts[i] += np.int64(popcount(sets[w, i] & low_mask & high_mask))
         for i in range(lanes):
             hits[base + i] = counts[i]
         if want_bits:
             for i in range(lanes):
                 for j in range(width):
                     u = low + j + negatives[i]
-                    if u < 0 or u > totals[i]:
+                    if u < 0 or u > lasts[i]:
                         out[base + i, j] = False
                     else:
                         out[base + i, j] = (sets[u >> 6, i] >> np.uint64(u & 63)) & ONE != ZERO
@@ -272,7 +341,8 @@ def reach_small_rows(x, low, high, set_words, want_bits, out, hits, start, stop)
 def warm() -> None:
     """Compile every kernel for the one type it is used with."""
     x = np.array([[3, -5, 70]], dtype=np.int64)
+    largest_magnitude(x.reshape(-1))
     out = np.zeros((1, 5), dtype=bool)
     hits = np.zeros(1, dtype=np.int64)
-    reach_rows(x, -2, 2, 70, 4, True, out, hits, 0, 1)
+    reach_rows(x, -2, 2, 70, 64, True, out, hits, 0, 1)
     reach_small_rows(x % 64, -2, 2, 4, True, out, hits, 0, 1)

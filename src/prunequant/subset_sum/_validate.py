@@ -4,6 +4,8 @@ import operator
 
 import numpy as np
 
+from ._kernels_reach import largest_magnitude
+
 MAX_VALUE = 2**40
 MAX_SUM = 2**62
 MAX_TABLE_BYTES = 2**30
@@ -33,7 +35,10 @@ def values(x, name: str = "x", ndim: tuple[int, ...] = (1, 2)) -> tuple[np.ndarr
     if x.ndim not in ndim:
         allowed = " or ".join("(n,)" if d == 1 else "(N, n)" for d in ndim)
         raise ValueError(f"{name} has shape {x.shape}: it must be {allowed}")
-    largest = max(abs(int(x.min())), abs(int(x.max()))) if x.size else 0
+    if x.dtype == np.int64 and x.flags.c_contiguous:
+        largest = int(largest_magnitude(x.reshape(-1)))
+    else:
+        largest = max(abs(int(x.min())), abs(int(x.max()))) if x.size else 0
     if largest > MAX_VALUE:
         raise ValueError(f"{name} holds a value of magnitude {largest}: the largest allowed is 2**40")
     if largest * x.shape[-1] >= MAX_SUM:

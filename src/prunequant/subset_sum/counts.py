@@ -7,20 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _kernels_count as kernels
-from ._threads import run_rows
+from ._threads import apart, run_rows
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge, values, window
 
 _MAX_JOIN_ITEMS = 48
 _MAX_JOIN_MATCHES = 2.0**36
 
 
-def count(x: NDArray[np.int64], low: int, high: int) -> NDArray[np.uint64]:
+def count(x: NDArray[np.int64], low: int, high: int, out: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
     """Number of subsets of x with sum t, for every t in [low, high].
 
     Parameters
     ----------
     x : (n,) or (N, n) integers, |x| <= 2**40 — one instance, or one a row
     low, high : int — the window, both ends included
+    out : C-contiguous uint64 of the result's shape, optional — filled and returned; fresh memory costs more than
+    small counts
 
     Returns
     -------
@@ -50,26 +52,31 @@ def count(x: NDArray[np.int64], low: int, high: int) -> NDArray[np.uint64]:
     width = high - low + 1
     if 8 * width * rows > MAX_TABLE_BYTES:
         raise SearchTooLarge(f"{rows} rows of {width} targets: the answer passes {MAX_TABLE_BYTES} bytes")
-    out = np.empty((rows, width), dtype=np.uint64)
+    shape = (rows, width) if x.ndim == 2 else (width,)
+    if out is None:
+        out = np.empty(shape, dtype=np.uint64)
+    elif out.shape != shape or out.dtype != np.uint64 or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} of shape {out.shape}: it must be C-contiguous uint64 of shape {shape}")
+    numbers = out.reshape(rows, width)
     dtype = np.uint32 if columns <= 31 else np.uint64
     total = max((int(np.abs(row).sum()) for row in instances), default=0)
-    cells = min(total // 2 + width, total) + 2
+    cells = apart(min(total // 2 + width, total) + 2)
+    checked = columns > 63
     fits = 2 * cells * np.dtype(dtype).itemsize <= MAX_TABLE_BYTES
     spread = float(np.sqrt(np.mean(np.square(instances, dtype=float)))) * columns**0.5 if instances.size else 0.0
     matches = 2.0**columns * min(1.0, width / (1.2 * spread + 1.0))
     # nanoseconds, measured once; only the choice between two exact methods hangs on them
-    join_cost = (1.0 if width < 2**17 else 6.0) * matches + 3 * columns + 2.0 ** (columns / 2 + 1)
+    join_cost = 1.0 * matches + 3 * columns + 2.0 ** (columns / 2 + 2)
     table_cost = (0.12 if cells < 2**20 else 0.26) * columns * total / 4 + 0.3 * width + 50 * columns
     can_join = columns <= _MAX_JOIN_ITEMS and matches <= _MAX_JOIN_MATCHES
     if can_join and (not fits or join_cost < table_cost):
-        run_rows(lambda start, stop: kernels.join_rows(instances, low, high, out, start, stop), rows, 2, 1)
+        run_rows(lambda start, stop: kernels.join_rows(instances, low, high, numbers, start, stop), rows, 2, 1)
     elif fits:
         overflow = np.empty(rows, dtype=bool)
-        checked = columns > 63
 
         def work(start: int, stop: int) -> None:
             table = np.empty(2 * cells, dtype=dtype)
-            kernels.count_rows(instances, low, high, table, checked, out, overflow, start, stop)
+            kernels.count_rows(instances, low, high, table, checked, numbers, overflow, start, stop)
 
         run_rows(work, rows, 2, 1)
         if overflow.any():
@@ -80,4 +87,4 @@ def count(x: NDArray[np.int64], low: int, high: int) -> NDArray[np.uint64]:
             f"{columns} samples, sums of magnitudes up to {total}: too many for a join of two halves, and the table "
             f"passes {MAX_TABLE_BYTES} bytes"
         )
-    return out if x.ndim == 2 else out[0]
+    return out

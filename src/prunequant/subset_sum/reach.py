@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _kernels_reach as kernels
-from ._threads import run_rows
+from ._threads import apart, run_rows
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge, values, window
 
 _SMALL = 63
@@ -93,6 +93,7 @@ def _run(x: np.ndarray, low: int, high: int, largest: int, out: np.ndarray) -> n
                 "use solve for single targets"
             )
     words = top // 64 + 2
+    capacity = apart(words + largest // 64 + 3 + int(kernels.STEP))
     if largest <= _SMALL:
         run_rows(
             lambda start, stop: kernels.reach_small_rows(x, low, high, words, want_bits, out, hits, start, stop),
@@ -101,7 +102,7 @@ def _run(x: np.ndarray, low: int, high: int, largest: int, out: np.ndarray) -> n
         )
     else:
         run_rows(
-            lambda start, stop: kernels.reach_rows(x, low, high, largest, words, want_bits, out, hits, start, stop),
+            lambda start, stop: kernels.reach_rows(x, low, high, largest, capacity, want_bits, out, hits, start, stop),
             rows,
             8,
         )

@@ -149,7 +149,7 @@ def second_moment(n: int, bound: int, target: int, problem: str = "subset_sum") 
     reach = n * bound
     if abs(target) > reach:
         return 0.0
-    choose = [[math.comb(m, k) for k in range(m + 1)] for m in range(n + 1)]
+    choose = [[float(math.comb(m, k)) for k in range(m + 1)] for m in range(n + 1)]
     if problem == "partition":
         return 2.0**n * sum(
             choose[n][k] * float(laws[k, reach + target]) * float(laws[n - k, reach]) for k in range(n + 1)
