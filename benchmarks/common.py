@@ -44,6 +44,11 @@ def rounds(options: argparse.Namespace) -> int:
     return options.rounds or (3 if options.quick else 7)
 
 
+def clock(options: argparse.Namespace) -> Callable[[], float]:
+    """CPU seconds of this process for one thread, which a busy machine disturbs least; wall seconds for more."""
+    return time.process_time if options.threads == 1 else time.perf_counter
+
+
 def interleave(
     contenders: Mapping[str, Callable[[], object]], rounds: int = 7, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
