@@ -4,7 +4,8 @@
 
 nbval runs every cell of the reference, compares what it prints with what the reference holds, and forgets the outputs.
 The plugin below keeps them, figures included, so that the book's builder need not execute the chapter a second time.
-It reads three things of nbval's items (`test_outputs`, `cell_num`, `cell`), which is why nbval is pinned.
+The kernel runs in the chapter's folder, as the builder's does; nbval alone would start it beside the reference.
+It reads nbval's items (`test_outputs`, `cell_num`) and names its kernel class, which is why nbval is pinned.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import nbval.plugin
 import pytest
 from chapters import Book, Chapter, tags, write_notebook, write_text
 
@@ -72,8 +74,19 @@ class Keep:
         write_text(self.chapter.executed.with_suffix(".verdict"), json.dumps(verdict))
 
 
+def kernels_start_in(folder: Path) -> None:
+    """Make nbval's kernels start in `folder`."""
+
+    class Kernel(nbval.plugin.RunningKernel):
+        def __init__(self, kernel_name: str, cwd: str | None = None, **more) -> None:
+            super().__init__(kernel_name, cwd=str(folder), **more)
+
+    nbval.plugin.RunningKernel = Kernel
+
+
 def main(root: str, name: str) -> int:
     chapter = Book(Path(root)).chapter(name)
+    kernels_start_in(chapter.source.parent)
     arguments = [
         str(chapter.reference),
         "--nbval",

@@ -27,6 +27,7 @@ The mean is {glue:}`mean`, by {cite:t}`kumar2025`; $\\EE[X]$.
 ```{code-cell} ipython3
 from pathlib import Path
 runs = Path(COUNTER)
+assert Path("good.md").is_file(), "a chapter runs in its own folder, however it is executed"
 _ = runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
 ```
 
