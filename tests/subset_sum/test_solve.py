@@ -119,6 +119,20 @@ def test_an_instance_beyond_every_method_says_so(monkeypatch):
         subset_sum.solve(x, int(x[20:].sum()) + 1)
 
 
+@pytest.mark.parametrize("longest", range(33, 41))
+def test_every_length_of_search_ends(longest, monkeypatch):
+    """Whatever the longest search is, 40 samples that need the last one are solved, or refused with an error."""
+    x = 3 * np.random.default_rng(7).integers(2**34, 2**35, 40)
+    x[-1] = 1
+    monkeypatch.setattr(solvers, "MAX_MEET_ITEMS", longest)
+    monkeypatch.setattr(solvers.kernels, "meet_large", lambda items, prefix, target: (False, np.uint64(0)))
+    if longest < 40:
+        with pytest.raises(SearchTooLarge, match=f"first {longest}"):
+            solvers._settle(x, int(x[:20].sum()) + 1)
+    else:
+        assert solvers._settle(x, int(x[:20].sum()) + 1) is None
+
+
 def test_batches_equal_single_solutions_and_respect_lengths():
     rng = np.random.default_rng(4)
     x = rng.integers(-30, 31, (300, 11))
@@ -206,5 +220,5 @@ def test_a_wrong_mask_from_the_kernel_is_caught(monkeypatch):
         status[start:stop] = _kernels_solve.FOUND
 
     monkeypatch.setattr(solvers.kernels, "solve_rows", lying)
-    with pytest.raises(AssertionError, match="do not sum"):
+    with pytest.raises(RuntimeError, match="do not sum"):
         subset_sum.solve_many(np.array([[1, 2, 4]]), [6])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import _kernels_difference as kernels
 from ._threads import run_rows
 from ._validate import MAX_SUM, integer, row_lengths, row_targets, values
-from .solvers import Solutions
+from .solvers import Solutions, _verify
 
 
 def karmarkar_karp(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | None:
@@ -74,8 +74,8 @@ def karmarkar_karp_many(x: NDArray[np.int64], targets, lengths=None) -> Solution
     masks = np.empty((rows, columns), dtype=bool)
     found = np.empty(rows, dtype=bool)
     clipped = np.clip(targets, -limit, limit)
-    run_rows(lambda start, stop: kernels.difference_rows(x, lengths, clipped, masks, found, start, stop), rows)
-    assert not masks[~found].any(), "a mask does not sum to its target"
+    wrong = run_rows(lambda start, stop: kernels.difference_rows(x, lengths, clipped, masks, found, start, stop), rows)
+    _verify(not any(wrong), "a mask does not sum to its target")
     found &= reachable
     masks[~reachable] = False
     return Solutions(masks, found)

@@ -148,12 +148,12 @@ def solve_many(x: NDArray[np.int64], targets, lengths=None) -> Solutions:
         wrong = run_rows(
             lambda start, stop: kernels.unpack_rows(x, raw.words, targets, raw.status, masks, start, stop), rows, 4096
         )
-        assert not any(wrong), f"{sum(wrong)} masks do not sum to their targets"
+        _verify(not any(wrong), f"{sum(wrong)} masks do not sum to their targets")
     else:
         bits = np.arange(64, dtype=np.uint64)
         for i in np.flatnonzero(raw.status == kernels.FOUND):
             masks[i, :64] = (raw.words[i] >> bits) & np.uint64(1) != 0
-            assert int(x[i, masks[i]].sum()) == int(targets[i]), f"the mask of row {i} does not sum to its target"
+            _verify(int(x[i, masks[i]].sum()) == int(targets[i]), f"the mask of row {i} does not sum to its target")
     for i in np.flatnonzero(raw.status == kernels.UNDECIDED):
         mask = _settle(x[i, : lengths[i]], int(targets[i]))
         raw.status[i] = kernels.IMPOSSIBLE if mask is None else kernels.FOUND
@@ -174,7 +174,7 @@ def _solve(x: np.ndarray, targets: np.ndarray, lengths: np.ndarray) -> _Raw:
     words = np.empty(rows, dtype=np.uint64)
     status = np.empty(rows, dtype=np.uint8)
     run_rows(lambda start, stop: kernels.solve_rows(x, used, targets, words, status, start, stop), rows)
-    assert not (status == kernels.WRONG).any(), "a mask does not sum to its target"
+    _verify(not (status == kernels.WRONG).any(), "a mask does not sum to its target")
     status[(lengths > 64) & (status == kernels.IMPOSSIBLE)] = kernels.UNDECIDED
     return _Raw(words, status)
 
@@ -195,27 +195,24 @@ def _settle(x: np.ndarray, target: int) -> np.ndarray | None:
     mirrored = 2 * goal > above - below
     if mirrored:
         goal = above - below - goal
-    entry = np.dtype(np.uint16 if count < 65535 else np.uint32)
-    table_fits = (goal + 1) * entry.itemsize <= MAX_TABLE_BYTES
+    table_fits = 2 * (goal + 1) <= MAX_TABLE_BYTES and count < 2**16
     table_cost = count * goal / 64 + 8 * goal
-    prefix = min(count, int(np.abs(items).max()).bit_length() + 16, kernels.BATCH_ITEMS)
-    while prefix <= min(count, MAX_MEET_ITEMS) and not (table_fits and table_cost < 8 * 2 ** (prefix / 2)):
+    shortest = min(count, int(np.abs(items).max()).bit_length() + 16, kernels.BATCH_ITEMS)
+    longest = min(count, MAX_MEET_ITEMS)
+    for prefix in [*range(shortest, longest, 4), longest]:
+        if table_fits and table_cost < 8 * 2 ** (prefix / 2):
+            break
         found, mask = kernels.meet_large(items, prefix, target)
         if found:
             return _checked(x, used[:prefix][_bits(mask, prefix)], target * divisor)
         if prefix == count:
             return None
-        prefix = count if count <= prefix + 4 else prefix + 4
-        if prefix > MAX_MEET_ITEMS and prefix - 4 < MAX_MEET_ITEMS and not table_fits:
-            prefix = MAX_MEET_ITEMS
     if not table_fits:
         raise SearchTooLarge(
-            f"x has {count} non-zero values and sums up to {above - below}: no subset of the first {MAX_MEET_ITEMS} "
-            f"reaches {target * divisor}, and a table of {goal + 1} sums passes {MAX_TABLE_BYTES} bytes"
+            f"x has {count} non-zero values and sums up to {above - below}: no subset of the first {longest} reaches "
+            f"{target * divisor}, and a table of {goal + 1} sums passes {MAX_TABLE_BYTES} bytes"
         )
     first = np.zeros(goal + 1, dtype=np.uint16)
-    if entry.itemsize > 2:
-        raise SearchTooLarge(f"x has {count} non-zero values: a table serves at most 65534")
     sizes = np.abs(items)
     if not kernels.table_witness(sizes, goal, first):
         return None
@@ -234,5 +231,11 @@ def _bits(mask, count: int) -> np.ndarray:
 def _checked(x: np.ndarray, chosen: np.ndarray, target: int) -> np.ndarray:
     mask = np.zeros(x.shape[0], dtype=bool)
     mask[chosen] = True
-    assert int(x[mask].sum()) == target, "the mask does not sum to its target"
+    _verify(int(x[mask].sum()) == target, "a mask does not sum to its target")
     return mask
+
+
+def _verify(right: bool, message: str) -> None:
+    """Nothing that fails its own check leaves this module."""
+    if not right:
+        raise RuntimeError(f"{message}: this is a fault of prunequant.subset_sum, not of the input")
