@@ -133,58 +133,6 @@ def round_row(kind, stochastic, v, draws, first, second, levels, q, clipped):
             q[j] = np.copysign(first[j] * k, v[j]) if k != zero else zero
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def triangular_rounding(
-    weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream, chunk, out, clipped
-):
-    """Fill out (features, neurons) and clipped (neurons,); `chunk` neurons (a multiple of 4) a task.
-
-    weights, out : (features, neurons) C-contiguous; factor : (features, features), or (1, 1) when all gains are 0;
-    gain : (features,); first, second : (neurons,). All of one dtype, float32 or float64.
-    """
-    features, neurons = weights.shape
-    dtype = weights.dtype
-    padded = (features + 7) // 8 * 8
-    for task in prange((neurons + chunk - 1) // chunk):
-        errors = np.zeros(padded * TILE, dtype)
-        sums = np.empty((BLOCK + 1) * TILE, dtype)
-        v = np.zeros(TILE, dtype)
-        q = np.zeros(TILE, dtype)
-        a = np.ones(TILE, dtype)
-        b = np.ones(TILE, dtype)
-        draws = np.zeros(TILE, np.float32)
-        count = np.zeros(TILE, np.int64)
-        end = min(neurons, (task + 1) * chunk)
-        for start in range(task * chunk, end, TILE):
-            lanes = min(TILE, end - start)
-            errors[:] = 0
-            count[:] = 0
-            v[:] = 0
-            a[:lanes] = first[start : start + lanes]
-            b[:lanes] = second[start : start + lanes]
-            for top in range(0, features, BLOCK):
-                rows = min(BLOCK, features - top)
-                sums[:] = 0
-                for left in range(0, top, BLOCK):
-                    _panel(sums, factor, errors, gain, top, rows, left)
-                for r in range(rows):
-                    t = top + r
-                    row = sums[r * TILE : (r + 1) * TILE]
-                    g = gain[t]
-                    if g != 0:
-                        _one_row(row, factor, errors, t, top, t)
-                    for j in range(lanes):
-                        v[j] = weights[t, start + j] + g * row[j]
-                    if stochastic:
-                        uniforms(start, t, stream, key0, key1, draws)
-                    round_row(kind, stochastic, v, draws, a, b, levels, q, count)
-                    e = errors[t * TILE : (t + 1) * TILE]
-                    for j in range(lanes):
-                        out[t, start + j] = q[j]
-                        e[j] = weights[t, start + j] - q[j]
-            clipped[start : start + lanes] = count[:lanes]
-
-
 @njit(cache=True, error_model="numpy")
 def _panel(sums, factor, errors, gain, top, rows, left):
     """Add the contribution of rows left..left+BLOCK of the errors to a block of sums."""
@@ -201,12 +149,88 @@ def _panel(sums, factor, errors, gain, top, rows, left):
             r += 1
 
 
-def warm() -> None:
-    """Compile the kernel for both dtypes."""
-    for dtype in (np.float32, np.float64):
-        weights, factor = np.ones((2, 2), dtype), np.eye(2, dtype=dtype)
-        sizes = np.ones(2, dtype)
-        triangular_rounding(
-            weights, factor, sizes, GRID, True, sizes, sizes, 0, *key(0), 0, TILE, np.empty_like(weights),
-            np.zeros(2, np.int64),
+@njit(cache=True, nogil=True, error_model="numpy")
+def round_chunk(
+    weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream, begin, end, out, clipped
+):
+    """The whole recursion for neurons begin … end − 1, on this thread; `begin` a multiple of 4. See below."""
+    features = weights.shape[0]
+    dtype = weights.dtype
+    padded = (features + 7) // 8 * 8
+    errors = np.zeros(padded * TILE, dtype)
+    sums = np.empty((BLOCK + 1) * TILE, dtype)
+    v = np.zeros(TILE, dtype)
+    q = np.zeros(TILE, dtype)
+    a = np.ones(TILE, dtype)
+    b = np.ones(TILE, dtype)
+    draws = np.zeros(TILE, np.float32)
+    count = np.zeros(TILE, np.int64)
+    for start in range(begin, end, TILE):
+        lanes = min(TILE, end - start)
+        errors[:] = 0
+        count[:] = 0
+        v[:] = 0
+        a[:lanes] = first[start : start + lanes]
+        b[:lanes] = second[start : start + lanes]
+        for top in range(0, features, BLOCK):
+            rows = min(BLOCK, features - top)
+            sums[:] = 0
+            for left in range(0, top, BLOCK):
+                _panel(sums, factor, errors, gain, top, rows, left)
+            for r in range(rows):
+                t = top + r
+                row = sums[r * TILE : (r + 1) * TILE]
+                g = gain[t]
+                if g != 0:
+                    _one_row(row, factor, errors, t, top, t)
+                for j in range(lanes):
+                    v[j] = weights[t, start + j] + g * row[j]
+                if stochastic:
+                    uniforms(start, t, stream, key0, key1, draws)
+                round_row(kind, stochastic, v, draws, a, b, levels, q, count)
+                e = errors[t * TILE : (t + 1) * TILE]
+                for j in range(lanes):
+                    out[t, start + j] = q[j]
+                    e[j] = weights[t, start + j] - q[j]
+        clipped[start : start + lanes] = count[:lanes]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def round_chunks(
+    weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream, chunk, out, clipped
+):
+    """All neurons, `chunk` of them (a multiple of 4) a task; see `triangular_rounding`."""
+    neurons = weights.shape[1]
+    for task in prange((neurons + chunk - 1) // chunk):
+        round_chunk(
+            weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream,
+            task * chunk, min(neurons, (task + 1) * chunk), out, clipped,
         )  # fmt: skip
+
+
+def triangular_rounding(
+    weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream, chunk, out, clipped
+):
+    """Fill out (features, neurons) and clipped (neurons,); `chunk` neurons (a multiple of 4) a task.
+
+    weights, out : (features, neurons) C-contiguous; factor : (features, features), or (1, 1) when all gains are 0;
+    gain : (features,); first, second : (neurons,). All of one dtype, float32 or float64. A single chunk, such as one
+    filter of a depthwise convolution, runs on the calling thread: waking the others would cost more than the work.
+    """
+    shared = (weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream)
+    if weights.shape[1] <= chunk:
+        round_chunk(*shared, 0, weights.shape[1], out, clipped)
+    else:
+        round_chunks(*shared, chunk, out, clipped)
+
+
+def warm() -> None:
+    """Compile the kernels for both dtypes."""
+    for dtype in (np.float32, np.float64):
+        weights, factor = np.ones((2, 8), dtype), np.eye(2, dtype=dtype)
+        sizes = np.ones(8, dtype)
+        for chunk in (4, 8):
+            triangular_rounding(
+                weights, factor, sizes[:2].copy(), GRID, True, sizes, sizes, 0, *key(0), 0, chunk,
+                np.empty_like(weights), np.zeros(8, np.int64),
+            )  # fmt: skip
