@@ -63,7 +63,7 @@ def slider(
     x : (points,) or (stops, points).
     curves : each with y of shape (stops, points); NaN leaves a gap.
     readings : one sentence a stop, read aloud by a screen reader and printed below the figure.
-    start : the stop shown first, also by a page without scripts.
+    start : the stop shown first. A page without scripts shows every reading instead.
     digits : significant digits kept of each number.
 
     Raises
@@ -111,6 +111,9 @@ def slider(
         label=escape(slider_label),
         last=len(stops) - 1,
         start=start,
+        first=escape(stops[0]),
+        final=escape(stops[-1]),
+        all_readings=" ".join(escape(text) for text in readings),
         shown=escape(stops[start]),
         reading=escape(readings[start]),
         data=text,
@@ -129,11 +132,13 @@ def _numbers(row: np.ndarray, digits: int) -> list[float | None]:
 
 
 _PAGE = """<figure class="pq-widget" id="pq-{name}">
-<label for="pq-{name}-input">{label}: <output id="pq-{name}-output" for="pq-{name}-input">{shown}</output></label>
-<input type="range" id="pq-{name}-input" min="0" max="{last}" step="1" value="{start}"
- aria-describedby="pq-{name}-reading">
-<div class="pq-widget-plot" id="pq-{name}-plot" aria-hidden="true"></div>
-<figcaption id="pq-{name}-reading" aria-live="polite">{reading}</figcaption>
+<div><label for="pq-{name}-input">{label}</label>: <output for="pq-{name}-input" aria-live="off">{shown}</output></div>
+<div class="pq-widget-range"><span aria-hidden="true">{first}</span>
+<input type="range" id="pq-{name}-input" min="0" max="{last}" step="1" value="{start}" aria-valuetext="{shown}">
+<span aria-hidden="true">{final}</span></div>
+<div class="pq-widget-plot"></div>
+<figcaption aria-live="polite">{reading}</figcaption>
+<noscript>This figure needs a script to move. The readings at all its stops: {all_readings}</noscript>
 <script type="application/json" id="pq-{name}-data">{data}</script>
 <script>{script}</script>
 </figure>"""
@@ -151,7 +156,7 @@ function ticks(a,b,n){const s=(b-a)/n,p=Math.pow(10,Math.floor(Math.log10(s)));
  const u=[1,2,5,10].map(k=>k*p).find(k=>k>=s)||s,o=[];
  for(let v=Math.ceil(a/u)*u;v<=b+1e-9*u;v+=u)o.push(Number(v.toPrecision(10)));return o;}
 function draw(){const i=Number(input.value);
- let s='<svg viewBox="0 0 '+W+' '+H+'" role="img" font-size="15" fill="currentColor">';
+ let s='<svg viewBox="0 0 '+W+' '+H+'" aria-hidden="true" font-size="15" fill="currentColor">';
  for(const v of ticks(x0,x1,7))s+='<line x1="'+X(v)+'" x2="'+X(v)+'" y1="'+T+'" y2="'+(H-B)+
   '" stroke="currentColor" opacity=".13"/><text x="'+X(v)+'" y="'+(H-B+18)+'" text-anchor="middle">'+v+'</text>';
  for(const v of ticks(y0,y1,5))s+='<line x1="'+L+'" x2="'+(W-R)+'" y1="'+Y(v)+'" y2="'+Y(v)+
@@ -163,9 +168,11 @@ function draw(){const i=Number(input.value);
   const colour='var(--pq-'+c.role+','+c.colour+')';
   s+='<path d="'+d+'" fill="none" style="stroke:'+colour+'" stroke-width="3" stroke-dasharray="'+c.dash+'"/>';
  });s+='</svg><ul class="pq-widget-key">';
- for(const c of data.curves)s+='<li><svg width="30" height="10"><line x1="0" x2="30" y1="5" y2="5" stroke-width="3" '+
-  'style="stroke:var(--pq-'+c.role+','+c.colour+')" stroke-dasharray="'+c.dash+'"/></svg> '+c.label+'</li>';
- plot.innerHTML=s+'</ul>';output.textContent=data.stops[i];caption.textContent=data.readings[i];
- input.setAttribute('aria-valuetext',data.stops[i]);}
+ for(const c of data.curves)s+='<li><svg width="30" height="10" aria-hidden="true">'+
+  '<line x1="0" x2="30" y1="5" y2="5" stroke-width="3" style="stroke:var(--pq-'+c.role+','+c.colour+
+  ')" stroke-dasharray="'+c.dash+'"/></svg> '+c.label+'</li>';
+ plot.innerHTML=s+'</ul>';output.textContent=data.stops[i];input.setAttribute('aria-valuetext',data.stops[i]);
+ clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[i];},250);}
+let timer;
 input.addEventListener('input',draw);draw();
 })();"""

@@ -7,9 +7,28 @@
     document.querySelectorAll(".pst-scrollable-table-container, div.cell_output, div.highlight pre").forEach(function (box) {
       if (box.scrollWidth > box.clientWidth + 1 && !box.hasAttribute("tabindex")) {
         box.setAttribute("tabindex", "0");
+        box.setAttribute("role", "region");
+        box.setAttribute("aria-label", "wider than the page: scroll sideways");
       }
     });
   }
+
+  /* Inline mathematics is a box of its own, so a line could begin with the comma that follows it: keep the two together. */
+  function together() {
+    document.querySelectorAll("mjx-container:not([display])").forEach(function (box) {
+      var next = box.nextSibling;
+      var found = next && next.nodeType === Node.TEXT_NODE && /^[.,;:!?)\]\u2019\u201d-]+/.exec(next.data);
+      if (!found) return;
+      var span = document.createElement("span");
+      span.style.whiteSpace = "nowrap";
+      box.parentNode.insertBefore(span, box);
+      span.append(box, found[0]);
+      next.data = next.data.slice(found[0].length);
+    });
+  }
+  window.addEventListener("load", function () {
+    if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(together);
+  });
 
   if (document.readyState === "complete") {
     reachable();

@@ -11,7 +11,7 @@ SEED = 2025
 
 
 def sign_vector_counts(x: np.ndarray) -> dict[int, int]:
-    """How many sign vectors σ give each discrepancy Σ σ_i x_i, by walking through all of them.
+    """How many sign vectors ε give each discrepancy Σ ε_i x_i, by walking through all of them.
 
     Deliberately not the library's counting: the two sides of the claim must be computed in different ways.
     """
@@ -43,8 +43,8 @@ def _count_mismatches(budget: Budget, discrepancy) -> tuple[int, int, int]:
     id="kumar2025.lemma2",
     title="A subset sum is a number partition",
     statement=r"""For integers $X_1,\dots,X_n$ with total $\Lambda=\sum_i X_i$ and any target $t$: some subset sums
-to $t$ if and only if some signs $\sigma\in\{-1,+1\}^n$ give the discrepancy $\sum_i\sigma_iX_i=\Lambda-2t$. The subsets
-and the sign vectors correspond one to one.""",
+to $t$ if and only if some signs $\epsilon\in\{-1,+1\}^n$ give the discrepancy $\sum_i\epsilon_iX_i=\Lambda-2t$. The
+subsets and the sign vectors correspond one to one.""",
     source=Source("kumar2025", "Lemma 2"),
     chapter="tickets/subset-sums",
     verdict=Verdict.HOLDS,
@@ -100,15 +100,15 @@ def _lemma4(budget: Budget, sampler: str) -> Evidence:
 @claim(
     id="kumar2025.lemma4",
     title="Enough samples solve the quantized random subset sum problem",
-    statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, let $|t|\le M$, and write
+    statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, let $0<|t|\le M$, and write
 $\kappa=\log_2 M/n$. If $\kappa<1$ is fixed, some subset sums to $t$ with probability at least $1-O(n^{-1/7})$; if
-$\kappa>1$, the probability tends to zero.""",
+$\kappa>1$, the probability tends to zero. (Added here: $t\ne0$, which the empty subset always solves.)""",
     source=Source("kumar2025", "Lemma 4"),
     chapter="tickets/subset-sums",
     verdict=Verdict.LOOSE,
     factor=10,
-    remark="True, and far too modest: beyond the threshold failure falls by 0.76 to 0.96 bits with every sample, "
-    "where $n^{-1/7}$ needs $10^{28}$ samples to certify a hundred weights at one percent.",
+    remark="True, and far too modest: past the threshold the failure probability falls by 0.7 to 1 bits per sample, "
+    "while $n^{-1/7}$, with constant one, needs $10^{28}$ samples to certify a hundred weights at one percent.",
 )
 def lemma4(budget: Budget) -> Evidence:
     """Samples on both sides of zero, as the lemma says."""

@@ -96,7 +96,7 @@ def _code_links(claim: Claim, page: str) -> str:
 def evidence_table(evidence: Evidence) -> str:
     """Markdown table of one measurement."""
     rows = "\n".join(f"| {_cell(name)} | {_cell(text)} |" for name, text in evidence.rows())
-    return f"| measured | |\n|:--|:--|\n{rows}"
+    return f"| quantity | value |\n|:--|:--|\n{rows}"
 
 
 def _cell(text: str) -> str:
@@ -156,14 +156,14 @@ def table(
     up : path from the page to the site's root, e.g. "../".
     """
     known = registry()
-    head = "| claim | what it says | verdict | measured | links |\n|:--|:--|:--|:--|:--|"
+    head = "| verdict | claim | what we found | first figure | links |\n|:--|:--|:--|:--|:--|"
     rows, plain = [], []
     for claim_id in known if ids is None else ids:
         claim = known[claim_id]
-        measured = claim.remark.strip()
+        figure = ""
         if record and claim_id in record:
             name, text = record[claim_id]["evidence"][0]
-            measured = f"{name}: **{text}**. {measured}"
+            figure = f"{_cell(name)}: {_cell(text)}"
         file, _ = claim.where()
         links = (
             f'<a href="{prefix}{claim.chapter}.html">proof</a> · '
@@ -171,8 +171,8 @@ def table(
         )
         paper = PAPERS[claim.source.paper].split(",")[0]
         rows.append(
-            f"| `{claim.id}` | **{_cell(claim.title)}** ({_cell(paper)}, {_cell(claim.source.place)}) "
-            f"| {badge(claim.verdict)} | {_cell(measured)} | {links} |"
+            f"| {badge(claim.verdict)} | **{_cell(claim.title)}** ({_cell(paper)}, {_cell(claim.source.place)}) "
+            f"`{claim.id}` | {_cell(claim.remark.strip())} | {figure} | {links} |"
         )
         plain.append(f"{claim.id:34} {claim.verdict.value:16} {claim.title}")
     return Rendered("\n".join([head, *rows]) + "\n", "\n".join(plain))
