@@ -80,6 +80,14 @@ def test_pruning_errors_are_their_closed_forms():
         assert ds.pruning_snr(Uniform(), c) == pytest.approx(-30 * math.log10(c), rel=1e-12)
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_gaussian_error_agrees_with_its_closed_form_cell_by_cell(bits):
+    for grid in ("twos_complement", "narrow"):
+        for scale in (0.05, 0.3, 1.1):
+            closed = theory.gaussian_quantization_error(scale, *ds.integer_range(bits, grid))
+            assert ds.quantization(Gaussian(), bits, grid, scale).error == pytest.approx(closed, rel=1e-12, abs=1e-14)
+
+
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("grid", ["mid_rise", "narrow"])
 def test_a_uniform_law_fills_equal_cells(bits, grid):

@@ -184,6 +184,11 @@ class Laplace(Law):
         return 0.5 * math.factorial(order) * special.gammainc(order + 1, t)
 
     def upper(self, order, t):
+        t = np.asarray(t, float)
+        if order == 0:
+            return 0.5 * np.exp(-t)
+        if order == 1:
+            return 0.5 * (1 + np.minimum(t, 1e3)) * np.exp(-t)
         return 0.5 * math.factorial(order) * special.gammaincc(order + 1, t)
 
     def magnitude_quantile(self, probability):

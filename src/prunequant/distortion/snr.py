@@ -6,7 +6,7 @@ equally wrong there), but it is not convex: heavy tails and clipped laws have se
 the derivative's sign over a logarithmic grid fine enough to separate neighbouring minima, refines each by Brent's
 method and keeps the best.
 
-Rounding here includes the last half cell (hi s, (hi + ½) s); clipping is what lies beyond it. Kuzmin et al. 2023, §2-3.
+Rounding here includes the last half cell (hi s, (hi + ½) s); clipping is what lies beyond it. After Kuzmin et al. 2023.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ def _optimum(law: Law, grid: Grid, threshold: float, power: float) -> tuple[floa
     best = errors.min()
     near = np.flatnonzero(errors <= 1.1 * best + 1e-9 * power)
     left, right = scales[max(near[0] - 1, 0)], scales[min(near[-1] + 1, scales.size - 1)]
-    # neighbouring minima lie a factor 1 + 1/top apart at the closest (a sharp edge leaving one cell for the next)
-    fine = np.exp(np.arange(math.log(left), math.log(right), min(0.01, 0.2 / top)))
+    # where the support ends sharply the edge passes from cell to cell: minima a factor 1 + 1/top apart at the closest
+    step = 0.01 if math.isinf(law.support) else min(0.01, max(0.2 / top, 5e-4))
+    fine = np.exp(np.arange(math.log(left), math.log(right), step))
     cross, square = _moments(law, grid, fine, threshold)
     slope = fine * square - cross
     errors = power - 2 * fine * cross + fine**2 * square
@@ -186,7 +187,7 @@ def quantization(law: Law, bits: int, grid="twos_complement", scale: float | Non
 
     Notes
     -----
-    Error as in `prunequant.distortion.grids`; relative accuracy about 1e-12. Kuzmin et al. 2023, eq. for E_q.
+    Error as in `prunequant.distortion.grids`; relative accuracy about 1e-12. After Kuzmin et al. 2023.
 
     Examples
     --------

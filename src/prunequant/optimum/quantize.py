@@ -4,7 +4,7 @@
 
 per output neuron. With gram = RᵀR this is the closest point of a lattice inside a box, solved depth first from the
 last row of R upwards (sphere decoding); rounding in that order without ever turning back is OPTQ (GPTQ), known
-elsewhere as Babai's nearest plane. Kuzmin et al. 2023, §4 (who bound it by a semidefinite programme); Schnorr and
+elsewhere as Babai's nearest plane. Kuzmin et al. 2023 (who bound it by a semidefinite programme); Schnorr and
 Euchner 1994.
 """
 

@@ -1,0 +1,99 @@
+"""Claims of this book on pruning against quantization: exact layers, and both at one budget."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from prunequant import optimum
+from prunequant.distortion import Gaussian, Laplace, StudentT, Uniform, best_scale, splits
+
+from .core import Budget, Evidence, Figure, Source, Verdict, claim
+from .kuzmin2023_layers import random_layer
+
+SEED = 72
+
+
+def _exact(budget: Budget, node_limit: int) -> Evidence:
+    """Proofs on 4-bit layers of growing width, and enumeration on small 2-bit ones."""
+    rng = np.random.default_rng(SEED)
+    widths = budget.pick((20, 30, 40), (20, 30, 40, 50), (30, 40, 50, 60, 70))
+    figures, proved, total = [], 0, 0
+    for n in widths:
+        nodes = []
+        for _ in range(5):
+            weights, gram = random_layer(rng, n)
+            found = optimum.best_quantization(weights, gram, 4, best_scale(weights, 4), node_limit)
+            proved, total = proved + found.proved, total + 1
+            nodes.append(found.nodes)
+        figures.append(Figure(f"median nodes at n = {n}", int(np.median(nodes))))
+    wrong = 0
+    for _ in range(budget.pick(20, 100, 1000)):
+        weights, gram = random_layer(rng, 5)
+        scale = best_scale(weights, 2)
+        tried = np.array(list(itertools.product(range(-2, 2), repeat=5))) * scale - weights
+        least = np.einsum("ij,jk,ik->i", tried, gram, tried).min()
+        wrong += abs(optimum.best_quantization(weights, gram, 2, scale, node_limit).error - least) > 1e-9 * (1 + least)
+    figures += [Figure("proved", proved, f"of {total}"), Figure("contradictions by enumeration", wrong)]
+    return Evidence(holds=proved == total and wrong == 0, figures=tuple(figures), trials=total, seed=SEED)
+
+
+@claim(
+    id="ours.exact_layer",
+    title="The best rounding of a layer of real size can be proved",
+    statement=r"""For a neuron of $n$ inputs and 4-bit weights, the least $(sq-w)^\top G(sq-w)$ over the grid is found
+and proved by depth-first search over the rows of the triangular factor of $G$ in V-BLAST order: within $5\cdot10^7$
+nodes for $n\le40$ (a second, up to $n\approx70$, for inputs of correlation ½).""",
+    source=Source("ours", "sphere decoding in a box", "ours"),
+    chapter="versus/exact-optimum",
+    verdict=Verdict.HOLDS,
+    remark="About ten times as many nodes for every ten inputs more; a node costs some 20-30 ns.",
+)
+def exact_layer(budget: Budget) -> Evidence:
+    """Proved optima, and agreement with enumeration."""
+    return _exact(budget, 50_000_000)
+
+
+@exact_layer.control("a node limit of 300")
+def _(budget: Budget) -> Evidence:
+    return _exact(budget, 300)
+
+
+def _joint(budget: Budget, mask: str) -> Evidence:
+    """Best split of each budget for four laws against quantization alone at the same budget."""
+    laws = {"normal": Gaussian(), "uniform": Uniform(), "Laplace": Laplace(), "t(3)": StudentT(3.0, 100.0)}
+    gains, figures = {}, []
+    for name, law in laws.items():
+        for bits in budget.pick((2, 4), (2, 3, 4, 6), (2, 3, 4, 5, 6, 8)):
+            rows = splits(law, bits, mask, range(2, 9))
+            alone = next(row for row in rows if row.bits == bits and row.keep == 1)
+            gains[name, bits] = rows[0].snr - alone.snr
+            text = f"{name}, {bits} bits: {rows[0].keep:.0%} kept at {rows[0].bits} bits, gain"
+            figures.append(Figure(text, gains[name, bits], "dB", digits=3))
+    light = max(v for (name, _), v in gains.items() if name in ("normal", "uniform"))
+    heavy = min(v for (name, _), v in gains.items() if name.startswith("t(3)"))
+    return Evidence(holds=light < 1e-6 and gains["Laplace", 2] > 1 and heavy > 1, figures=tuple(figures))
+
+
+@claim(
+    id="ours.joint_budget",
+    title="One budget for both: prune first only where the tails are heavy",
+    statement=r"""Spend $B$ bits a weight on a share $k$ of the weights kept at $b$ bits each and the mask that says
+    which,
+$kb+H_2(k)=B$. On the normal and the uniform law nothing beats $k=1$, quantization alone, at $B=2,\dots,8$. On
+heavier tails both together beat either: by more than 1 dB for the Laplace law at 2 bits and for Student's law with 3
+degrees of freedom on $[-100,100]$ at every $B$.""",
+    source=Source("ours", "exact quadrature over all splits", "ours"),
+    chapter="versus/both-at-once",
+    verdict=Verdict.HOLDS,
+    remark="t(3): 3.2 dB at every budget up to 4 bits, a quarter to a half kept; Laplace: 2.5 dB at 2 bits, 0 from 5.",
+)
+def joint_budget(budget: Budget) -> Evidence:
+    """Exact signal-to-noise ratio of every split, entropy-coded mask charged."""
+    return _joint(budget, "entropy")
+
+
+@joint_budget.control("the mask not charged: pruning first then wins on the normal law too")
+def _(budget: Budget) -> Evidence:
+    return _joint(budget, "free")
