@@ -109,7 +109,7 @@ def test_a_contradiction_is_printed_where_the_reader_looks():
     ("value", "digits", "text"),
     [
         (5, 3, "5"),
-        (1234567, 3, "1 234 567"),
+        (1234567, 3, "1,234,567"),
         (0.5, 3, "0.500"),
         (19.2584, 4, "19.26"),
         (3e-9, 3, "3.00e-09"),

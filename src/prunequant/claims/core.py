@@ -81,19 +81,19 @@ class Figure:
 
 
 def format_number(value: float | int | str, digits: int = 3) -> str:
-    """A number at a fixed count of significant digits; integers whole, with thin groups; words as they are.
+    """A number at a fixed count of significant digits; integers whole, in groups of three; words as they are.
 
     Examples
     --------
     >>> format_number(0.00012345), format_number(1234567), format_number(19.2584, 4)
-    ('0.000123', '1 234 567', '19.26')
+    ('0.000123', '1,234,567', '19.26')
     """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "yes" if value else "no"
     if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}".replace(",", " ")
+        return f"{int(value):,}"
     size = abs(float(value))
     if not 1e-4 <= size < 1e6:
         return f"{float(value):.{digits - 1}e}"
