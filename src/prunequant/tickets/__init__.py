@@ -14,7 +14,7 @@ True
 
 from prunequant.tickets import blocks, certificate, controls, counting, noise, source, structured
 from prunequant.tickets.carve import Carving, Recipe, TicketNotFound, carve
-from prunequant.tickets.digits import Digits, train_digits
+from prunequant.tickets.digits import Digits, shipped_digits, train_digits
 from prunequant.tickets.files import TicketFileError
 from prunequant.tickets.network import Network, random_network
 from prunequant.tickets.noise import quietest
@@ -44,6 +44,7 @@ __all__ = [
     "plan",
     "quietest",
     "random_network",
+    "shipped_digits",
     "source",
     "step",
     "structured",
