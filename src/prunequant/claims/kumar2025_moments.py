@@ -62,7 +62,7 @@ def _lemma1(budget: Budget, parity_factor: bool) -> Evidence:
     id="kumar2025.lemma1",
     title="The moments of the number of partitions",
     statement=r"""Let $X_1,\dots,X_n$ be integers with total $\Lambda$, and $Z_{n,z}$ the number of signs
-$\sigma\in\{-1,+1\}^n$ with $\sum_i\sigma_iX_i=z$. Then
+$\epsilon\in\{-1,+1\}^n$ with $\sum_i\epsilon_iX_i=z$. Then
 
 $$Z_{n,z}=2^n\,\frac{1+(-1)^{\Lambda+z}}2\cdot\frac1\pi\int_{-\pi/2}^{\pi/2}\prod_j\cos(\theta
 X_j)\,\cos(\theta z)\,d\theta .$$
@@ -106,7 +106,7 @@ def partition_failures(n: int, bound: int, discrepancy: int, trials: int, seed: 
     statement=r"""Let $Z\ge0$ count the solutions of a random instance, signs with a fixed discrepancy or subsets
 with a fixed sum. Then
 
-$$\frac{(\mathbb E Z)^2}{\mathbb E[Z^2]}\;\le\;P(Z>0)\;\le\;\min(1,\mathbb E Z).$$""",
+$$\frac{(\mathbb E Z)^2}{\mathbb E[Z^2]}\;\le\;\mathbb P(Z>0)\;\le\;\min(1,\mathbb E Z).$$""",
     source=Source("kumar2025", "Lemma 3"),
     chapter="tickets/moments",
     verdict=Verdict.LOOSE,
@@ -115,7 +115,7 @@ $$\frac{(\mathbb E Z)^2}{\mathbb E[Z^2]}\;\le\;P(Z>0)\;\le\;\min(1,\mathbb E Z).
     "are drawn, because the total $\\Lambda$ stays random: to prove success, condition on $\\Lambda$ first.",
 )
 def lemma3(budget: Budget) -> Evidence:
-    """Exact bounds against measured probabilities, for both kinds of count, below and above the step."""
+    """Exact bounds against measured probabilities, for both kinds of count, below and above the threshold."""
     trials = budget.pick(20_000, 100_000, 4_000_000)
     holds, bound = True, 2**8
     for n in (6, 8, 10, 12, 16, 20, 24):

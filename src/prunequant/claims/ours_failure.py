@@ -1,4 +1,4 @@
-"""Claims of this book on failure: its law near the step and in the tail, and a proof for all targets at once."""
+"""Claims of this book on failure: its law near the threshold and in the tail, and a proof for all targets at once."""
 
 import math
 from functools import lru_cache
@@ -66,7 +66,7 @@ $A_{i+1}=A_i\cup\bigl((A_i+X_{i+1})\cap W\bigr)$, $v_i=|A_i|/|W|$ and $q=\frac{M
 
 $$\mathbb E[v_{i+1}\mid A_i]=v_i\bigl(1+q(1-v_i)\bigr),\qquad\text{and hence}$$
 
-$$P(A_n\ne W)\le M^2\Bigl(1-\frac q2\Bigr)^n<M^2\Bigl(\frac34\Bigr)^n .$$
+$$\mathbb P(A_n\ne W)\le M^2\Bigl(1-\frac q2\Bigr)^n<M^2\Bigl(\frac34\Bigr)^n .$$
 
 So $n=4.82\log_2M+2.41\log_2\frac1\eta$ samples have a subset for **every** target of $W$, all at once, with
 probability at least $1-\eta$.""",
@@ -149,13 +149,13 @@ def _mixture(budget: Budget, predict) -> Evidence:
 
 @claim(
     id="ours.mixture_poisson",
-    title="Near the step, failure is a mixture of Poisson laws",
+    title="Near the threshold, failure is a mixture of Poisson laws",
     statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, $\sigma^2=M(M+1)/3$ and
 $t\ne0$ fixed. With
 
 $$\mu=\frac{2^{n+1}}{\sqrt{2\pi n\sigma^2}},\qquad\tau=\frac{2t}{\sigma\sqrt n},\qquad G\sim N(0,1):$$
 
-$$P(\text{no subset sums to }t)\approx\mathbb E\,\exp\bigl(-\mu\,e^{-(G-\tau)^2/2}\bigr).$$
+$$\mathbb P(\text{no subset sums to }t)\approx\mathbb E\,\exp\bigl(-\mu\,e^{-(G-\tau)^2/2}\bigr).$$
 
 For $2^8\le M\le2^{12}$ and $t\in\{M/2,M\}$ this is within 10 % wherever at least a tenth of the draws fail. From
 there down to $10^{-5}$ it is never more than 15 % too high, and too low by a factor of six at most.""",
@@ -163,7 +163,7 @@ there down to $10^{-5}$ it is never more than 15 % too high, and too low by a fa
     chapter="tickets/failure-probability",
     verdict=Verdict.HOLDS,
     remark="Given the total of the samples, the number of solutions is nearly Poisson. Right to a few percent near the "
-    "step, too small in the tail.",
+    "threshold, too small in the tail.",
 )
 def mixture_poisson(budget: Budget) -> Evidence:
     """Exact bit sets over seeded trials against the formula."""
@@ -190,10 +190,10 @@ def _edge(budget: Budget, predict) -> Evidence:
     id="ours.edge_law",
     title="In the tail, the draws that fail are one-sided",
     statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, $0<t\le M$, $S_+$ the sum of
-the positive samples, and $m(u)=\sum_k\binom nkP(|X_1|+\dots+|X_k|=u)$. Then $P(\text{no subset sums to }t)\ge
-P(S_+<t)$, and
+the positive samples, and $m(u)=\sum_k\binom nkP(|X_1|+\dots+|X_k|=u)$. Then $\mathbb P(\text{no subset sums to }t)\ge
+\mathbb P(S_+<t)$, and
 
-$$P(\text{no subset sums to }t)\approx P(S_+<t)+\sum_{u\ge0}P(S_+=t+u)\,e^{-m(u)} .$$
+$$\mathbb P(\text{no subset sums to }t)\approx \mathbb P(S_+<t)+\sum_{u\ge0}\mathbb P(S_+=t+u)\,e^{-m(u)} .$$
 
 For $2^8\le M\le2^{12}$ and $t\in\{M/2,M\}$ this is within 20 % from probability one down to $10^{-5}$.""",
     source=Source("ours", "derived here", "ours"),

@@ -35,10 +35,10 @@ that sum in at least 95 % of the instances.""",
     source=Source("ours", "measured", "ours"),
     chapter="tickets/finding-tickets",
     verdict=Verdict.HOLDS,
-    remark="Eight samples a bit in place of one, and the search costs no more than sorting: 24 bits in microseconds.",
+    remark="Eight samples per bit in place of one, and the search costs no more than sorting: 24 bits in microseconds.",
 )
 def fast_tickets(budget: Budget) -> Evidence:
-    """Success of differencing at eight samples a bit, every mask re-added."""
+    """Success of differencing at eight samples per bit, every mask re-added."""
     trials = budget.pick(1_000, 2_000, 50_000)
     found = {m: differencing_success(m, 8 * m, trials) for m in (8, 12, 16, 20, 24)}
     worst = min(found.values())
@@ -46,7 +46,7 @@ def fast_tickets(budget: Budget) -> Evidence:
     return Evidence(clopper_pearson(worst, trials, 0.99).low >= 0.95, figures, trials=trials, seed=SEED)
 
 
-@fast_tickets.control("two samples a bit, M = 2²⁴")
+@fast_tickets.control("two samples per bit, M = 2²⁴")
 def _(budget: Budget) -> Evidence:
     trials = budget.pick(1_000, 2_000, 50_000)
     found = differencing_success(24, 48, trials)
@@ -95,7 +95,7 @@ polynomial in $m$ can do is not decided here.""",
     "$2^{\\sqrt{2m}}$ of them, a law that fits from 8 to 40 bits.",
 )
 def poly_time(budget: Budget) -> Evidence:
-    """Work of the two searches, counted in steps and not in seconds, against the bits of the target."""
+    """Work of the two searches, counted in steps and not in seconds, against the bits of the range."""
     few = np.arange(4, 17)
     frugal = np.log2([meeting_work(int(m), budget.pick(500, 2_000, 20_000)) for m in few])
     many = np.arange(8, budget.pick(33, 41, 41), 4)
@@ -106,7 +106,7 @@ def poly_time(budget: Budget) -> Evidence:
     law_off = float(np.abs(needed - np.sqrt(2 * many)).max())
     power, power_off = misfit(np.log2(many), needed)
     figures = (
-        Figure("meeting in the middle: bits of work a bit of target", slope, digits=2),
+        Figure("meeting in the middle: bits of work per bit of range", slope, digits=2),
         Figure("its largest misfit to an exponential", off, "bits", digits=1),
         Figure(f"samples for differencing at {many[-1]} bits, half succeed", round(2 ** needed[-1])),
         Figure("their logarithm minus √(2m), largest over the bits", law_off, "bits", digits=2),
