@@ -85,6 +85,13 @@ def _first(index, per_row, length, block):
 
 
 @njit(cache=True)
+def _next(start, place, per_row, length, block):
+    """Where the block that starts here stops, and the place in its row of the block after it."""
+    stop = start + min(block, length - place * block)
+    return stop, place + 1 if place + 1 < per_row else 0
+
+
+@njit(cache=True)
 def _tasks(blocks, block):
     """Parallel tasks for so many blocks, and the blocks in each."""
     each = max(1, _RUN // block)
@@ -100,11 +107,12 @@ def integer_scales(x, length, block, scales, lows, highs, stochastic, key0, key1
     seen = np.zeros(tasks, np.int32)
     for task in prange(tasks):
         worst = np.int32(0)
+        start, place = _first(task * each, per_row, length, block)
         for b in range(task * each, min((task + 1) * each, blocks)):
-            start, place = _first(b, per_row, length, block)
-            stop = start + min(block, length - place * block)
+            stop, place = _next(start, place, per_row, length, block)
             largest = _integer_run(x, out, start, stop, scales[b], lows[b], highs[b], stochastic, key0, key1)
             worst = max(worst, largest)
+            start = stop
         seen[task] = worst
     return seen.max()
 
@@ -119,13 +127,18 @@ def integer_blocks(x, length, block, divisor, low, high, stochastic, key0, key1,
     tiny = np.int32(1).view(np.float32)
     for task in prange(tasks):
         worst = np.int32(0)
-        for b in range(task * each, min((task + 1) * each, blocks)):
-            start, place = _first(b, per_row, length, block)
-            stop = start + min(block, length - place * block)
+        start, place = _first(task * each, per_row, length, block)
+        for _ in range(task * each, min((task + 1) * each, blocks)):
+            stop, place = _next(start, place, per_row, length, block)
             largest = _largest_bits(x, start, stop)
             worst = max(worst, largest)
             scale = max(np.int32(largest).view(np.float32) / divisor, tiny) if largest > 0 else np.float32(1)
-            _integer_run(x, out, start, stop, scale, low, high, stochastic, key0, key1)
+            if stochastic:
+                _integer_run(x, out, start, stop, scale, low, high, stochastic, key0, key1)
+            else:
+                for i in range(np.uint64(start), np.uint64(stop)):
+                    out[i] = scale * min(max(np.rint(x[i] / scale), low), high) + np.float32(0)
+            start = stop
         seen[task] = worst
     return seen.max()
 
@@ -144,9 +157,9 @@ def shared_integer(x, length, block, shift, above, least, fraction, top, stochas
     zero, one = np.float32(0), np.float32(1)
     for task in prange(tasks):
         worst = np.int32(0)
-        for b in range(task * each, min((task + 1) * each, blocks)):
-            start, place = _first(b, per_row, length, block)
-            stop = start + min(block, length - place * block)
+        start, place = _first(task * each, per_row, length, block)
+        for _ in range(task * each, min((task + 1) * each, blocks)):
+            stop, place = _next(start, place, per_row, length, block)
             largest = _largest_bits(x, start, stop)
             worst = max(worst, largest)
             k = np.int32((largest >> 23) - 127) - shift + np.int32((largest & _MANTISSA) > above)
@@ -158,9 +171,14 @@ def shared_integer(x, length, block, shift, above, least, fraction, top, stochas
                     floor = np.floor(t)
                     unit = floor + (one if uniform32(i, key0, key1) < t - floor else zero)
                     out[i] = min(max(unit, -top), top) * down * scale + zero
-            else:
+            elif k > -120:
+                into, back = inverse * up, down * scale
+                for i in range(np.uint64(start), np.uint64(stop)):
+                    out[i] = min(max(np.rint(x[i] * into), -top), top) * back + zero
+            else:  # the product of both powers of two would overflow
                 for i in range(np.uint64(start), np.uint64(stop)):
                     out[i] = min(max(np.rint(x[i] * inverse * up), -top), top) * down * scale + zero
+            start = stop
         seen[task] = worst
     return seen.max()
 
@@ -197,9 +215,9 @@ def shared_float(x, length, block, shift, above, least, mantissa, top, stochasti
     least_field = np.int32((least + 127) << 23)
     for task in prange(tasks):
         worst = np.int32(0)
-        for b in range(task * each, min((task + 1) * each, blocks)):
-            start, place = _first(b, per_row, length, block)
-            stop = start + min(block, length - place * block)
+        start, place = _first(task * each, per_row, length, block)
+        for _ in range(task * each, min((task + 1) * each, blocks)):
+            stop, place = _next(start, place, per_row, length, block)
             largest = _largest_bits(x, start, stop)
             worst = max(worst, largest)
             k = np.int32((largest >> 23) - 127) - shift + np.int32((largest & _MANTISSA) > above)
@@ -212,6 +230,7 @@ def shared_float(x, length, block, shift, above, least, mantissa, top, stochasti
             else:
                 for i in range(np.uint64(start), np.uint64(stop)):
                     out[i] = _round_float(x[i] * inverse, least_field, mantissa, top) * scale
+            start = stop
         seen[task] = worst
     return seen.max()
 
@@ -225,9 +244,9 @@ def scaled_e2m1(x, scales, length, block, stochastic, key0, key1, out):
     least, mantissa, top = np.int32(127 << 23), np.int32(1), np.float32(6)
     zero, bound = np.float32(0), np.float32(8)
     for task in prange(tasks):
+        start, place = _first(task * each, per_row, length, block)
         for b in range(task * each, min((task + 1) * each, blocks)):
-            start, place = _first(b, per_row, length, block)
-            stop = start + min(block, length - place * block)
+            stop, place = _next(start, place, per_row, length, block)
             scale = scales[b]
             if scale == zero:
                 out[start:stop] = zero
@@ -240,6 +259,7 @@ def scaled_e2m1(x, scales, length, block, stochastic, key0, key1, out):
                 for i in range(np.uint64(start), np.uint64(stop)):
                     t = min(max(x[i] / scale, -bound), bound)
                     out[i] = _round_float(t, least, mantissa, top) * scale
+            start = stop
 
 
 @njit(cache=True, parallel=True)
@@ -251,9 +271,9 @@ def nearest_level(x, length, block, thresholds, levels, out):
     seen = np.zeros(tasks, np.int32)
     for task in prange(tasks):
         worst = np.int32(0)
-        for b in range(task * each, min((task + 1) * each, blocks)):
-            start, place = _first(b, per_row, length, block)
-            stop = start + min(block, length - place * block)
+        start, place = _first(task * each, per_row, length, block)
+        for _ in range(task * each, min((task + 1) * each, blocks)):
+            stop, place = _next(start, place, per_row, length, block)
             largest = _largest_bits(x, start, stop)
             worst = max(worst, largest)
             scale = np.int32(largest).view(np.float32) if largest > 0 else np.float32(1)
@@ -263,6 +283,7 @@ def nearest_level(x, length, block, thresholds, levels, out):
                 for j in range(15):
                     level += np.int32(t > thresholds[j])
                 out[i] = levels[level] * scale
+            start = stop
         seen[task] = worst
     return seen.max()
 
