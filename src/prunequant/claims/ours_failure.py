@@ -64,7 +64,9 @@ def _identity(budget: Budget, extra: int) -> tuple[int, int]:
 integers with $0$ among them, such as $|t|\le M/2$. Start from $A_0=\{0\}$, let
 $A_{i+1}=A_i\cup\bigl((A_i+X_{i+1})\cap W\bigr)$, $v_i=|A_i|/|W|$ and $q=\frac{M+1}{2M+1}$. Then, with equality,
 
-$$\mathbb E[v_{i+1}\mid A_i]=v_i\bigl(1+q(1-v_i)\bigr),\qquad\text{and hence}$$
+$$\mathbb E[v_{i+1}\mid A_i]=v_i\bigl(1+q(1-v_i)\bigr)$$
+
+and hence
 
 $$\mathbb P(A_n\ne W)\le M^2\Bigl(1-\frac q2\Bigr)^n<M^2\Bigl(\frac34\Bigr)^n .$$
 
@@ -190,7 +192,7 @@ def _edge(budget: Budget, predict) -> Evidence:
     id="ours.edge_law",
     title="In the tail, the draws that fail are one-sided",
     statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, $0<t\le M$, $S_+$ the sum of
-the positive samples, and $m(u)=\sum_k\binom nkP(|X_1|+\dots+|X_k|=u)$. Then $\mathbb P(\text{no subset sums to }t)\ge
+the positive samples, and $m(u)=\sum_k\binom nk\,\mathbb P(|X_1|+\dots+|X_k|=u)$. Then $\mathbb P(\text{no subset sums to }t)\ge
 \mathbb P(S_+<t)$, and
 
 $$\mathbb P(\text{no subset sums to }t)\approx \mathbb P(S_+<t)+\sum_{u\ge0}\mathbb P(S_+=t+u)\,e^{-m(u)} .$$
