@@ -9,7 +9,7 @@ import jupytext
 import matplotlib
 
 matplotlib.use("agg")
-import matplotlib.pyplot as plt  # noqa: E402 - after the backend is chosen
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 
