@@ -328,28 +328,40 @@ def compare_pruners(
 
 
 def coverage(
-    kind: str, operator, scaling=1.0, samples=64, features=128, seeds=1000, failure=0.05, first_seed=0
+    kind: str, operator, scaling=1.0, samples=64, features=128, seeds=1000, failure=0.05, seed: int = 0
 ) -> dict:
     """How often the theorem's bound and the certificate are passed, over `seeds` roundings of fresh weights.
 
-    One data set, `seeds` neurons with weights of their own: their roundings are independent given the inputs.
+    One data set of this kind and uniform weights in [−1, 1], one column a seed: given the inputs, their roundings are
+    independent.
     """
-    x = data(kind, samples, features, first_seed)
-    w = np.random.default_rng(np.random.SeedSequence((first_seed, 7))).uniform(-1, 1, (features, seeds))
-    result = compress(w, x, operator, scaling=scaling, seed=first_seed, failure=failure)
+    x = data(kind, samples, features, seed)
+    w = np.random.default_rng(np.random.SeedSequence((seed, 7))).uniform(-1, 1, (features, seeds))
+    return {"data": kind} | coverage_of(x, w, operator, scaling, failure, seed)
+
+
+def coverage_of(x: NDArray, w: NDArray, operator, scaling=1.0, failure=0.05, seed: int = 0) -> dict:
+    """The same for given inputs (samples, features) and weights (features, columns), such as a real layer's.
+
+    Repeat the columns to see one layer under many seeds: every column has draws of its own. Slacks are over the
+    (1 − failure)-quantile of the error; clipped walks are not counted as passing a certificate.
+    """
+    result = compress(w, x, operator, scaling=scaling, seed=seed, failure=failure)
+    clipped = np.asarray(result.saturation) > 0
     norm, _ = theory.column_norms(x)
-    bound = theory.error_bound(operator.parameter, scaling, norm, samples, failure)
+    bound = theory.error_bound(operator.parameter, scaling, norm, len(x), failure)
     bar = certificate(x, operator, scaling, failure)
     typical = float(np.quantile(result.error, 1 - failure))
     return {
-        "data": kind,
         "operator": type(operator).__name__,
+        "samples": x.shape[0],
+        "features": x.shape[1],
         "scaling": float(scaling),
-        "seeds": seeds,
+        "seeds": w.shape[1],
         "failure": failure,
-        "bound_passed": int(np.sum(result.error > bound)),
-        "certificate_passed": int(np.sum(result.error > bar)),
-        "clipped": int(np.sum(result.saturation > 0)),
+        "bound_passed": int(np.sum((result.error > bound) & ~clipped)),
+        "certificate_passed": int(np.sum((result.error > bar) & ~clipped)),
+        "clipped": int(clipped.sum()),
         "bound_slack": bound / typical,
         "certificate_slack": bar / typical,
     }
