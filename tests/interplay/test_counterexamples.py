@@ -103,6 +103,14 @@ def test_all_small_vectors_give_the_printed_shares():
     assert found[("INT4 gptq", "sq<=sum", "first", np.inf)] == 0.077
 
 
+@pytest.mark.parametrize("name", ["INT3 narrow", "NF4", "INT4 zero-point", "NVFP4"])
+def test_the_audit_names_the_vector_that_the_search_finds(name):
+    for share in audit({name: FORMATS[name]}, radius=5, norms=(1.0, np.inf)):
+        found = counterexample(FORMATS[name], "2:4", share.statement, share.norm, share.ties, radius=5, trials=0)
+        assert share.smallest == (None if found is None else tuple(int(v) for v in found.x))
+        assert (share.smallest is None) == (share.violations == 0)
+
+
 def test_two_blocks_and_one_threshold_give_the_printed_shares():
     formats = {f"INT{b}": Integer(b, granularity=2) for b in (3, 4)} | {f"HBFP{b}": HBFP(b, 2) for b in (4, 6)}
     formats["MXFP4"] = MX("fp4_e2m1", 2)

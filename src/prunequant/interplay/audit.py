@@ -42,7 +42,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Share:
-    """Of `vectors` vectors, `violations` break a statement, the worst by `worst`."""
+    """Of `vectors` vectors, `violations` break a statement, the worst by `worst`; `smallest` is one of them.
+
+    Smallest: of least largest entry, then of least sum of magnitudes, then the first in lexicographic order, which is
+    the vector that `counterexample` finds. None where nothing breaks the statement.
+    """
 
     format: str
     statement: str
@@ -51,6 +55,7 @@ class Share:
     vectors: int
     violations: int
     worst: float
+    smallest: tuple[int, ...] | None = None
 
     @property
     def share(self) -> float:
@@ -96,11 +101,24 @@ def audit(
                             continue
                         a, b = (errors[which] for which in STATEMENTS[statement][:2])
                         bad = a > b + 1e-9 * np.maximum(b, 1)
-                        cell = counts.setdefault((statement, ties, p), [0, 0.0])
-                        cell[0] += int(np.count_nonzero(bad))
-                        cell[1] = max(cell[1], float(np.max(a - b, where=bad, initial=0.0)))
+                        cell = counts.setdefault((statement, ties, p), [0, 0.0, None])
+                        if np.any(bad):
+                            cell[0] += int(np.count_nonzero(bad))
+                            cell[1] = max(cell[1], float(np.max(a - b, where=bad, initial=0.0)))
+                            cell[2] = _smaller(cell[2], batch[bad])
         out += [Share(name, *key, total, *cell) for key, cell in counts.items()]
     return out
+
+
+def _smaller(known: tuple[int, ...] | None, found: np.ndarray) -> tuple[int, ...]:
+    """The smallest of an integer vector (or None) and the rows of an array, in the order of `Share`."""
+    size = np.abs(found)
+    largest, total = size.max(axis=1), size.sum(axis=1)
+    best = found[np.argmin(largest * (found.shape[1] + 1.0) * largest.max() + total)]
+    best = tuple(int(v) for v in best)
+    if known is None:
+        return best
+    return min(known, best, key=lambda v: (max(map(abs, v)), sum(map(abs, v)), v))
 
 
 def table(shares: list[Share]) -> str:
