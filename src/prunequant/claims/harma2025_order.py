@@ -205,13 +205,13 @@ def _(budget: Budget) -> Evidence:
 @claim(
     id="harma2025.corollary",
     title="Prune first",
-    statement=r"""With one scale for all values that compete for a place, and a quantizer that is odd, monotone and
-keeps zero, no order is better than pruning first: $\|x-q(s(x))\|_p\le\|x-s(q(x))\|_p$ for every $x$, every
-$p\in[1,\infty]$ and every rule for ties.""",
+    statement=r"""With a quantizer that is odd and monotone, keeps zero and takes its scale from the largest magnitude,
+and one scale for all values that compete for a place, no order is better than pruning first:
+$\|x-q(s(x))\|_p\le\|x-s(q(x))\|_p$ for every $x$, every $p\in[1,\infty]$ and every rule for ties.""",
     source=Source("harma2025", "corollary of Theorems 3.5-3.7"),
     chapter="interplay/order",
     verdict=Verdict.CONDITIONAL,
-    condition="one scale for all values that compete for a place, and an odd monotone grid",
+    condition="one max-scaled scale for all values that compete for a place, and an odd monotone grid",
     remark="The paper's theorems compare each order with the sum and so do not rank the two; one scale does. With "
     "several scales and one threshold the order is undecided.",
 )
