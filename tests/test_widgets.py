@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from prunequant.widgets import Curve, slider
+from prunequant.widgets import Curve, menus, slider
 
 COMMON = dict(slider_label="bits", x_label="x", y_label="y")
 
@@ -43,3 +43,40 @@ def test_a_widget_that_cannot_be_drawn_is_refused(change, message):
     given = dict(name="a", stops=["2"], x=[0, 1], curves=[Curve("c", "both", [[1, 2]])], readings=["r"], **COMMON)
     with pytest.raises(ValueError, match=message):
         slider(**{**given, **change})
+
+
+MENUS = dict(
+    name="m",
+    choices={"format": ["a", "b"], "norm": ["L1", "L2", "L3"]},
+    bars=["x", "y"],
+    shares=np.arange(12).reshape(2, 3, 2) / 20,
+    notes=np.full((2, 3, 2), "same"),
+    readings=np.array([["r00", "r01", "r02"], ["r10", "r11", "r12"]]),
+)
+
+
+def test_menus_carry_every_share_once_and_every_repeated_note_once():
+    widget = menus(**MENUS, start=(1, 2))
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', widget.html).group(1))
+    assert data["shares"] == [i / 20 for i in range(12)] and data["texts"] == ["same"]
+    assert data["readings"][1 * 3 + 2] == "r12" and '<figcaption aria-live="polite">r12<' in widget.html
+    assert widget.html.count("<option") == 5 and widget.html.count(" selected") == 2
+    assert 'for="pq-m-1"' in widget.html and 'id="pq-m-1"' in widget.html
+    assert "http" not in widget.html and "src=" not in widget.html
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(shares=np.zeros((2, 3))), "shares has shape"),
+        (dict(notes=np.full((2, 3), "")), "notes"),
+        (dict(readings=["r"]), "readings has shape"),
+        (dict(shares=np.full((2, 3, 2), 1.5)), r"\[0, 1\]"),
+        (dict(role="red"), "role"),
+        (dict(name="a b"), "letters"),
+        (dict(readings=np.full((2, 3), "long " * 3000)), "fewer options"),
+    ],
+)
+def test_menus_that_cannot_be_drawn_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        menus(**{**MENUS, **change})

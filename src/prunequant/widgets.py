@@ -1,4 +1,4 @@
-"""Small interactive figures for the book: one slider, a few curves, drawn as SVG by a script of its own.
+"""Small interactive figures for the book: a slider over curves, or menus over bars, drawn by a script of their own.
 
 They need no kernel, no network and no framework. The numbers are computed by the cell that makes the widget, from the
 same functions that the tests check; the page only draws them.
@@ -7,7 +7,7 @@ same functions that the tests check; the page only draws them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -21,11 +21,15 @@ MAX_BYTES = 50_000
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve of a slider figure: a label, a colour role, and its y values, one row a slider stop."""
+    """One curve of a slider figure: a label, a colour role, and its y values, one row a slider stop.
+
+    `dash` (an SVG dash array such as "2 5") tells two curves of one role apart; the role's own dash unless given.
+    """
 
     label: str
     role: str
     y: ArrayLike
+    dash: str | None = None
 
 
 class Widget:
@@ -90,7 +94,7 @@ def slider(
                 "label": curve.label,
                 "role": curve.role,
                 "colour": ROLES[curve.role].colour,
-                "dash": _dash(curve.role),
+                "dash": _dash(curve.role) if curve.dash is None else curve.dash,
                 "y": [_numbers(row, digits) for row in y],
             }
         )
@@ -120,6 +124,85 @@ def slider(
         script=_SCRIPT,
     )
     return Widget(html, data)
+
+
+def menus(
+    name: str,
+    choices: Mapping[str, Sequence[str]],
+    bars: Sequence[str],
+    shares: ArrayLike,
+    notes: ArrayLike,
+    readings: ArrayLike,
+    *,
+    start: Sequence[int] | None = None,
+    role: str = "measured",
+    fallback: str = "",
+) -> Widget:
+    """Bars of shares, chosen by one menu for each of several questions.
+
+    Parameters
+    ----------
+    name : unique on its page; letters, digits and dashes.
+    choices : label of each menu → its options, in order.
+    bars : label of each bar.
+    shares : (options of the first menu, of the second, ..., bars), from 0 to 1; drawn against the largest of all.
+    notes : strings of the same shape, one printed below each bar ("" for none).
+    readings : strings, one for each choice of options: the sentence below the figure.
+    start : the option of each menu shown first.
+    role : the colour of the bars. fallback : what a page without scripts says, beside the first reading.
+
+    Raises
+    ------
+    ValueError : shapes that do not match, shares outside [0, 1], an unknown role, more than `MAX_BYTES` of data.
+    """
+    shares, notes, readings = np.asarray(shares, dtype=float), np.asarray(notes), np.asarray(readings)
+    options = tuple(len(given) for given in choices.values())
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
+    if shares.shape != (*options, len(bars)) or notes.shape != shares.shape:
+        raise ValueError(f"shares has shape {shares.shape}, notes {notes.shape}: need {(*options, len(bars))}")
+    if readings.shape != options:
+        raise ValueError(f"readings has shape {readings.shape}: need {options}")
+    if not (np.all(shares >= 0) and np.all(shares <= 1)):
+        raise ValueError("shares must lie in [0, 1]")
+    if role not in ROLES:
+        raise ValueError(f"role is {role!r}: one of {', '.join(ROLES)}")
+    start = tuple(start or (0,) * len(options))
+    distinct = sorted(set(notes.ravel().tolist()))  # most notes repeat: each is carried once
+    place = {note: i for i, note in enumerate(distinct)}
+    data = {
+        "name": name,
+        "sizes": options,
+        "bars": list(bars),
+        "shares": _numbers(shares.ravel(), 4),
+        "notes": [place[note] for note in notes.ravel().tolist()],
+        "texts": distinct,
+        "readings": readings.ravel().tolist(),
+        "role": role,
+        "colour": ROLES[role].colour,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"the widget {name!r} carries {len(text)} bytes: at most {MAX_BYTES}; give fewer options")
+    fields = []
+    for i, (label, given) in enumerate(choices.items()):
+        inside = "".join(
+            f'<option value="{j}"{" selected" if j == start[i] else ""}>{escape(option)}</option>'
+            for j, option in enumerate(given)
+        )
+        fields.append(
+            f'<label for="pq-{name}-{i}">{escape(label)}</label> <select id="pq-{name}-{i}">{inside}</select>'
+        )
+    first = readings[start]
+    html = _MENUS.format(
+        name=escape(name),
+        fields="\n".join(f'<span class="pq-widget-field">{field}</span>' for field in fields),
+        reading=escape(str(first)),
+        fallback=escape(fallback),
+        data=text,
+        script=_MENUS_SCRIPT,
+    )
+    return Widget(html, {**data, "stops": data["readings"]})
 
 
 def _dash(role: str) -> str:
@@ -175,4 +258,34 @@ function draw(){const i=Number(input.value);
  clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[i];},250);}
 let timer;
 input.addEventListener('input',draw);draw();
+})();"""
+
+_MENUS = """<figure class="pq-widget" id="pq-{name}">
+<div class="pq-widget-menus">{fields}</div>
+<ul class="pq-widget-bars"></ul>
+<figcaption aria-live="polite">{reading}</figcaption>
+<noscript>This figure needs a script to change. {fallback}</noscript>
+<script type="application/json" id="pq-{name}-data">{data}</script>
+<script>{script}</script>
+</figure>"""
+
+_MENUS_SCRIPT = """(function(){
+const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s);
+const data=JSON.parse(at('script[type="application/json"]').textContent);
+const menus=[...figure.querySelectorAll('select')], list=at('.pq-widget-bars'), caption=at('figcaption');
+const most=Math.max(...data.shares)||1;
+const percent=v=>v===0?'none':v<.001?'< 0.1 %':(100*v).toFixed(1)+' %';
+const rows=data.bars.map(label=>{const li=document.createElement('li');
+ const head=document.createElement('div'),bar=document.createElement('div'),note=document.createElement('div');
+ head.className='pq-bar-head';bar.className='pq-bar';note.className='pq-bar-note';
+ bar.style.background='var(--pq-'+data.role+','+data.colour+')';
+ const name=document.createElement('span'),value=document.createElement('strong');name.textContent=label;
+ head.append(name,value);li.append(head,bar,note);list.append(li);return {bar,value,note};});
+let timer;
+function draw(){let k=0;menus.forEach((m,i)=>{k=k*data.sizes[i]+Number(m.value);});
+ rows.forEach((row,j)=>{const i=k*rows.length+j,v=data.shares[i];
+  row.value.textContent=percent(v);row.bar.style.width=(100*v/most)+'%';
+  row.note.textContent=data.texts[data.notes[i]];});
+ clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[k];},250);}
+menus.forEach(m=>m.addEventListener('change',draw));draw();
 })();"""
