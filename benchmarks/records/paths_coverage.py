@@ -109,9 +109,7 @@ def main():
     }
     write_json(options.output, record)
     rows = made + layers
-    print(
-        f"{len(rows)} cases, {sum(r['seeds'] for r in rows)} walks, {record['provenance']['seconds']} s: {options.output}"
-    )
+    print(f"{len(rows)} cases, {sum(r['seeds'] for r in rows)} walks: {options.output}")
     worst = max(r["certificate_passed"] / (r["failure"] * r["seeds"]) for r in rows)
     print(f"certificates passed, most, as a share of what is allowed: {worst:.3f}")
 

@@ -45,6 +45,11 @@ def _positive(name: str, value, where: str) -> float | NDArray:
     return array
 
 
+def _plain(value) -> float | NDArray:
+    """A Python float where there is one number."""
+    return float(value) if np.ndim(value) == 0 else value
+
+
 @dataclass(frozen=True, eq=False)
 class Operator:
     """What all operators share; use one of the five below."""
@@ -302,7 +307,9 @@ class Prune(Operator):
     def _law(self, x):
         kept = np.abs(x) >= self.size
         up = np.where(kept, 1.0, np.abs(x) / self.size)
-        return np.stack([0 * x, np.where(kept, x, np.copysign(self.size, x))], -1), np.stack([1 - up, up], -1)
+        return np.stack([np.zeros_like(x), np.where(kept, x, np.copysign(self.size, x))], -1), np.stack(
+            [1 - up, up], -1
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,15 +356,15 @@ class PruneThenQuantize(Operator):
     @property
     def parameter(self):
         if not self.stochastic:
-            return np.maximum(self.size, self.step / 2)
+            return _plain(np.maximum(self.size, self.step / 2))
         whole = self._ratio == np.rint(self._ratio)
-        return np.where(whole, np.maximum(self.size, self.step), self.size + self.step)[()]
+        return _plain(np.where(whole, np.maximum(self.size, self.step), np.add(self.size, self.step)))
 
     @property
     def width(self):
         if not self.stochastic:
             return 2 * self.parameter
-        return self.step * np.ceil(self._ratio)
+        return _plain(self.step * np.ceil(self._ratio))
 
     def _code(self):
         return _kernels.JOINT, self.step, self._ratio, 0
@@ -368,7 +375,7 @@ class PruneThenQuantize(Operator):
         keep = np.where(inside, place / ratio, 1.0)
         target = np.where(inside, ratio, place)
         up = target - np.floor(target)
-        values = np.stack([0 * x, np.floor(target), np.floor(target) + 1], -1)
+        values = np.stack([np.zeros_like(x), np.floor(target), np.floor(target) + 1], -1)
         return (
             np.copysign(values * self.step, x[..., None]),
             np.stack([1 - keep, keep * (1 - up), keep * up], -1),

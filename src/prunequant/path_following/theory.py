@@ -60,7 +60,7 @@ def error_bound(
     Examples
     --------
     >>> round(error_bound(1.0, 1.0, 1.0, samples=64, failure=0.01), 3)
-    7.562
+    7.566
     """
     variance = domination_variance(parameter, scaling, column_norm, exact)
     return float(2 * np.sqrt(variance * np.log(np.sqrt(2) * samples * neurons / failure)))
