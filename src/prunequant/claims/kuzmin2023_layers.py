@@ -11,6 +11,7 @@ from prunequant.distortion import best_scale
 
 from . import real_layers
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
+from .real_records import counted_keep
 
 PAPER = "kuzmin2023"
 SEED = 1504
@@ -118,17 +119,6 @@ def ptq_pruning(budget: Budget) -> Evidence:
 @ptq_pruning.control("the box of factor 2")
 def _(budget: Budget) -> Evidence:
     return _big_m(2.0, budget)
-
-
-def mask_size(n: int, keep: int) -> int:
-    """⌈log2 C(n, keep)⌉: bits of the index of one mask among all of its size."""
-    return math.ceil(math.log2(math.comb(n, keep))) if 0 < keep < n else 0
-
-
-def counted_keep(n: int, bits: int, scale_bits: int = 16) -> int:
-    """Most 16-bit weights that fit, with their mask, into what n b-bit weights and their scale take."""
-    room = n * bits + scale_bits
-    return max(k for k in range(n + 1) if 16 * k + mask_size(n, k) <= room)
 
 
 def margins(name: str, bits: int, channels: int, prune, scale: str = "channel", count: str = "paper", crops: int = 1):

@@ -21,20 +21,25 @@ from .quantize import _Layer, best_quantization
 
 
 def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
-    """The bound above for given multipliers, made feasible: ν is shrunk until A is safely positive definite.
+    """The bound above for given multipliers, made feasible: ν is shrunk, μ raised, until A is safely positive definite.
 
     p (n, n), d (n,), cuts (n, K) integers, nu (n, K), low, high, mu (n,). Never negative, and valid whatever the
     numbers given (rounding is charged against it).
     """
     nu, mu = np.maximum(np.nan_to_num(nu), 0.0), np.maximum(np.nan_to_num(mu), 0.0)
+    size = np.linalg.norm(p, 2)
+    row = np.maximum(nu.sum(axis=1, keepdims=True), 1e-300)
+    boxed = bool(np.any(mu > 0))
+    candidates = [(nu * shrink, mu) for shrink in (1.0, *(1.0 - 10.0**-k for k in range(9, 0, -1)), 0.5)]
+    for power in range(-12, -1):  # the same by an absolute amount, which an ill-conditioned p needs
+        less = size * 10.0**power
+        candidates.append((nu * np.maximum(1.0 - less / row, 0.0), mu + less if boxed else mu))
     best = 0.0
-    for shrink in (1.0, *(1.0 - 10.0**-k for k in range(9, 0, -1)), 0.5):
-        v, m = nu * shrink, mu
+    for v, m in candidates:
         a = p - np.diag(v.sum(axis=1)) + np.diag(m)
         b = p @ d - 0.5 * np.sum((2 * cuts + 1) * v, axis=1) + 0.5 * m * (low + high)
         c = d @ p @ d - np.sum(v * cuts * (cuts + 1)) + np.sum(m * low * high)
-        size = np.linalg.norm(a, 2)
-        rounding = 1e-13 * len(d) * size
+        rounding = 1e-14 * len(d) * np.linalg.norm(a, 2)
         least = np.linalg.eigvalsh(a)[0] - rounding
         if least <= 0:
             continue
