@@ -227,6 +227,16 @@ def channel_scales(w: NDArray, levels: int) -> NDArray[np.float64]:
     return best
 
 
+def whole_weights(
+    state: dict[str, NDArray], place: Place, levels: int = 7
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Integer weights (O, I, k, k) of one layer, and the step of each output channel; no image is needed for these."""
+    weight, _ = folded(state, place)
+    step = channel_scales(weight, levels)
+    whole = np.clip(np.rint(weight / step[:, None, None, None]), -levels, levels)
+    return whole.astype(np.int64), step
+
+
 def quantize(state: dict[str, NDArray], images: NDArray[np.int64], levels: int = 7) -> IntegerNetwork:
     """Quantize layer by layer, each fitted to the float sums on what the quantized layers before it produce.
 
@@ -235,9 +245,7 @@ def quantize(state: dict[str, NDArray], images: NDArray[np.int64], levels: int =
     x, unit, entry, entry_unit = images, 1 / 128, None, 0.0
     layers = []
     for place, wanted in float_forward(state, images):
-        weight, _ = folded(state, place)
-        step = channel_scales(weight, levels)
-        whole = np.clip(np.rint(weight / step[:, None, None, None]), -levels, levels).astype(np.int64)
+        whole, step = whole_weights(state, place, levels)
         if place.name == "classifier":
             unit /= x.shape[2] * x.shape[3]
         if place.opens:

@@ -198,15 +198,7 @@ def recover_efficientnet(
         "layers_in_all": len(same),
         "logits_compared": int(ours.size),
         "logits_differing": int(np.count_nonzero(ours != logits)),
-        "photographs": [
-            {
-                "name": name,
-                "top5_integer": np.argsort(-row, kind="stable")[:5].tolist(),
-                "top5_float": np.argsort(-ref, kind="stable")[:5].tolist(),
-                "correlation_with_float": round(float(np.corrcoef(row, ref)[0, 1]), 4),
-            }
-            for name, row, ref in zip(names, ours, reference)
-        ],
+        "photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
         "layers": rows,
         "provenance": {
             "command": "prunequant.tickets.efficientnet_ticket.recover_efficientnet",
@@ -219,6 +211,20 @@ def recover_efficientnet(
     if record is not None:
         write_json(record, result)
     return result
+
+
+def _photograph(name: str, ours: NDArray, target: NDArray, reference: NDArray) -> dict:
+    """The five best classes of the pruned source: its logits, the target's, and the float network's five."""
+    best = np.argsort(-ours, kind="stable")[:5]
+    return {
+        "name": name,
+        "top5_integer": best.tolist(),
+        "logits_ticket": ours[best].tolist(),
+        "logits_target": target[best].tolist(),
+        "top5_float": np.argsort(-reference, kind="stable")[:5].tolist(),
+        "logits_float": np.round(reference[best], 3).tolist(),
+        "correlation_with_float": round(float(np.corrcoef(ours, reference)[0, 1]), 4),
+    }
 
 
 def write_json(path, value: dict) -> None:
