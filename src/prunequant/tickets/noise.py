@@ -80,12 +80,15 @@ def interior_rounding(
     seed: int = 0,
     mode: str = "nearest",
     resolution: int = 2**16,
+    quiet: bool = False,
+    units: int = 60,
 ) -> Noise:
     """Single weights whose hidden activations are rounded too: the control of the exact construction.
 
     Inputs are random multiples of 1/resolution in (0, 1], weights 1..K in steps of 1/K, outputs are rounded to γ
     = 1/K, and every hidden activation is rounded to γ_h = ``coarseness``·γ (0: not at all; exactness then is
-    complete).
+    complete). Blocks are three sub-blocks of ``units``; ``quiet`` takes the quietest ticket of each weight in
+    place of the first one found.
 
     Examples
     --------
@@ -97,7 +100,8 @@ def interior_rounding(
     k = source_levels
     rng = np.random.default_rng(np.random.SeedSequence((seed, 1)))
     target = rng.integers(1, k + 1, (weights, 1))
-    layer = prune(carve(target, Recipe(0, "relu", k, k, (60, 60, 60), False), seed), seed)
+    recipe = Recipe(0, "relu", k, k, (units,) * 3, False)
+    layer = prune((quietest if quiet else carve)(target, recipe, seed), seed)
     x = rng.integers(1, resolution + 1, (samples, 1))
     hidden = np.maximum(x * layer.u, 0)  # in units of 1/(K·resolution)
     divisor = max(1, round(coarseness * resolution))
