@@ -20,19 +20,12 @@ from .budget import (
     splits,
     student_on,
 )
+from .empirical import Empirical
 from .grids import integer_range, make_grid
-from .laws import (
-    Empirical,
-    Gaussian,
-    GeneralizedNormal,
-    Laplace,
-    Law,
-    Logistic,
-    StudentT,
-    Uniform,
-)
+from .laws import Gaussian, GeneralizedNormal, Laplace, Law, Logistic, Uniform
 from .scale import best_scale, scale_error
 from .snr import Distortion, joint, joint_snr, pruning, pruning_snr, quantization, quantization_snr
+from .student import StudentT
 
 __all__ = [
     "Crossover",

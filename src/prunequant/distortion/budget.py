@@ -9,8 +9,9 @@ import numpy as np
 from scipy.optimize import brentq
 
 from .accounting import VALUE_BITS, equal_size_keep, mask_bits
-from .laws import GeneralizedNormal, Law, StudentT
+from .laws import GeneralizedNormal, Law
 from .snr import check_law, joint, pruning_snr, quantization, quantization_snr
+from .student import StudentT
 
 MASKS = ("free", "bitmap", "entropy", "same_nonzeros")
 

@@ -19,8 +19,9 @@ from scipy.optimize import brentq
 
 from prunequant.sparsity.masks import pruned_count
 
+from .empirical import Empirical
 from .grids import Grid, make_grid
-from .laws import Empirical, Law
+from .laws import Law
 from .scale import best_scale
 
 ENERGY_BEYOND = 1e-10  # the scan looks at scales up to where this share of E X² lies beyond the grid

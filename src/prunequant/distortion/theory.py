@@ -18,7 +18,8 @@ def gaussian_pruning_error(sparsity):
     0.276393
     """
     t = special.ndtri((1 + np.asarray(sparsity, float)) / 2)
-    return sparsity - 2 * t * np.exp(-0.5 * t * t) / math.sqrt(2 * math.pi)
+    density = np.exp(-0.5 * t * t) / math.sqrt(2 * math.pi)
+    return sparsity - 2 * t * density
 
 
 def gaussian_quantization_error(scale: float, low: int, high: int) -> float:
