@@ -70,3 +70,16 @@ def test_a_record_survives_its_file_and_a_damaged_one_is_named(tmp_path):
 def test_an_unknown_name_of_targets_is_refused():
     with pytest.raises(ValueError, match="targets is 'some'"):
         phase.count_times(3, "some", "signed", 4, 10, 0, 1)
+
+
+def test_a_dask_cluster_of_two_workers_counts_the_same_trials(tmp_path):
+    distributed = pytest.importorskip("dask.distributed")
+    plain = sweep(phase.count_times, shards(100, 4), [3])
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, local_directory=str(tmp_path)
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        spread = sweep(phase.count_times, shards(100, 4), [3], client.get_executor(), tmp_path / "store.jsonl")
+    assert phase.merge(spread) == phase.merge(plain)
