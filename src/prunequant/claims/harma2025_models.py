@@ -38,8 +38,8 @@ difference of the test losses over paired seeds is positive and its 95 % interva
     chapter="interplay/trained-models",
     verdict=Verdict.CONDITIONAL,
     condition="four bits, and ties broken by the index",
-    remark="Clear at four bits under the index rule, absent at eight. Most of it is that rule: ties by index prune "
-    "whole rows; with random ties about a third is left, with ties by magnitude nothing.",
+    remark="Clear at four bits under the index rule, absent at eight. Most of it is that rule, which prunes whole "
+    "rows: over 40 seeds 0.13 nats by index, 0.03 with random ties, 0 by magnitude.",
 )
 def order_effect_claim(budget: Budget) -> Evidence:
     """Eight or more seeds of the digits perceptron, both orders from the same trained weights."""
