@@ -24,6 +24,12 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_a_label():
     assert '<label for="pq-a-input">' in widget.html and "only one" in widget.html
 
 
+def test_two_curves_of_one_role_can_have_dashes_of_their_own():
+    curves = [Curve("a", "pruning", [[1, 2]]), Curve("b", "pruning", [[2, 3]], dash="2 5")]
+    data = slider("a", ["2"], [0.0, 1.0], curves, readings=["r"], **COMMON).data
+    assert [c["dash"] for c in data["curves"]] == ["15 6", "2 5"]
+
+
 def test_text_cannot_close_the_script():
     widget = slider("a", ["</script>"], [0.0], [Curve("c", "both", [[1]])], readings=["<b>"], **COMMON)
     assert widget.html.count("</script>") == 2

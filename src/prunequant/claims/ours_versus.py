@@ -7,7 +7,18 @@ import itertools
 import numpy as np
 
 from prunequant import optimum
-from prunequant.distortion import Gaussian, Laplace, StudentT, Uniform, best_scale, splits
+from prunequant.distortion import (
+    Gaussian,
+    Laplace,
+    StudentT,
+    Uniform,
+    best_scale,
+    entropy_coded,
+    equal_size_keep,
+    pruning_snr,
+    quantization_snr,
+    splits,
+)
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 from .kuzmin2023_layers import random_layer
@@ -97,3 +108,52 @@ def joint_budget(budget: Budget) -> Evidence:
 @joint_budget.control("the mask not charged: pruning first then wins on the normal law too")
 def _(budget: Budget) -> Evidence:
     return _joint(budget, "free")
+
+
+LAWS = {
+    "uniform": Uniform(),
+    "normal": Gaussian(),
+    "Laplace": Laplace(),
+    "t(3) on 100": StudentT(3.0, 100.0),
+    "t(2) on 100": StudentT(2.0, 100.0),
+    "t(2) on 1000": StudentT(2.0, 1000.0),
+}
+
+
+def _coded(laws: dict, quantized) -> Evidence:
+    """Margin of `quantized(law, rate)` over pruning with an entropy-coded mask, by law and rate."""
+    rates = (1, 2, 4)
+    figures, least = [], {}
+    for name, law in laws.items():
+        margins = [quantized(law, r) - pruning_snr(law, 1 - equal_size_keep(r, "entropy")) for r in rates]
+        least[name] = min(margins)
+        text = ", ".join(f"{m:.1f}" for m in margins)
+        figures.append(Figure(f"{name}: margin at 1, 2, 4 bits stored", text, "dB"))
+    return Evidence(holds=min(least.values()) > 0, figures=tuple(figures))
+
+
+@claim(
+    id="ours.entropy_coded",
+    title="With both sides entropy-coded, heavy tails are no exception",
+    statement=r"""Store the mask of a pruned tensor in $H_2(k)$ bits per weight, its kept weights in 16, and the
+integers of a uniform quantizer in their entropy. On the uniform, normal and Laplace laws, on Student's law with 3
+degrees of freedom on $[-100,100]$ and with 2 on $[-100,100]$ and $[-1000,1000]$, quantization has the higher
+signal-to-noise ratio at equal stored size, at 1, 2 and 4 bits per weight.""",
+    source=Source("ours", "exact quadrature", "ours"),
+    chapter="versus/counting-bits",
+    verdict=Verdict.HOLDS,
+    remark="t(2) on [−100, 100] at 2 bits: 14.4 dB against 8.3; with integers of fixed length pruning led, 9.2 to 3.2.",
+)
+def coded_both(budget: Budget) -> Evidence:
+    """A grid of 2^14 levels, its step chosen so that the entropy is the size."""
+    return _coded(LAWS, lambda law, rate: entropy_coded(law, rate).snr)
+
+
+@coded_both.control("integers of fixed length")
+def _(budget: Budget) -> Evidence:
+    return _coded(LAWS, lambda law, rate: quantization_snr(law, max(rate, 2)))
+
+
+@coded_both.control("t(2.1) on the whole line, where 2^14 levels do not reach the tail")
+def _(budget: Budget) -> Evidence:
+    return _coded({"t(2.1)": StudentT(2.1)}, lambda law, rate: entropy_coded(law, rate).snr)

@@ -20,6 +20,7 @@ from .budget import (
     splits,
     student_on,
 )
+from .coding import entropy_coded, integer_entropy
 from .empirical import Empirical
 from .grids import integer_range, make_grid
 from .laws import Gaussian, GeneralizedNormal, Laplace, Law, Logistic, Uniform
@@ -45,9 +46,11 @@ __all__ = [
     "binary_entropy",
     "clipped_student",
     "crossover",
+    "entropy_coded",
     "equal_size_keep",
     "equal_size_sparsity",
     "generalized_normal",
+    "integer_entropy",
     "integer_range",
     "joint",
     "joint_snr",
