@@ -63,7 +63,9 @@ def _matrix_evidence(fmt, statement: str, p: float) -> Evidence:
     statement=r"""Let $q$ be a quantizer whose scale is a function of the largest magnitude of each block and which
 keeps zero, and let $s$ prune by magnitude such that every block keeps a value of its largest magnitude or is zeroed.
 Then for every $x$ and every $p\in[1,\infty]$
+
 $$\|x-q(s(x))\|_p\;\le\;\|x-q(x)\|_p+\|x-s(x)\|_p ,$$
+
 and more exactly $\|x-q(s(x))\|_p^p=\|x_P\|_p^p+\|(x-q(x))_K\|_p^p$ for $p<\infty$, with $P$ the pruned and $K$ the kept
 places. Equality in the first line is an effect of $L_1$.""",
     source=Source("harma2025", "Theorem 3.5"),
@@ -148,7 +150,9 @@ def _(budget: Budget) -> Evidence:
     title="What quantizing first can cost",
     statement=r"""For **any** quantizer $q$ and any pruning $s$ by magnitude, with $P$ the places that $s$ would prune
 from $x$ itself,
+
 $$\|x-s(q(x))\|_p\le\|x-q(x)\|_p+\|x-s(x)\|_p+\|(x-q(x))_P\|_p ,$$
+
 and with rounding to nearest, steps at most $\delta$ and no saturation the last term is at most
 $|P|^{1/p}\,\delta/2$. For $N{:}M$ pruning in $L_1$ that is $n(1-N/M)\,\delta/2$.""",
     source=Source("harma2025", "Theorem 3.7"),
