@@ -118,6 +118,21 @@ def test_studies_return_rows_with_their_names():
     assert all(0 < r["train"] < 1 for r in rows)
 
 
+def test_one_bit_is_never_clipped_at_a_large_scaling_and_fitted_values_always_are():
+    rows = studies.one_bit_scaling((1.0, 64.0), (2.0, None), hidden=(16,), seeds=1)
+    named = {(r["size"], r["scaling"]): r for r in rows}
+    assert len(rows) == 4 + 3 and {"nearest", "gpfq", "optq"} <= {r["size"] for r in rows}
+    assert named["2 × largest", 64.0]["saturation"] < 0.01 < named["2 × largest", 1.0]["saturation"]
+    assert named["fitted", 64.0]["saturation"] > 0.1
+    assert named["fitted", 64.0]["output_error"] < named["2 × largest", 64.0]["output_error"]
+
+
+def test_a_hard_threshold_leaves_more_zeros_for_the_same_size():
+    rows = [studies.prune_and_quantize((4,), (4,), seeds=1, stochastic=s)[0] for s in (True, False)]
+    assert all(r["certified"] > 0.9 for r in rows)
+    assert rows[0]["sparsity"] < rows[1]["sparsity"]
+
+
 @pytest.mark.parametrize("kind", studies.DATA)
 def test_five_kinds_of_data_are_what_they_say(kind):
     x = studies.data(kind, 300, 120)

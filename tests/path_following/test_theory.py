@@ -65,3 +65,22 @@ def test_column_norms_ignore_dead_features():
     x = np.array([[3.0, 0.0, 1.0], [4.0, 0.0, 0.0]])
     assert theory.column_norms(x) == (5.0, 5.0)
     assert theory.column_norms(0 * x) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [0.5, 2.0, 10.0])
+def test_the_share_of_zeros_follows_the_fixed_point_at_every_size(size):
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal((24, 3000)), rng.standard_normal((3000, 32))
+    for c in (1.0, 4.0):
+        zeros = compress(w, x, Prune(size), scaling=c, seed=1).weights[600:] == 0
+        assert zeros.mean() == pytest.approx(theory.pruned_share(size, c), abs=0.015)
+
+
+def test_the_share_of_zeros_has_the_ceiling_and_memoryless_pruning_as_limits():
+    for c in (1.0, 3.0):
+        assert theory.pruned_share(1e7, c) == pytest.approx(theory.sparsity_ceiling(c), abs=1e-4)
+    alone = stats.norm.expect(lambda v: 1 - min(abs(v) / 1.7, 1.0), lb=-1.7, ub=1.7)
+    assert theory.pruned_share(1.7, 1e9) == pytest.approx(alone, abs=1e-7)
+    assert theory.pruned_share(3.4, 1e9, deviation=2.0) == pytest.approx(alone, abs=1e-7)
+    with pytest.raises(ValueError, match="scaling 0.5"):
+        theory.pruned_share(1.0, 0.5)

@@ -58,25 +58,38 @@ def data(kind: str, samples: int, features: int, seed: int = 0) -> NDArray:
 
 
 def one_bit_scaling(
-    scalings: Iterable[float] = (1, 2, 4, 8, 16, 32), size: float = 2.0, hidden=(128,), seeds: int = 5, seed: int = 0
+    scalings: Iterable[float] = (1, 2, 4, 8, 16, 32),
+    sizes: Iterable[float | None] = (2.0, 1.0, None),
+    hidden=(512,),
+    seeds: int = 3,
+    seed: int = 0,
 ) -> list[dict]:
-    """One bit a weight in a small multilayer perceptron, over C; K = `size` times the largest weight of a layer.
+    """One bit a weight in a small multilayer perceptron, over C, for several choices of the two values ±K.
 
-    The deterministic sign with a fitted size (GPFQ) is the last row. Accuracies are means over `seeds` roundings.
+    sizes : K as a multiple of each neuron's largest weight; None fits K to the neuron's weights in squares and clips
+        those beyond it, so that no theorem applies. The last rows are the nearest value with fitted K, by method.
+    Accuracies are means over `seeds` roundings.
     """
     model = networks.digits_mlp(hidden, seed)
     x, _, test, labels = networks.digits()
     rows = []
-    for scaling in scalings:
-        runs = [
-            networks.compress_network(
-                model, x, lambda w: OneBit(size * float(np.abs(w).max())), scaling=scaling, seed=s, certify=False
-            )
-            for s in range(seeds)
-        ]
-        rows.append(_network_row(model, runs, test, labels) | {"scaling": float(scaling), "operator": "one bit"})
-    runs = [networks.compress_network(model, x, networks.grids(1), certify=False)]
-    rows.append(_network_row(model, runs, test, labels) | {"scaling": 1.0, "operator": "nearest, fitted size"})
+    for size in sizes:
+
+        def choose(w, size=size):
+            if size is None:
+                return FiniteGrid(networks.fit_step(w, 2), 2)
+            return OneBit(size * np.maximum(np.abs(w).max(axis=0), np.finfo(np.float32).eps))
+
+        for scaling in scalings:
+            runs = [
+                networks.compress_network(model, x, choose, scaling=scaling, seed=s, certify=False)
+                for s in range(seeds)
+            ]
+            label = "fitted" if size is None else f"{size:g} × largest"
+            rows.append(_network_row(model, runs, test, labels) | {"size": label, "scaling": float(scaling)})
+    for label, feedback in (("nearest", "none"), ("gpfq", "path"), ("optq", "optq")):
+        runs = [networks.compress_network(model, x, networks.grids(1), feedback, certify=False)]
+        rows.append(_network_row(model, runs, test, labels) | {"size": label, "scaling": 1.0})
     return rows
 
 
@@ -133,11 +146,17 @@ def pruned_convolution(
 
 
 def prune_and_quantize(
-    sizes: Iterable[float] = (1, 2, 4), bits: Iterable[int] = (3, 4, 6), scaling=1.0, seeds: int = 3, seed: int = 0
+    sizes: Iterable[float] = (1, 2, 4),
+    bits: Iterable[int] = (3, 4, 6),
+    scaling=1.0,
+    seeds: int = 3,
+    seed: int = 0,
+    stochastic: bool = True,
 ) -> list[dict]:
     """Pruning and quantization together on the digits network; K in steps (a multiple, so on the grid).
 
-    Each row has the share of neurons whose certificate held, over all layers and seeds.
+    Each row has the share of neurons whose certificate held, over all layers and seeds. With ``stochastic=False`` a
+    hard threshold and nearest rounding, whose certificates are the worst case.
     """
     model = networks.digits_mlp((64,), seed)
     x, _, test, labels = networks.digits()
@@ -147,7 +166,7 @@ def prune_and_quantize(
 
             def choose(w, b=b, size=size):
                 step = networks.fit_step(w, 2**b)
-                return PruneThenQuantize(size * step, step)
+                return PruneThenQuantize(size * step, step, stochastic)
 
             runs = [networks.compress_network(model, x, choose, scaling=scaling, seed=s) for s in range(seeds)]
             rows.append(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
 
 PAPER_CONSTANT = np.pi / 2  # |X| ≤ M, mean zero: X ≤cx N(0, (π/2) M²)
 SHARP_CONSTANT = np.pi / 8  # support of length ω, mean zero: X ≤cx N(0, (π/8) ω²), best possible
@@ -111,6 +112,33 @@ def sparsity_ceiling(scaling: float) -> float:
     [0.682, 0.841, 0.92, 0.96]
     """
     return float(1 - 1 / (np.pi * scaling))
+
+
+def pruned_share(size: float, scaling: float, deviation: float = 1.0) -> float:
+    """Share of zeros that unbiased pruning with feedback leaves in Gaussian weights, for any K; a heuristic.
+
+    With many more features than samples a corrected weight is nearly Gaussian, its variance s² the fixed point of
+    s² = deviation² + E[K|v| − v²; |v| < K]/(2C − 1). The share of zeros is then 1 − E min(|v|/K, 1). As K grows it
+    tends to `sparsity_ceiling`; as C grows, to the share of memoryless pruning.
+
+    Examples
+    --------
+    >>> round(pruned_share(2.0, 1.0), 3), round(pruned_share(2.0, 8.0), 3), round(pruned_share(1e4, 1.0), 3)
+    (0.526, 0.602, 0.682)
+    """
+    if not (size > 0 and deviation > 0 and scaling >= 1):
+        raise ValueError(f"size {size} and deviation {deviation} must be positive, scaling {scaling} at least 1")
+
+    def excess(s: float) -> float:
+        """The right side of the fixed point less the left."""
+        k = size / s
+        absolute = 2 * s * (density(0.0) - density(k))
+        square = s**2 * (1 - 2 * ndtr(-k) - 2 * k * density(k))
+        return deviation**2 + (size * absolute - square) / (2 * scaling - 1) - s**2
+
+    s = brentq(excess, deviation, 2 * (deviation + size), xtol=1e-14, rtol=1e-12)
+    k = size / s
+    return float(1 - 2 * (density(0.0) - density(k)) / k - 2 * ndtr(-k))
 
 
 def scaling_for_sparsity(sparsity: float) -> float:
