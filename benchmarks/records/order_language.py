@@ -1,6 +1,6 @@
 """Record the order study on a small character model: book/results/order_language.json.
 
-    python benchmarks/records/order_language.py               8 seeds, 4 of them fine-tuned; a quarter of an hour on two cores
+    python benchmarks/records/order_language.py               8 seeds, half of them tuned; 15 minutes, two cores
     python benchmarks/records/order_language.py --seeds 2     a rehearsal
 
 Finished work units are kept in a store; a run that was killed goes on where it stopped. The page
