@@ -181,7 +181,7 @@ def _(budget: Budget) -> Evidence:
 
 def _finite_alphabet(budget: Budget, spare) -> Evidence:
     """Share of walks that are clipped on a grid with `spare(...)` levels beyond the largest weight."""
-    seeds, samples, step = budget.pick(1000, 4000, 20_000), 48, 0.25
+    seeds, samples, step = budget.pick(1000, 4000, 5000), 48, 0.25
     clipped, needed, offered, rows = 0, [], [], 0
     for features in budget.pick((64, 256), (64, 256, 1024), (64, 256, 1024, 4096)):
         for kind in ("white", "relu", "digits"):
