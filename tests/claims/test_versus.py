@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from prunequant.claims import real_layers, real_records
+from prunequant import optimum
+from prunequant.claims import kuzmin2023_layers, real_layers, real_records
 
 
 @pytest.mark.parametrize(("n", "keep"), [(9, 1), (9, 4), (12, 6), (5, 0), (5, 5)])
@@ -63,3 +64,26 @@ def test_a_tensor_row_holds_every_width_and_the_bitmap_identity():
 def test_an_unknown_layer_is_refused_with_its_name():
     with pytest.raises(ValueError, match="name is 'attention'"):
         real_layers.layer("attention")
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_a_boxed_optimum_is_the_best_of_all_masks_and_the_free_one_when_the_box_is_wide(keep):
+    from scipy.optimize import lsq_linear
+
+    for seed in range(6):
+        weights, gram = kuzmin2023_layers.random_layer(np.random.default_rng(seed), 8)
+        low, high = 0.7 * weights.min(), 0.7 * weights.max()
+        root, errors = np.linalg.cholesky(gram).T, []
+        for kept in combinations(range(8), keep):
+            errors.append(2 * lsq_linear(root[:, kept], root @ weights, (low, high)).cost)
+        _, error = kuzmin2023_layers.boxed_optimum(weights, gram, keep, low, high)
+        assert error == pytest.approx(min(errors), rel=1e-6)
+        _, free = kuzmin2023_layers.boxed_optimum(weights, gram, keep, -100, 100)
+        assert free == pytest.approx(optimum.best_pruning(weights, gram, keep).error, rel=1e-9)
+        assert error >= free * (1 - 1e-9)
+
+
+def test_the_ratio_of_a_layer_weighs_its_channels_by_their_power():
+    rows = np.array([[9.0, 1.0, 2.0, 1, 1], [1.0, 0.0, 3.0, 1, 1]])
+    assert kuzmin2023_layers.whole(rows, 1) == pytest.approx(10.0)
+    assert kuzmin2023_layers.whole(rows, 2) == pytest.approx(10 * np.log10(2.0))

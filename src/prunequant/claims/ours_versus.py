@@ -38,7 +38,7 @@ def _exact(budget: Budget, node_limit: int) -> Evidence:
             found = optimum.best_quantization(weights, gram, 4, best_scale(weights, 4), node_limit)
             proved, total = proved + found.proved, total + 1
             nodes.append(found.nodes)
-        figures.append(Figure(f"median nodes at n = {n}", int(np.median(nodes))))
+        figures.append(Figure(f"median nodes at n = {n}, log10", np.log10(np.median(nodes)), digits=2))
     wrong = 0
     for _ in range(budget.pick(20, 100, 1000)):
         weights, gram = random_layer(rng, 5)
@@ -90,11 +90,11 @@ def _joint(budget: Budget, mask: str) -> Evidence:
 @claim(
     id="ours.joint_budget",
     title="One budget for both: prune first only where the tails are heavy",
-    statement=r"""Spend $B$ bits a weight on a share $k$ of the weights kept at $b$ bits each and the mask that says
-    which,
-$kb+H_2(k)=B$. On the normal and the uniform law nothing beats $k=1$, quantization alone, at $B=2,\dots,8$. On
-heavier tails both together beat either: by more than 1 dB for the Laplace law at 2 bits and for Student's law with 3
-degrees of freedom on $[-100,100]$ at every $B$.""",
+    statement=r"""Spend $B$ bits per weight on a share $k$ of the weights, kept and rounded to $b$ bits each, and on
+the mask that says which: $kb+H_2(k)=B$, with $H_2$ the binary entropy. With two's-complement integers of fixed length,
+on the normal and the uniform law nothing beats $k=1$, quantization alone, at $B=2,\dots,8$. On heavier tails both
+together beat either: by more than 1 dB for the Laplace law at 2 bits and for Student's law with 3 degrees of freedom on
+$[-100,100]$ at every $B$.""",
     source=Source("ours", "exact quadrature over all splits", "ours"),
     chapter="versus/both-at-once",
     verdict=Verdict.HOLDS,
