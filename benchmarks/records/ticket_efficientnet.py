@@ -3,8 +3,8 @@
     python benchmarks/records/ticket_efficientnet.py                     about a minute and a half on two cores
     python benchmarks/records/ticket_efficientnet.py --ticket FILE       keep the ticket (8 MB) as well
 
-Finds all weights of the integer EfficientNet-Lite0 inside a random network, writes the ticket, reads it back, runs it on
-scikit-learn's two photographs and compares every logit. The page book/tickets/imagenet-ticket shows the record.
+Finds all weights of the integer EfficientNet-Lite0 inside a random network, writes the ticket, reads it back, runs it
+on scikit-learn's two photographs and compares every logit. The page book/tickets/imagenet-ticket shows the record.
 """
 
 import argparse
