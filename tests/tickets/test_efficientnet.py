@@ -35,6 +35,12 @@ def test_every_weight_is_four_bits_and_there_are_four_million_of_them(small):
     assert max(int(np.abs(l.weight).max()) for l in network.layers) == 7
 
 
+def test_the_weights_of_a_layer_depend_on_no_photograph(state, small):
+    for layer in small[0].layers[::10]:
+        whole, step = efficientnet.whole_weights(state, layer.place)
+        assert np.array_equal(whole, layer.weight) and step.shape == (len(whole),)
+
+
 def test_the_whole_network_is_found_by_masks_and_its_logits_are_the_targets(small, recovered, tmp_path):
     network, images = small
     tickets, rows = recovered

@@ -70,3 +70,12 @@ def test_unknown_choices_are_named():
         noise.interior_rounding(mode="up")
     with pytest.raises(ValueError, match="cost"):
         noise.quietest(np.array([[1]]), Recipe(0, "relu", 3, 3, (8,)), 0, "price")
+
+
+def test_the_quietest_tickets_let_through_half_the_error():
+    first, quiet = (
+        noise.interior_rounding(coarseness=0.25, weights=100, samples=4_000, mode="stochastic", quiet=q)
+        for q in (False, True)
+    )
+    assert quiet.measured == pytest.approx(quiet.predicted, rel=0.02)
+    assert quiet.measured < first.measured / 3 and quiet.differing < 0.6 * first.differing
