@@ -284,7 +284,7 @@ const rows=data.bars.map(label=>{const li=document.createElement('li');
 let timer;
 function draw(){let k=0;menus.forEach((m,i)=>{k=k*data.sizes[i]+Number(m.value);});
  rows.forEach((row,j)=>{const i=k*rows.length+j,v=data.shares[i];
-  row.value.textContent=percent(v);row.bar.style.width=(100*v/most)+'%';
+  row.value.textContent=percent(v);row.bar.style.width=(100*v/most)+'%';row.bar.style.minWidth=v?'2px':'0';
   row.note.textContent=data.texts[data.notes[i]];});
  clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[k];},250);}
 menus.forEach(m=>m.addEventListener('change',draw));draw();

@@ -47,7 +47,7 @@ magnitude, then $s(q(x))=q(s(x))$, value for value.""",
     source=Source("ours", "tie theorem", "ours"),
     chapter="interplay/order",
     verdict=Verdict.HOLDS,
-    remark="Take the mask from the stored high-precision weights and the order stops to matter: the price is that of "
+    remark="Take the mask from the stored high-precision weights and the order no longer matters: the price is that of "
     "the ties.",
 )
 def ties(budget: Budget) -> Evidence:
@@ -85,7 +85,7 @@ def _two_sided(budget: Budget, rows, groups) -> Evidence:
 @claim(
     id="ours.cross_scale",
     title="Over several scales neither order is the better one",
-    statement=r"""When values under different scales compete for one place (unstructured pruning with a scale a row or a
+    statement=r"""When values under different scales compete for one place (unstructured pruning with a scale per row or
 group), each order is strictly better than the other for some $x$, in $L_1$ and $L_2$. On whole tensors too: for
 Student-$t(3)$ weights at 50 % sparsity, quantizing first wins with INT4 rows, pruning first with INT4 groups of 64.""",
     source=Source("ours", "cross-scale counterexample", "ours"),
