@@ -24,7 +24,14 @@ from prunequant.finetune import efficientnet
 from prunequant.path_following import networks, studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
-METHODS = (("rtn", "none", False), ("gpfq", "path", False), ("spfq", "path", True), ("optq", "optq", False))
+# OPTQ as published corrects within a layer; aligned, it also mends what the layers below have changed, as GPFQ does
+METHODS = (
+    {"label": "rtn", "feedback": "none", "stochastic": False},
+    {"label": "gpfq", "feedback": "path", "stochastic": False},
+    {"label": "spfq", "feedback": "path", "stochastic": True},
+    {"label": "optq", "feedback": "optq", "stochastic": False},
+    {"label": "optq aligned", "feedback": "optq", "stochastic": False, "alignment": 1},
+)
 
 
 def digits(bits) -> list[dict]:
@@ -33,13 +40,19 @@ def digits(bits) -> list[dict]:
     x, _, test, labels = networks.digits()
     rows = []
     for b in bits:
-        for label, feedback, stochastic in METHODS:
+        for method in METHODS:
+            stochastic = method["stochastic"]
             small, reports = networks.compress_network(
-                model, x, networks.grids(b, stochastic, finite=not stochastic), feedback, certify=stochastic
+                model,
+                x,
+                networks.grids(b, stochastic, finite=not stochastic),
+                method["feedback"],
+                alignment=method.get("alignment"),
+                certify=stochastic,
             )
             rows.append(
                 {
-                    "method": label,
+                    "label": method["label"],
                     "bits": b,
                     "accuracy": networks.accuracy(small, test, labels),
                     "original": networks.accuracy(model, test, labels),
@@ -58,11 +71,9 @@ def deep(bits, crops: int) -> dict:
     test = torch.cat([efficientnet.crops(p, 2 * crops, seed=2) for p in pictures])
     rows = []
     for b in bits:
-        for label, feedback, stochastic in METHODS:
-            rows += studies.deep_network(model, calibration, test, [(label, b, feedback, stochastic)])
-            print(
-                {k: v for k, v in rows[-1].items() if k in ("label", "bits", "agreement", "output_error")}, flush=True
-            )
+        for method in METHODS:
+            rows += studies.deep_network(model, calibration, test, [method | {"bits": b}])
+            print({k: rows[-1][k] for k in ("label", "bits", "agreement", "output_error")}, flush=True)
     _, reports = networks.compress_network(model, calibration, networks.grids(6, True, finite=False))
     return {"calibration": len(calibration), "test": len(test), "rows": rows, "layers": [r.row() for r in reports]}
 

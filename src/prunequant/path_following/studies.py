@@ -228,34 +228,34 @@ def weight_laws(
     return rows
 
 
-def deep_network(
-    model, calibration, test, settings: Iterable[tuple[str, int, str, bool]] = (), seed: int = 0, certify: bool = True
-) -> list[dict]:
-    """A deep torch network compressed whole, for settings (label, bits, feedback, stochastic); errors and agreement.
+def deep_network(model, calibration, test, settings: Iterable[dict], seed: int = 0, certify: bool = True) -> list[dict]:
+    """A deep torch network compressed whole, one row a setting: output error and agreement on held-out inputs `test`.
 
-    `test` are held-out inputs; agreement is with the uncompressed network's first answer. Stochastic grids have no
-    end, so that each neuron is certified.
+    A setting is a dictionary with `label`, `bits`, `feedback`, `stochastic` and, if wanted, `alignment`. Agreement is
+    with the uncompressed network's first answer. Stochastic grids have no end, so that each neuron is certified.
     """
     rows = []
-    for label, bits, feedback, stochastic in settings:
+    for setting in settings:
+        stochastic = setting["stochastic"]
         small, reports = networks.compress_network(
-            model, calibration, networks.grids(bits, stochastic, finite=not stochastic), feedback, seed=seed,
+            model,
+            calibration,
+            networks.grids(setting["bits"], stochastic, finite=not stochastic),
+            setting["feedback"],
+            seed=seed,
+            alignment=setting.get("alignment"),
             certify=certify and stochastic,
-        )  # fmt: skip
-        rows.append(
-            {
-                "label": label,
-                "bits": bits,
-                "feedback": feedback,
-                "stochastic": stochastic,
-                "agreement": networks.agreement(model, small, test),
-                "output_error": networks.output_error(model, small, test),
-                "layers": len(reports),
-                "median_relative_error": float(np.median([r.relative_error for r in reports])),
-                "certified": float(np.mean([r.certified for r in reports])),
-                "slack": float(np.median([r.slack for r in reports])),
-            }
         )
+        row = dict(setting) | {
+            "agreement": networks.agreement(model, small, test),
+            "output_error": networks.output_error(model, small, test),
+            "layers": len(reports),
+            "median_relative_error": float(np.median([r.relative_error for r in reports])),
+        }
+        if certify and stochastic:
+            row["certified"] = float(np.mean([r.certified for r in reports]))
+            row["slack"] = float(np.median([r.slack for r in reports]))
+        rows.append(row)
     return rows
 
 
