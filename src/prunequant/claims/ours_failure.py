@@ -192,8 +192,8 @@ def _edge(budget: Budget, predict) -> Evidence:
     id="ours.edge_law",
     title="In the tail, the draws that fail are one-sided",
     statement=r"""Let $X_1,\dots,X_n$ be independent and uniform on $\{-M,\dots,M\}$, $0<t\le M$, $S_+$ the sum of
-the positive samples, and $m(u)=\sum_k\binom nk\,\mathbb P(|X_1|+\dots+|X_k|=u)$. Then $\mathbb P(\text{no subset sums to }t)\ge
-\mathbb P(S_+<t)$, and
+the positive samples, and $m(u)=\sum_k\binom nk\,\mathbb P(|X_1|+\dots+|X_k|=u)$. Then
+$\mathbb P(\text{no subset sums to }t)\ge \mathbb P(S_+<t)$, and
 
 $$\mathbb P(\text{no subset sums to }t)\approx \mathbb P(S_+<t)+\sum_{u\ge0}\mathbb P(S_+=t+u)\,e^{-m(u)} .$$
 
