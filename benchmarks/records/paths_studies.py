@@ -1,6 +1,6 @@
 """Record the experiments on small trained networks: book/results/paths_studies.json.
 
-    python benchmarks/records/paths_studies.py                  about two minutes of one core
+    python benchmarks/records/paths_studies.py                  about five minutes of one core
     python benchmarks/records/paths_studies.py --quick --output /tmp/studies.json
 
 One bit in a multilayer perceptron over the scaling and the scaling over depth (book/paths/few-levels); the pruning
@@ -32,7 +32,13 @@ def main():
     seeds = 1 if quick else 5
     record = {
         "name": "paths_studies",
-        "one_bit_scaling": studies.one_bit_scaling((1, 16) if quick else (1, 2, 4, 8, 16, 32, 64), seeds=seeds),
+        "one_bit_scaling": [
+            row | {"hidden": hidden}
+            for hidden in ((32,) if quick else (128, 512))
+            for row in studies.one_bit_scaling(
+                (1, 16) if quick else (1, 2, 4, 8, 16, 32, 64), hidden=(hidden,), seeds=seeds
+            )
+        ],
         "scaling_over_depth": studies.scaling_over_depth(
             (1, 4) if quick else (1, 2, 4, 6), (1, 2, 4, 16), seeds=1 if quick else 3
         ),

@@ -278,8 +278,8 @@ theorem.)""",
     source=Source("ours", "path following, sparsity ceiling", wording="ours"),
     chapter="paths/pruning-and-both",
     verdict=Verdict.HOLDS,
-    remark="To prune 90 % one needs C of at least 3.2; on white data the error has passed that of zeroing the layer "
-    "before that.",
+    remark="To prune 90 % one needs C of at least 3.2; on white data the error is then that of zeroing the layer, "
+    "or more.",
 )
 def sparsity_ceiling(budget: Budget) -> Evidence:
     """Measured ceilings at four scalings and two sizes."""
