@@ -196,7 +196,7 @@ def _triangular(budget: Budget, factor_of_optq) -> Evidence:
     """One kernel with four factors against four implementations: differing weights."""
     trials = budget.pick(4, 20, 200)
     rng = np.random.default_rng(SEED)
-    differing, compared = dict.fromkeys(("nearest", "GPFQ", "SPFQ", "OPTQ"), 0), 0
+    differing, compared = dict.fromkeys(("OPTQ", "SPFQ", "GPFQ", "nearest"), 0), 0
     for trial in range(trials):
         samples, features, neurons = (150, 70, 24) if trial % 2 else (40, 90, 24)
         x, w = rng.standard_normal((samples, features)), rng.standard_normal((features, neurons))
