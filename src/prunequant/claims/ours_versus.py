@@ -81,7 +81,7 @@ def _joint(budget: Budget, mask: str) -> Evidence:
     gains, figures = {}, []
     for name, law in laws.items():
         for bits in budget.pick((2, 4), (2, 3, 4, 6), (2, 3, 4, 5, 6, 8)):
-            rows = splits(law, bits, mask, range(2, 13))
+            rows = splits(law, bits, mask, range(2, budget.pick(9, 11, 13)))
             alone = next(row for row in rows if row.bits == bits and row.keep == 1)
             gains[name, bits] = rows[0].snr - alone.snr
             text = f"{name}, {bits} bits: {rows[0].keep:.0%} kept at {rows[0].bits} bits, gain"

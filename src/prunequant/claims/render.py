@@ -75,7 +75,7 @@ def show(claim_id: str, page: str | None = None) -> Rendered:
         "",
         f"{source_line(claim)} · `{claim.id}`",
         "",
-        f"{verdict_line(claim)} {claim.remark.strip()}",
+        f"{verdict_line(claim)}\n\n{claim.remark.strip()}",
     ]
     lines += ["", _code_links(claim, page or claim.chapter)]
     lines.append(":::")
