@@ -87,3 +87,20 @@ def test_the_ratio_of_a_layer_weighs_its_channels_by_their_power():
     rows = np.array([[9.0, 1.0, 2.0, 1, 1], [1.0, 0.0, 3.0, 1, 1]])
     assert kuzmin2023_layers.whole(rows, 1) == pytest.approx(10.0)
     assert kuzmin2023_layers.whole(rows, 2) == pytest.approx(10 * np.log10(2.0))
+
+
+def test_of_a_model_file_only_floating_matrices_count_as_weights(tmp_path, monkeypatch):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "model.safetensors"
+    held = {"matrix": np.eye(3, dtype=np.float32), "positions": np.arange(4)[None], "bias": np.ones(3, np.float32)}
+    save_file(held, path)
+
+    class Packed:
+        name = "model.safetensors"
+
+        def locate(self):
+            return path
+
+    monkeypatch.setattr(real_records, "files", lambda name: [Packed()])
+    assert list(real_records.minilm_tensors()) == ["matrix"]

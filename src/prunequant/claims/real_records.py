@@ -28,7 +28,10 @@ def counted_keep(n: int, bits: int, scale_bits: int = 16) -> int:
 
 
 def minilm_tensors() -> dict[str, np.ndarray]:
-    """The matrices of all-MiniLM-L6-v2, or nothing when its package is not installed (its file alone is read)."""
+    """The weight matrices of all-MiniLM-L6-v2, or nothing when its package is not installed (its file alone is read).
+
+    The file also holds a table of integers, the positions 0 … 511: not weights, and left out.
+    """
     from safetensors.numpy import load_file
 
     try:
@@ -37,7 +40,8 @@ def minilm_tensors() -> dict[str, np.ndarray]:
         found = []
     if not found:
         return {}
-    return {k: v for k, v in sorted(load_file(found[0].locate()).items()) if v.ndim == 2}
+    held = sorted(load_file(found[0].locate()).items())
+    return {k: v for k, v in held if v.ndim == 2 and np.issubdtype(v.dtype, np.floating)}
 
 
 def tensor_row(name: str, weights: np.ndarray, bits=tuple(range(2, 9)), budgets=(2, 3, 4)) -> dict:
