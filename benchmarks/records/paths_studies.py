@@ -3,8 +3,9 @@
     python benchmarks/records/paths_studies.py                  about five minutes of one core
     python benchmarks/records/paths_studies.py --quick --output /tmp/studies.json
 
-One bit in a multilayer perceptron over the scaling and the scaling over depth (book/paths/few-levels); the pruning
-operator on a convolution over sparsity, and pruning with quantization (book/paths/pruning-and-both). The networks are
+One bit in a multilayer perceptron over the scaling (book/paths/few-levels), the scaling over depth
+(book/paths/honest-comparison), the pruning operator on a convolution over sparsity, and pruning with quantization
+(book/paths/pruning-and-both). The networks are
 trained here, on scikit-learn's digits. Training in floating point differs in its last bits from machine to machine,
 which is why the pages show this record.
 """
