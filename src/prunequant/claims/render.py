@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
@@ -100,7 +101,9 @@ def evidence_table(evidence: Evidence) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "&#124;").replace("\n", " ")
+    """Text that a table's cell can hold: no line break and no bar, in formulas as in words."""
+    parts = re.split(r"(\$[^$]*\$)", text.replace("\n", " "))
+    return "".join(p.replace("|", "\\vert ") if p.startswith("$") else p.replace("|", "&#124;") for p in parts)
 
 
 def outcome_markdown(outcome: Outcome) -> str:
@@ -156,7 +159,7 @@ def table(
     up : path from the page to the site's root, e.g. "../".
     """
     known = registry()
-    head = "| verdict | claim | what we found | first figure | links |\n|:--|:--|:--|:--|:--|"
+    head = "| verdict | claim | what we found | first figure |\n|:--|:--|:--|:--|"
     rows, plain = [], []
     for claim_id in known if ids is None else ids:
         claim = known[claim_id]
@@ -167,12 +170,12 @@ def table(
         file, _ = claim.where()
         links = (
             f'<a href="{prefix}{claim.chapter}.html">proof</a> · '
-            f'<a href="{up}source/src/{file}.html#{claim.id}">check and control</a>'
+            f'<a href="{up}source/src/{file}.html#{claim.id}">check</a>'
         )
         paper = PAPERS[claim.source.paper].split(",")[0]
         rows.append(
             f"| {badge(claim.verdict)} | **{_cell(claim.title)}** ({_cell(paper)}, {_cell(claim.source.place)}) "
-            f"`{claim.id}` | {_cell(claim.remark.strip())} | {figure} | {links} |"
+            f"`{claim.id}` · {links} | {_cell(claim.remark.strip())} | {figure} |"
         )
         plain.append(f"{claim.id:34} {claim.verdict.value:16} {claim.title}")
     return Rendered("\n".join([head, *rows]) + "\n", "\n".join(plain))
