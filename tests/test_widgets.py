@@ -86,3 +86,9 @@ def test_menus_carry_every_share_once_and_every_repeated_note_once():
 def test_menus_that_cannot_be_drawn_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         menus(**{**MENUS, **change})
+
+
+def test_bars_of_another_quantity_print_no_percentages():
+    assert menus(**MENUS, lengths=True).data["lengths"] is True
+    assert menus(**MENUS).data["lengths"] is False
+    assert "data.lengths?''" in menus(**MENUS).html

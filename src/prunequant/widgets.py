@@ -137,6 +137,7 @@ def menus(
     start: Sequence[int] | None = None,
     role: str = "measured",
     fallback: str = "",
+    lengths: bool = False,
 ) -> Widget:
     """Bars of shares, chosen by one menu for each of several questions.
 
@@ -149,6 +150,7 @@ def menus(
     notes : strings of the same shape, one printed below each bar ("" for none).
     readings : strings, one for each choice of options: the sentence below the figure.
     start : the option of each menu shown first.
+    lengths : the bars are lengths of another quantity, named in the notes: print no percentages.
     role : the colour of the bars. fallback : what a page without scripts says, beside the first reading.
 
     Raises
@@ -180,6 +182,7 @@ def menus(
         "readings": readings.ravel().tolist(),
         "role": role,
         "colour": ROLES[role].colour,
+        "lengths": lengths,
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     if len(text) > MAX_BYTES:
@@ -274,7 +277,7 @@ const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s)
 const data=JSON.parse(at('script[type="application/json"]').textContent);
 const menus=[...figure.querySelectorAll('select')], list=at('.pq-widget-bars'), caption=at('figcaption');
 const most=Math.max(...data.shares)||1;
-const percent=v=>v===0?'none':v<.001?'< 0.1 %':(100*v).toFixed(1)+' %';
+const percent=v=>data.lengths?'':v===0?'none':v<.001?'< 0.1 %':(100*v).toFixed(1)+' %';
 const rows=data.bars.map(label=>{const li=document.createElement('li');
  const head=document.createElement('div'),bar=document.createElement('div'),note=document.createElement('div');
  head.className='pq-bar-head';bar.className='pq-bar';note.className='pq-bar-note';
