@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 RESULTS = Path(__file__).resolve().parent.parent / "book" / "results"
 PACKAGES = ("prunequant", "numpy", "scipy", "numba")
 
@@ -126,11 +128,18 @@ def provenance(packages: Sequence[str] = (), **extra) -> dict:
     }
 
 
+def plain(value: object) -> object:
+    """NumPy's numbers as Python's, for JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a record holds plain numbers and words, not {type(value).__name__}")
+
+
 def write(path: Path, record: dict) -> None:
     """Write beside, then rename: a reader never sees half a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(path.suffix + f".{os.getpid()}.tmp")
-    beside.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    beside.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=plain) + "\n")
     beside.replace(path)
 
 

@@ -72,7 +72,8 @@ def test_threads_and_processes_give_the_rows_of_a_plain_loop(workers):
 
 
 def test_a_local_dask_cluster_of_two_workers_gives_the_same_rows(tmp_path):
-    distributed = pytest.importorskip("dask.distributed")
+    from dask import distributed
+
     plain = sweep(draw, grid(n=[5, 6]), seeds=range(3))
     with (
         distributed.LocalCluster(

@@ -73,7 +73,8 @@ def test_an_unknown_name_of_targets_is_refused():
 
 
 def test_a_dask_cluster_of_two_workers_counts_the_same_trials(tmp_path):
-    distributed = pytest.importorskip("dask.distributed")
+    from dask import distributed
+
     plain = sweep(phase.count_times, shards(100, 4), [3])
     with (
         distributed.LocalCluster(

@@ -167,6 +167,7 @@ def table(
         if record and claim_id in record:
             name, text = record[claim_id]["evidence"][0]
             figure = f"{_cell(name)}: {_cell(text)}"
+            figure += "".join(f"; slack {t}" for n, t in record[claim_id]["evidence"] if n == "slack")
         file, _ = claim.where()
         links = (
             f'<a href="{prefix}{claim.chapter}.html">proof</a> · '
