@@ -25,6 +25,9 @@ export PYTHONHASHSEED := 0
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
+# The same BLAS kernels on every x86-64 machine: networks trained in a chapter then come out equal, digit for digit.
+# (OpenBLAS chooses by processor otherwise, and AVX-512 adds in another order.) Other architectures ignore it.
+export OPENBLAS_CORETYPE := Haswell
 export NUMBA_CACHE_DIR := $(CURDIR)/_build/numba
 export JOBS
 
