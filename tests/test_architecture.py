@@ -31,7 +31,10 @@ HEAVY = ("torch", "matplotlib", "cvxpy")
 # `fastmath=True` is never allowed: it also assumes that no value is NaN or infinite.
 FASTMATH_ALLOWED = {
     "path_following/_kernels.py": ({"contract"}, "a·b + c rounded once; the order of the sums stays fixed"),
-    "formats/_kernels.py": ({"reassoc", "contract"}, "short float32 runs added in float64: a sum is good to 1e-6"),
+    "formats/_kernels_error.py": (
+        {"reassoc", "contract"},
+        "short float32 runs added in float64: good to 1e-6",
+    ),
     "distortion/_kernels.py": (
         {"nnan", "nsz", "reassoc", "contract"},
         "sums of squares of validated, finite magnitudes, good to far more digits than are printed",

@@ -1,7 +1,7 @@
 """Record how often the bounds and certificates of path following are passed: book/results/paths_coverage.json.
 
     python benchmarks/records/paths_coverage.py                 2000 seeds a case, a few minutes
-    python benchmarks/records/paths_coverage.py --seeds 200 --output /tmp/coverage.json
+    python benchmarks/records/paths_coverage.py --seeds 200 --output _build/coverage.json
 
 Five kinds of data × five operators × scalings × two failure probabilities, and real layers: the first layer of a digits
 network and layers of EfficientNet-Lite0 on patches of two photographs, each rounded under many seeds. Shown by

@@ -1,7 +1,7 @@
 """Record whole networks compressed along paths: book/results/paths_networks.json.
 
     python benchmarks/records/paths_networks.py                 about five minutes of one core
-    python benchmarks/records/paths_networks.py --quick --output /tmp/networks.json
+    python benchmarks/records/paths_networks.py --quick --output _build/networks.json
 
 EfficientNet-Lite0 (ImageNet weights, 50 layers) calibrated on crops of scikit-learn's two photographs, every layer with
 the compressed network's own inputs, and the digits network, where there are labels. Agreement is with the uncompressed

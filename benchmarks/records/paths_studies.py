@@ -1,7 +1,7 @@
 """Record the experiments on small trained networks: book/results/paths_studies.json.
 
     python benchmarks/records/paths_studies.py                  about five minutes of one core
-    python benchmarks/records/paths_studies.py --quick --output /tmp/studies.json
+    python benchmarks/records/paths_studies.py --quick --output _build/studies.json
 
 One bit in a multilayer perceptron over the scaling (book/paths/few-levels), the scaling over depth
 (book/paths/honest-comparison), the pruning operator on a convolution over sparsity, and pruning with quantization

@@ -3,18 +3,9 @@
 import numpy as np
 from numpy.linalg import cholesky, inv
 
-from prunequant.path_following import (
-    Grid,
-    Prune,
-    PruneThenQuantize,
-    certificate,
-    compress,
-    convex_order,
-    gram,
-    studies,
-    theory,
-)
+from prunequant.path_following import Grid, Prune, PruneThenQuantize, compress, convex_order, gram, studies, theory
 from prunequant.path_following import _kernels as kernels
+from prunequant.path_following.certificates import certificate
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 from .zhang2025 import SEED, coverage_evidence, coverage_rows, random_laws

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prunequant.formats import _kernels
+from prunequant.formats import _kernels, _kernels_error
 from prunequant.formats.base import as_values, check_finite
 from prunequant.formats.integer import Integer
 
@@ -52,7 +52,7 @@ def integer_squared_errors(
         errors = (x - s * np.clip(np.rint(x / s), a, b) for s, a, b in zip(scales, low, high))
         return np.array([np.dot(e, e) for e in errors])
     sums = np.empty((-(-x.size // _kernels._RUN), len(formats)))
-    _kernels.integer_squared_errors(x, *(v.astype(np.float32) for v in (scales, low, high)), sums)
+    _kernels_error.integer_squared_errors(x, *(v.astype(np.float32) for v in (scales, low, high)), sums)
     return sums.sum(axis=0)
 
 

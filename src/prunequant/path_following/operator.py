@@ -81,6 +81,7 @@ class Operator:
 
         Examples
         --------
+        >>> from prunequant.path_following import Grid
         >>> Grid(0.5, stochastic=False)(np.array([0.2, 0.3, -1.9]))
         array([ 0. ,  0.5, -2. ])
         """
