@@ -75,11 +75,11 @@ def unit_key(function: Callable, parameters: Mapping, seed: int) -> str:
     except (OSError, TypeError):
         body = ""
     name = f"{function.__module__}.{function.__qualname__}"
-    text = json.dumps([name, body, sorted(parameters.items()), int(seed)], default=_plain)
+    text = json.dumps([name, body, sorted(parameters.items()), int(seed)], default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """JSON form of NumPy numbers and arrays and of paths; anything else is an error that names the type."""
     if isinstance(value, np.generic):
         return value.item()
@@ -148,7 +148,7 @@ def sweep(
 
     def finish(key: str, result: Mapping) -> None:
         parameters, seed = missing[key]
-        row = json.loads(json.dumps({**parameters, "seed": seed, **result}, default=_plain))
+        row = json.loads(json.dumps({**parameters, "seed": seed, **result}, default=plain))
         if kept is not None:
             kept.add(key, row)
         rows[key] = row
@@ -163,6 +163,19 @@ def sweep(
         for future in as_completed(futures):
             finish(futures[future], future.result())
     return [rows[key] for key, _, _ in units]
+
+
+def write_json(path: str | os.PathLike, rows: object) -> Path:
+    """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
 
 
 def provenance(command: str, **more: object) -> dict:

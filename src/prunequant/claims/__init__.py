@@ -4,9 +4,11 @@
 `check(id)` measures it and its controls.
 """
 
+from prunequant.experiments import write_json
+
 from .core import Budget, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
 from .render import check, show, table
-from .run import run, run_all, to_record, write_json
+from .run import run, run_all, to_record
 
 __all__ = [
     "Budget",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, as_completed
-from pathlib import Path
 
 from .core import Budget, Evidence, Outcome, registry
 
@@ -98,16 +95,3 @@ def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
             row["seconds"] = round(outcome.seconds, 3)
         rows.append(row)
     return rows
-
-
-def write_json(path: str | os.PathLike, rows: object) -> Path:
-    """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path

@@ -1,0 +1,271 @@
+"""Case studies: presets, paired seeds, a record with provenance, and a killed run that goes on where it stopped.
+
+A case is a grid of work units, each a pure function of settings, parameters and a seed. `run_case` runs every unit for
+every seed, seed by seed, keeps each finished row at once in a folder beside the record, and writes the record when
+all rows are there. The folder also holds the checkpoints of the units; it is removed when the record stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from prunequant.experiments import Store, plain, provenance, unit_key, write_json
+
+MODULES = {
+    "lsq-against-pruning": "lsq_against_pruning",
+    "order-in-a-language-model": "order_in_a_language_model",
+    "paths-in-a-language-model": "paths_in_a_language_model",
+    "hardware": "hardware",
+    "pareto": "pareto",
+}
+PRESETS = ("ci", "cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a work unit may use beside its parameters."""
+
+    device: str  # "cpu", "cuda", "cuda:1"
+    data: Path | None  # folder of data sets the reader has
+    scratch: Path  # checkpoints and shared bases; kept until the record is written
+    say: Callable[[str, int, int], None]  # progress inside a unit: what, step, steps
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case study: its presets, its work units, the function that runs one, the summary of all rows."""
+
+    name: str
+    title: str
+    presets: Mapping[str, Mapping[str, object]]  # "ci", "cpu", "gpu" → plain settings, "seeds" among them
+    units: Callable[[Mapping], list[dict]]
+    run: Callable[[Mapping, Mapping, int, Run], Mapping]
+    summarise: Callable[[Mapping, list[dict]], dict]
+
+
+class Unfinished(RuntimeError):
+    """A run stopped before its last unit; what it finished is kept."""
+
+    def __init__(self, done: int, total: int, why: str) -> None:
+        super().__init__(f"{why}: {done} of {total} units are done and kept; run it again with --resume to go on")
+        self.done, self.total = done, total
+
+
+def load(name: str) -> Case:
+    """The case of that name.
+
+    Raises
+    ------
+    ValueError : there is none; the message lists those there are.
+    """
+    if name not in MODULES:
+        raise ValueError(f"no case {name!r}; the cases are {', '.join(MODULES)}")
+    return import_module(f"{__package__}.{MODULES[name]}").CASE
+
+
+def check_device(device: str) -> dict[str, object]:
+    """Kind, name and threads of a device that exists here, as a record says them.
+
+    Raises
+    ------
+    ValueError : torch does not know the device, or this machine has none.
+    """
+    import torch
+
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device {device!r} is unknown; give cpu, cuda or cuda:N") from None
+    if kind.type == "cpu":
+        about = provenance("")["cpu"]
+        return {"kind": "cpu", "name": about, "threads": torch.get_num_threads()}
+    if kind.type != "cuda":
+        raise ValueError(f"device {device!r} is not supported; give cpu, cuda or cuda:N")
+    if not torch.cuda.is_available() or (kind.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+    return {"kind": "cuda", "name": torch.cuda.get_device_name(kind), "threads": torch.get_num_threads()}
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many torch threads for a while; None leaves them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_case(
+    name: str,
+    preset: str = "cpu",
+    *,
+    seeds: int | None = None,
+    device: str | None = None,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    data: str | os.PathLike | None = None,
+    limit: float | None = None,
+    threads: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str, int, int], None] | None = None,
+) -> dict:
+    """Run a case and return its record; with `out` also write it.
+
+    Parameters
+    ----------
+    name, preset : which case, and "ci" (seconds), "cpu" (minutes) or "gpu".
+    seeds : seeds 0 … seeds − 1; the preset's number unless said.
+    device : "cpu", "cuda", "cuda:N"; "cuda" for the preset gpu, else "cpu", unless said.
+    out : where the record goes. Rows and checkpoints lie in the folder `OUT.partial` until it is written.
+    resume : go on with what `OUT.partial` and the record at `out` hold; without it they must not exist.
+    data : folder of data sets that are at hand.
+    limit : seconds after which no further unit is begun (for machines lent for minutes); then `Unfinished`.
+    threads : torch threads on the CPU; 1 for the preset ci, else all cores, unless said.
+    settings : replaces single settings of the preset; the record says what was used.
+    progress, say : called with (units done, units) and with (what, step, steps) inside a unit.
+
+    Raises
+    ------
+    ValueError : unknown case, preset or device; settings the preset does not have; a damaged record or store.
+    FileExistsError : `out` or its partial folder exists and `resume` is not set.
+    Unfinished : the limit was reached, or a file could not be written; finished rows are kept.
+    """
+    case = load(name)
+    if preset not in case.presets:
+        raise ValueError(f"no preset {preset!r}; the presets are {', '.join(case.presets)}")
+    used = dict(case.presets[preset])
+    unknown = set(settings or {}) - set(used)
+    if unknown:
+        raise ValueError(f"case {name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(used)}")
+    used.update(settings or {})
+    count = int(used.pop("seeds") if seeds is None else seeds)
+    used.pop("seeds", None)
+    if count < 1:
+        raise ValueError(f"seeds is {count}; at least 1 is needed")
+    if data is not None and not Path(data).is_dir():
+        raise ValueError(f"the data folder {os.fspath(data)} is not there")
+    device = device or ("cuda" if preset == "gpu" else "cpu")
+    check_device(device)
+    if threads is None:
+        threads = 1 if preset == "ci" else None if device != "cpu" else os.cpu_count()
+    used = json.loads(json.dumps(used))
+    with _threads(threads), _workplace(out, resume) as folder:
+        about = check_device(device)
+        store = Store(folder / "rows.jsonl")
+        units = [{"unit": unit, "settings": used, "kind": about["kind"]} for unit in case.units(used)]
+        todo = [(unit_key(case.run, u, seed), u["unit"], seed) for seed in range(count) for u in units]
+        if out is not None and Path(out).exists():
+            _adopt(read_record(out), {key for key, _, _ in todo}, store)
+        run = Run(device, None if data is None else Path(data), folder, say or (lambda what, step, steps: None))
+        rows = _rows(case, used, todo, run, store, limit, progress)
+        record = {
+            "case": name,
+            "preset": preset,
+            "settings": used,
+            "seeds": count,
+            "device": about,
+            "provenance": provenance(
+                _command(name, preset, count, device), seconds=round(sum(row["seconds"] for row in rows))
+            ),
+            "summary": case.summarise(used, rows),
+            "rows": rows,
+            "keys": [key for key, _, _ in todo],
+        }
+        record = json.loads(json.dumps(record, default=plain))
+        if out is not None:
+            try:
+                write_json(out, record)
+            except OSError as error:
+                raise Unfinished(len(rows), len(rows), f"{out} could not be written ({error.strerror})") from None
+            shutil.rmtree(folder, ignore_errors=True)
+    return record
+
+
+def read_record(path: str | os.PathLike) -> dict:
+    """A record that `run_case` wrote.
+
+    Raises
+    ------
+    FileNotFoundError : it is not there.
+    ValueError : it is damaged, or no record of a case; the message names the file.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows, keys = record["rows"], record["keys"]
+        if record["case"] not in MODULES or len(rows) != len(keys) or not all("seed" in row for row in rows):
+            raise ValueError("its rows do not fit its keys")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no record {os.fspath(path)}; prunequant case writes one") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged or no record of a case ({error!r})") from None
+    return record
+
+
+def recorded(name: str, preset: str = "cpu") -> dict:
+    """The record that the book shows: `case_NAME_PRESET.json` in `$PRUNEQUANT_RECORDS`, else in `book/results`.
+
+    The second is the folder of a checkout of the project: the records are not part of the installed package.
+    """
+    home = os.environ.get("PRUNEQUANT_RECORDS") or Path(__file__).resolve().parents[3] / "book" / "results"
+    return read_record(Path(home) / f"case_{name.replace('-', '_')}_{preset}.json")
+
+
+def _adopt(record: dict, wanted: set[str], store: Store) -> None:
+    """Take the rows of a finished record that are still wanted, so that more seeds cost only themselves."""
+    for key, row in zip(record["keys"], record["rows"]):
+        if key in wanted and key not in store:
+            store.add(key, row)
+
+
+def _command(name: str, preset: str, seeds: int, device: str) -> str:
+    usual = "cuda" if preset == "gpu" else "cpu"
+    chosen = "" if device == usual else f" --device {device}"
+    return f"prunequant case {name} --preset {preset} --seeds {seeds}{chosen}"
+
+
+@contextmanager
+def _workplace(out: str | os.PathLike | None, resume: bool) -> Iterator[Path]:
+    """The folder of rows and checkpoints: beside the record, or a passing one."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    folder = Path(f"{os.fspath(out)}.partial")
+    for place in (Path(out), folder):
+        if place.exists() and not resume:
+            raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
+def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, limit, progress) -> list[dict]:
+    """All rows, seed by seed; those in the store are not run again."""
+    start = time.perf_counter()
+    for done, (key, unit, seed) in enumerate(todo):
+        if key not in store:
+            if limit is not None and time.perf_counter() - start > limit:
+                raise Unfinished(done, len(todo), f"the limit of {limit:g} s is reached")
+            began = time.perf_counter()
+            found = json.loads(json.dumps(dict(case.run(settings, unit, seed, run)), default=plain))
+            row = {**unit, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
+            try:
+                store.add(key, row)
+            except OSError as error:
+                raise Unfinished(done, len(todo), f"{store.path} could not be written ({error.strerror})") from None
+        if progress is not None:
+            progress(done + 1, len(todo))
+    return [store.rows[key] for key, _, _ in todo]
