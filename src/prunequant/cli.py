@@ -1,4 +1,4 @@
-"""The command line: `prunequant verify` measures claims, `prunequant plan` sizes a random network."""
+"""The command line: `verify` measures claims, `plan` sizes a random network, `case` runs a case study."""
 
 from __future__ import annotations
 
@@ -122,6 +122,64 @@ def plan(
     except ValueError as error:
         _fail(str(error))
     print(made)
+
+
+@app.command()
+def case(
+    name: Annotated[str, typer.Argument(help="the case, such as order-in-a-language-model")],
+    preset: Annotated[str, typer.Option(help="ci (seconds), cpu (minutes) or gpu")] = "cpu",
+    seeds: Annotated[int | None, typer.Option(min=1, help="paired seeds; the preset's number unless said")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by preset unless said")] = None,
+    out: Annotated[Path | None, typer.Option(help="the record; case_NAME_PRESET.json here unless said")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that stopped, or add seeds")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="folder of data sets that are at hand")] = None,
+    limit: Annotated[float | None, typer.Option(min=1, help="seconds after which no unit is begun")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="torch threads; all cores unless said")] = None,
+) -> None:
+    """Run a case study and write its record; exit 3 when it stopped before the end and can be resumed."""
+    try:
+        from .finetune import case as cases
+
+        cases.load(name)
+    except ValueError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"case studies need {error.name}: install prunequant with its 'book' extra")
+    out = out or Path(f"case_{name.replace('-', '_')}_{preset}.json")
+    terminal = Console(stderr=True)
+    shown = sys.stderr.isatty()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal, disable=not shown) as bar:
+        whole, inside = bar.add_task(name), bar.add_task("")
+
+        def told(done: int, total: int) -> None:
+            bar.update(whole, completed=done, total=total)
+            if not shown:
+                terminal.print(f"{done} of {total} units", highlight=False)
+
+        def say(what: str, step: int, steps: int) -> None:
+            bar.update(inside, description=what, completed=step, total=steps)
+
+        try:
+            record = cases.run_case(
+                name,
+                preset,
+                seeds=seeds,
+                device=device,
+                out=out,
+                resume=resume,
+                data=data_dir,
+                limit=limit,
+                threads=threads,
+                progress=told,
+                say=say,
+            )
+        except cases.Unfinished as stopped:
+            terminal.print(str(stopped), highlight=False, soft_wrap=True)
+            raise typer.Exit(3) from None
+        except (ValueError, OSError) as error:
+            _fail(str(error))
+    print(f"{len(record['rows'])} rows, {record['provenance']['seconds']} s: {out}")
 
 
 def _steps(text: str, layers: int, name: str) -> list:

@@ -1,0 +1,221 @@
+"""A case study keeps what it finished: a killed run, a full disk, a damaged file; and it refuses bad input first."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from typer.testing import CliRunner
+
+from prunequant.cli import app
+from prunequant.finetune import case as cases
+from prunequant.finetune.case import Case, Unfinished, read_record, run_case
+
+CALLS = []
+
+
+def units(settings):
+    return [{"width": width} for width in settings["widths"]]
+
+
+def unit(settings, parameters, seed, run):
+    CALLS.append((parameters["width"], seed))
+    run.say("adding", 1, 1)
+    (run.scratch / "mark").write_text("a checkpoint")
+    return {"area": parameters["width"] * settings["height"] + seed}
+
+
+def total(settings, rows):
+    return {"total": sum(row["area"] for row in rows)}
+
+
+SMALL = Case("hardware", "areas", {"ci": {"seeds": 2, "widths": [1, 2], "height": 10}}, units, unit, total)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(cases, "load", lambda name: SMALL)
+    CALLS.clear()
+
+
+def test_a_record_holds_rows_seed_by_seed_summary_settings_device_and_command():
+    record = run_case("hardware", "ci")
+    assert [(r["width"], r["seed"], r["area"]) for r in record["rows"]] == [
+        (1, 0, 10),
+        (2, 0, 20),
+        (1, 1, 11),
+        (2, 1, 21),
+    ]
+    assert record["summary"] == {"total": 62}
+    assert record["settings"] == {"widths": [1, 2], "height": 10} and record["seeds"] == 2
+    assert record["device"]["kind"] == "cpu" and record["device"]["threads"] == 1
+    assert record["provenance"]["command"] == "prunequant case hardware --preset ci --seeds 2"
+    assert {"torch", "numpy", "python"} <= set(record["provenance"]["versions"])
+
+
+def test_a_written_record_reads_back_and_its_partial_folder_is_gone(tmp_path):
+    out = tmp_path / "record.json"
+    record = run_case("hardware", "ci", out=out)
+    assert read_record(out) == record
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_limit_stops_between_units_and_resume_runs_only_the_rest(tmp_path):
+    out = tmp_path / "record.json"
+    with pytest.raises(Unfinished, match="0 of 4 units are done"):
+        run_case("hardware", "ci", out=out, limit=0)
+    run_case("hardware", "ci", out=out, resume=True, seeds=1)
+    assert CALLS == [(1, 0), (2, 0)]
+    CALLS.clear()
+    again = run_case("hardware", "ci", out=out, resume=True)
+    assert CALLS == [(1, 1), (2, 1)]
+    assert [row["area"] for row in again["rows"]] == [10, 20, 11, 21]
+
+
+def test_other_settings_are_not_answered_by_old_rows(tmp_path):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    other = run_case("hardware", "ci", out=out, resume=True, settings={"height": 100})
+    assert [row["area"] for row in other["rows"]] == [100, 200, 101, 201]
+
+
+def test_a_run_that_was_killed_goes_on_with_what_it_had(tmp_path):
+    out = tmp_path / "record.json"
+    program = f"""
+        import os, signal
+        from prunequant.finetune import case as cases
+        def unit(settings, parameters, seed, run):
+            if (parameters["width"], seed) == (1, 1) and not os.environ.get("WHOLE"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {{"area": parameters["width"] + seed}}
+        CASE = cases.Case("hardware", "", {{"ci": {{"seeds": 2, "widths": [1, 2]}}}},
+            lambda s: [{{"width": w}} for w in s["widths"]], unit, lambda s, rows: {{}})
+        cases.load = lambda name: CASE
+        record = cases.run_case("hardware", "ci", out={str(out)!r}, resume=True)
+        print([row["area"] for row in record["rows"]])
+    """
+    script = tmp_path / "killed.py"
+    script.write_text(textwrap.dedent(program))
+    first = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert first.returncode == -signal.SIGKILL and not out.exists()
+    stored = (tmp_path / "record.json.partial" / "rows.jsonl").read_text().splitlines()
+    assert len(stored) == 2
+    whole = {**os.environ, "WHOLE": "1"}
+    second = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, env=whole)
+    assert second.stdout.strip() == "[1, 2, 2, 3]"
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+    real = cases.Store.add
+
+    def full(self, key, row):
+        if row["width"] == 2:
+            raise OSError(28, "No space left on device")
+        real(self, key, row)
+
+    monkeypatch.setattr(cases.Store, "add", full)
+    with pytest.raises(Unfinished, match=r"No space left on device.*1 of 4 units are done and kept"):
+        run_case("hardware", "ci", out=out)
+    monkeypatch.setattr(cases.Store, "add", real)
+    CALLS.clear()
+    assert run_case("hardware", "ci", out=out, resume=True)["summary"] == {"total": 62}
+    assert (1, 0) not in CALLS
+
+
+def test_a_record_that_cannot_be_written_leaves_the_rows(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+
+    def full(path, record):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cases, "write_json", full)
+    with pytest.raises(Unfinished, match=r"record\.json could not be written"):
+        run_case("hardware", "ci", out=out)
+    monkeypatch.undo()
+    monkeypatch.setattr(cases, "load", lambda name: SMALL)
+    CALLS.clear()
+    run_case("hardware", "ci", out=out, resume=True)
+    assert CALLS == []
+
+
+def test_an_existing_record_is_not_overwritten_unless_resumed(tmp_path):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    before = out.read_bytes()
+    with pytest.raises(FileExistsError, match="--resume"):
+        run_case("hardware", "ci", out=out)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, -3])
+def test_a_damaged_record_is_refused_by_name(tmp_path, cut):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    out.write_text(out.read_text()[:cut])
+    with pytest.raises(ValueError, match=r"record\.json is damaged"):
+        read_record(out)
+    with pytest.raises(ValueError, match=r"record\.json is damaged"):
+        run_case("hardware", "ci", out=out, resume=True)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [[], {}, {"case": "other", "rows": [], "keys": []}, {"case": "hardware", "rows": [{}], "keys": ["a"]}],
+)
+def test_json_that_is_no_record_is_refused(tmp_path, record):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="no record of a case"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "huge"}, "the presets are ci"),
+        ({"device": "abacus"}, "device 'abacus' is unknown"),
+        ({"device": "meta"}, "is not supported"),
+        ({"device": "cuda:99"}, "is not here"),
+        ({"settings": {"depth": 1}}, "no setting depth"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"data": "nowhere/at/all"}, "is not there"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run_case("hardware", **{"preset": "ci", "out": tmp_path / "record.json", **arguments})
+    assert CALLS == [] and list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_case_lists_those_there_are(monkeypatch):
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="the cases are lsq-against-pruning, order-in-a-language-model"):
+        cases.load("chess")
+
+
+def test_a_result_that_json_cannot_hold_is_an_error_that_names_its_type(monkeypatch):
+    strange = Case("hardware", "", SMALL.presets, units, lambda *a: {"area": {1, 2}}, total)
+    monkeypatch.setattr(cases, "load", lambda name: strange)
+    with pytest.raises(TypeError, match="not set"):
+        run_case("hardware", "ci")
+
+
+def test_the_command_writes_a_record_and_refuses_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner()
+    first = run.invoke(app, ["case", "hardware", "--preset", "ci", "--seeds", "1"])
+    assert first.exit_code == 0, first.output
+    assert "2 rows" in first.output and read_record("case_hardware_ci.json")["seeds"] == 1
+    again = run.invoke(app, ["case", "hardware", "--preset", "ci"])
+    assert again.exit_code == 2 and "--resume" in again.output and "Traceback" not in again.output
+    more = run.invoke(app, ["case", "hardware", "--preset", "ci", "--resume"])
+    assert more.exit_code == 0 and "4 rows" in more.output
+    lost = run.invoke(app, ["case", "hardware", "--preset", "ci", "--device", "cuda:99", "--out", "b.json"])
+    assert lost.exit_code == 2 and "is not here" in lost.output
+    monkeypatch.setattr(cases.Store, "add", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    full = run.invoke(app, ["case", "hardware", "--preset", "ci", "--out", "c.json"])
+    assert full.exit_code == 3 and "--resume" in full.output
