@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from prunequant.tickets.structured import convolve
 
+# (expansion, output channels, repeats, kernel, stride of the first repeat)
 STAGES = (
     (1, 16, 1, 3, 1),
     (6, 24, 2, 3, 2),
