@@ -177,9 +177,9 @@ def test_json_that_is_no_record_is_refused(tmp_path, record):
     ("arguments", "message"),
     [
         ({"preset": "huge"}, "the presets are ci"),
-        ({"device": "abacus"}, "device 'abacus' is unknown"),
-        ({"device": "meta"}, "is not supported"),
-        ({"device": "cuda:99"}, "is not here"),
+        ({"device": "abacus"}, "device is 'abacus': give 'cpu'"),
+        ({"device": "meta"}, "give 'cpu'"),
+        ({"device": "cuda:99"}, "GPU"),
         ({"settings": {"depth": 1}}, "no setting depth"),
         ({"seeds": 0}, "seeds is 0"),
         ({"data": "nowhere/at/all"}, "is not there"),
@@ -215,7 +215,7 @@ def test_the_command_writes_a_record_and_refuses_in_one_line(tmp_path, monkeypat
     more = run.invoke(app, ["case", "hardware", "--preset", "ci", "--resume"])
     assert more.exit_code == 0 and "4 rows" in more.output
     lost = run.invoke(app, ["case", "hardware", "--preset", "ci", "--device", "cuda:99", "--out", "b.json"])
-    assert lost.exit_code == 2 and "is not here" in lost.output
+    assert lost.exit_code == 2 and "GPU" in lost.output
     monkeypatch.setattr(cases.Store, "add", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     full = run.invoke(app, ["case", "hardware", "--preset", "ci", "--out", "c.json"])
     assert full.exit_code == 3 and "--resume" in full.output

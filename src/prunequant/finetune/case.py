@@ -72,7 +72,7 @@ def load(name: str) -> Case:
     return import_module(f"{__package__}.{MODULES[name]}").CASE
 
 
-def check_device(device: str) -> dict[str, object]:
+def describe(device: str) -> dict[str, object]:
     """Kind, name and threads of a device that exists here, as a record says them.
 
     Raises
@@ -81,18 +81,11 @@ def check_device(device: str) -> dict[str, object]:
     """
     import torch
 
-    try:
-        kind = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device {device!r} is unknown; give cpu, cuda or cuda:N") from None
-    if kind.type == "cpu":
-        about = provenance("")["cpu"]
-        return {"kind": "cpu", "name": about, "threads": torch.get_num_threads()}
-    if kind.type != "cuda":
-        raise ValueError(f"device {device!r} is not supported; give cpu, cuda or cuda:N")
-    if not torch.cuda.is_available() or (kind.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
-    return {"kind": "cuda", "name": torch.cuda.get_device_name(kind), "threads": torch.get_num_threads()}
+    from .training import check_device
+
+    found = check_device(device)
+    name = torch.cuda.get_device_name(found) if found.type == "cuda" else provenance("")["cpu"]
+    return {"kind": found.type, "name": name, "threads": torch.get_num_threads()}
 
 
 @contextmanager
@@ -159,12 +152,12 @@ def run_case(
     if data is not None and not Path(data).is_dir():
         raise ValueError(f"the data folder {os.fspath(data)} is not there")
     device = device or ("cuda" if preset == "gpu" else "cpu")
-    check_device(device)
+    describe(device)
     if threads is None:
         threads = 1 if preset == "ci" else None if device != "cpu" else os.cpu_count()
     used = json.loads(json.dumps(used))
     with _threads(threads), _workplace(out, resume) as folder:
-        about = check_device(device)
+        about = describe(device)
         store = Store(folder / "rows.jsonl")
         units = [{"unit": unit, "settings": used, "kind": about["kind"]} for unit in case.units(used)]
         todo = [(unit_key(case.run, u, seed), u["unit"], seed) for seed in range(count) for u in units]
