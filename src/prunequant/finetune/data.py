@@ -33,6 +33,7 @@ MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+COUNTS = (60_000, 10_000)  # training and test images
 LARGEST = 60_000 * 28 * 28 + 16  # bytes of the largest official file, unpacked
 
 
@@ -259,7 +260,7 @@ def fashion_mnist(data_dir: str | Path, fetch: bool = False) -> Images:
             fetch_official(folder, name)
         arrays.append(read_idx_file(path, md5))
     x, y, x_test, y_test = arrays
-    for images, labels, count in ((x, y, 60_000), (x_test, y_test, 10_000)):
+    for images, labels, count in ((x, y, COUNTS[0]), (x_test, y_test, COUNTS[1])):
         if images.shape != (count, 28, 28) or labels.shape != (count,) or labels.max() > 9:
             raise ValueError(f"{folder}: images {images.shape}, labels {labels.shape}, expected {count} of 28 × 28")
     pixels, labels = np.concatenate([x, x_test]), np.concatenate([y, y_test])

@@ -37,11 +37,12 @@ class SmallResNet(nn.Module):
     ----------
     width : channels of the stem and of the first stage; the next stages have twice and four times as many.
     blocks : residual blocks a stage; 1 is ResNet-8, 3 is ResNet-20.
+    stride : of the stem; 2 quarters the cost.
     """
 
-    def __init__(self, width: int = 16, blocks: int = 1, classes: int = 10, channels: int = 1) -> None:
+    def __init__(self, width: int = 16, blocks: int = 1, stride: int = 1, classes: int = 10, channels: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.stem = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         made, inputs = [], width
         for stage in range(3):
@@ -122,11 +123,12 @@ class Transferred(nn.Module):
 
     def __init__(self, body: nn.Module, size: int) -> None:
         super().__init__()
-        self.body, self.size = body, size
+        self.body, self.size = body.to(memory_format=torch.channels_last), size
 
     def forward(self, x):
         x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
-        return self.body(((255 * x - 127) / 128).expand(-1, 3, -1, -1))
+        x = ((255 * x - 127) / 128).expand(-1, 3, -1, -1)
+        return self.body(x.contiguous(memory_format=torch.channels_last))
 
 
 def transferred_efficientnet(size: int, classes: int = 10, momentum: float = 0.1) -> Transferred:

@@ -1,0 +1,300 @@
+"""Case: learned-step quantization against gradual magnitude pruning, both fine-tuned, at equal stored size.
+
+For every seed one dense network is trained. From it start, with the same batches in the same order and as many steps,
+
+* LSQ at b bits (Esser et al. 2020): weights only, one learned step a layer;
+* gradual magnitude pruning (Zhu and Gupta 2018) to the density at which every layer takes as many bits as its b-bit
+  twin, with the mask not charged ("free", the paper's convention), as a bitmap, or entropy-coded;
+* the dense network itself, trained on.
+
+First and last layer and depthwise filters stay at 8 bits under LSQ; pruning gets the size of 8 bits there. Everything
+is counted. Kept weights are rounded to half precision before the test, for they are counted with 16 bits. Kuzmin et
+al. 2023, section 5 (weights only; theirs are ImageNet networks).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from prunequant.finetune import batch_norm, data, lsq, models, pruning, training
+from prunequant.finetune.case import Case, Run
+from prunequant.finetune.lsq_record import VALUE_BITS, keep, stored_by_layer, summarise, unit_list
+from prunequant.finetune.mirror import Mirror, evaluate
+
+TASKS = ("digits", "fashion-small", "fashion")
+
+
+# ---- the task ------------------------------------------------------------------------------------------------------
+
+
+def task(settings: Mapping, seed: int, run: Run) -> data.Images:
+    """The images of a run. Small tasks are split anew by every seed; the full one keeps its official split."""
+    name = settings["task"]
+    if name == "digits":
+        return data.digits(seed)
+    if name == "fashion-small":
+        return data.fashion_small(seed, run.data)
+    if name == "fashion":
+        if run.data is None:
+            raise ValueError("the preset needs all of Fashion-MNIST: give the folder of its four files (--data-dir)")
+        return data.fashion_mnist(run.data)
+    raise ValueError(f"task is {name!r}: one of {', '.join(TASKS)}")
+
+
+def batches(images: data.Images, size: int, seed: int, shift: int, flip: bool, device: str) -> Callable:
+    """batches(step) → (pixels, labels): a pure function of the step, so that a resumed run sees the same.
+
+    Every image of a batch is moved by up to `shift` pixels each way and, with `flip`, mirrored half of the time.
+    """
+    pixels, labels = torch.from_numpy(images.train), torch.from_numpy(images.train_labels)
+    side = images.size
+
+    def batch(step: int):
+        rng = np.random.default_rng([seed, 28, step])
+        chosen = torch.from_numpy(rng.choice(len(labels), min(size, len(labels)), replace=False))
+        x = F.pad(pixels[chosen], (shift,) * 4)[:, 0]
+        top, left = (torch.from_numpy(rng.integers(0, 2 * shift + 1, len(chosen))) for _ in range(2))
+        mirrored = torch.from_numpy(rng.random(len(chosen)) < 0.5) & flip
+        rows = top[:, None] + torch.arange(side)
+        columns = left[:, None] + torch.where(mirrored[:, None], torch.arange(side).flip(0), torch.arange(side))
+        x = x[torch.arange(len(chosen))[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return x[:, None].to(device), labels[chosen].to(device)
+
+    return batch
+
+
+def cross_entropy(model: nn.Module, x, y):
+    """Mean cross-entropy in nats."""
+    return F.cross_entropy(model(x), y)
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def _optimiser(settings: Mapping, model: nn.Module, rate: float, head_rate: float | None, steps=(), step_rate=0.0):
+    """AdamW; the last layer may learn faster, the quantizers' steps have their own rate and no decay."""
+    own = {id(p) for p in steps}
+    head = {id(p) for n, p in model.named_parameters() if head_rate and n.split(".")[-2] in ("head", "_fc")}
+    held = [p for p in model.parameters() if id(p) not in own]
+    groups = [{"params": [p for p in held if id(p) not in head], "lr": rate}]
+    if head:
+        groups.append({"params": [p for p in held if id(p) in head], "lr": head_rate})
+    if own:
+        groups.append({"params": list(steps), "lr": step_rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, weight_decay=settings["decay"])
+
+
+def _fit(settings: Mapping, model: nn.Module, images, optimiser, steps: int, seed: int, run: Run, label: str, hooks=()):
+    feed = batches(images, settings["batch"], seed, settings["shift"], settings["flip"], run.device)
+    place = run.scratch / f"{label}.checkpoint"
+    training.fit(
+        model,
+        feed,
+        steps=steps,
+        loss=cross_entropy,
+        optimiser=optimiser,
+        schedule=training.cosine(optimiser, steps, warmup=min(20, steps // 5)),
+        seed=seed,
+        device=run.device,
+        amp=settings["amp"],
+        hooks=hooks,
+        checkpoint=place if settings["checkpoints"] else None,
+        every=settings["checkpoints"] or steps,
+        say=lambda *args: run.say(label, *args[-2:]),
+    )
+    place.unlink(missing_ok=True)
+
+
+def dense(settings: Mapping, name: str, seed: int, run: Run, images: data.Images, start: int | None = None):
+    """The dense network of a seed; trained once, then read from the scratch folder.
+
+    `start` is the seed of the first weights when it shall differ from that of the batches: a twin.
+    """
+    chosen = settings["models"][name]
+    begin = seed if start is None else start
+    training.seed_everything(begin)
+    model = models.build(chosen["network"], images.size).to(run.device)
+    place = run.scratch / f"dense-{name}-{begin}-{seed}.pt"
+    if place.is_file():
+        model.load_state_dict(torch.load(place, map_location=run.device, weights_only=True))
+        return model
+    optimiser = _optimiser(settings, model, chosen["rate"], chosen.get("head_rate"))
+    _fit(settings, model, images, optimiser, chosen["dense_steps"], begin, run, f"dense {name} {begin} {seed}")
+    batch_norm.reestimate(model, _some(settings, images, seed, run), settings["reestimate"])
+    beside = place.with_suffix(f".{os.getpid()}.part")
+    torch.save(model.state_dict(), beside)
+    os.replace(beside, place)
+    return model
+
+
+def _some(settings: Mapping, images, seed: int, run: Run) -> Callable:
+    return batches(images, settings["batch"], seed + 1_000_000, settings["shift"], settings["flip"], run.device)
+
+
+def kept_by_layer(model: nn.Module, bits: int, mask: str) -> dict[str, int]:
+    """How many weights pruning keeps in each layer so that it is as large as LSQ's: its b bits and one step."""
+    eight = models.eight_bit(model)
+    return {
+        n: keep(model.get_submodule(n).weight.numel(), max(bits, 8) if n in eight else bits, mask)
+        for n in models.layers(model)
+    }
+
+
+@torch.no_grad()
+def _half(model: nn.Module, names: list[str]) -> None:
+    for name in names:
+        weight = model.get_submodule(name).weight
+        weight.copy_(weight.half().float())
+
+
+def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
+    """One row: one network, one seed, one way to compress it."""
+    name, method, chosen = unit["model"], unit["method"], settings["models"][unit["model"]]
+    images = task(settings, seed, run)
+    original = dense(settings, name, seed, run, images)
+    names = models.layers(original)
+    inner = [n not in models.eight_bit(original) for n in names]
+    mirror = Mirror(original, names, inner, images, settings["inputs"], run.device)
+    sizes = [original.get_submodule(n).weight.numel() for n in names]
+    row: dict = {"layers": names, "inner": inner, "weights": sizes}
+    if method in ("dense", "twin", "fresh"):
+        model = original
+        if method == "twin":
+            model = dense(settings, name, seed, run, images, start=seed + 1000)
+        if method == "fresh":
+            training.seed_everything(seed + 2000)
+            model = models.build(chosen["network"], images.size).to(run.device)
+        return row | _measured(model, mirror, images, run) | {"bits_per_weight": float(VALUE_BITS)}
+    model = copy.deepcopy(original).train()
+    steps = chosen["steps"] * unit["length"]
+    label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length")) + f" {seed}"
+    rate = chosen["fine_rate"][method]
+    held, hooks = [], []
+    if method == "lsq":
+        eight = [n for n in names if n in models.eight_bit(model)]
+        for layers_, bits in ((eight, max(8, unit["bits"])), ([n for n in names if n not in eight], unit["bits"])):
+            held.append(lsq.attach(model, bits, layers=layers_, first_last=bits))
+        stored = float(sum(h.bits() for h in held))
+    elif method == "pruning":
+        # half a weight more, so that rounding cannot keep one too many
+        final = {
+            n: 1 - (k - 0.5) / c for (n, k), c in zip(kept_by_layer(model, unit["bits"], unit["mask"]).items(), sizes)
+        }
+        end = max(1, int(0.75 * steps))
+        hooks.append(pruning.GradualPruner(model, names, final, 0, end, max(1, steps // 40)))
+    elif method != "tuned":
+        raise ValueError(f"method is {method!r}: dense, twin, fresh, tuned, lsq or pruning")
+    learned = [p for h in held for p in h.steps()]
+    optimiser = _optimiser(settings, model, rate, None, learned, chosen["step_rate"])
+    points = sorted({round(f * steps) for f in settings["watch"]})
+    hooks.append(mirror.watch(model, points))
+    _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
+    if method != "lsq":
+        _half(model, names)
+    if method == "pruning":
+        kept = [int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names]
+        row["kept"] = kept
+        stored = float(sum(stored_by_layer(k, n, unit["mask"]) for k, n in zip(kept, sizes)))
+    elif method == "tuned":
+        stored = float(VALUE_BITS * sum(sizes))
+    batch_norm.reestimate(model, _some(settings, images, seed, run), settings["reestimate"])
+    found = row | _measured(model, mirror, images, run)
+    return found | {"steps": steps, "watch": mirror.seen, "bits_per_weight": stored / sum(sizes)}
+
+
+def _measured(model: nn.Module, mirror: Mirror, images, run: Run) -> dict:
+    loss, accuracy = evaluate(model, images, run.device)
+    return {"loss": loss, "accuracy": accuracy, **mirror.look(model)}
+
+
+# ---- presets -------------------------------------------------------------------------------------------------------
+
+WATCH = (0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
+COMMON = {"shift": 2, "flip": True, "decay": 1e-4, "amp": False, "checkpoints": 200, "inputs": 400}
+RATES = {"rate": 2e-3, "fine_rate": {"lsq": 1e-3, "pruning": 1e-3, "tuned": 1e-3}, "step_rate": 1e-3}
+ALL = {"lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4, 8]}
+LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
+REFERENCES = ["dense", "twin", "fresh"]
+VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
+EFFICIENTNET = {
+    "rate": 5e-4,
+    "head_rate": 3e-3,
+    "fine_rate": {"lsq": 5e-4, "pruning": 5e-4, "tuned": 5e-4},
+    "step_rate": 1e-3,
+    "references": ["dense"],
+}
+PRESETS = {
+    "ci": {
+        **COMMON,
+        **{"seeds": 3, "task": "digits", "shift": 1, "flip": False, "batch": 64, "reestimate": 10, "watch": [1.0]},
+        "models": {
+            "resnet": {
+                **RATES,
+                **{"network": {"kind": "resnet", "width": 8}, "dense_steps": 120, "steps": 50},
+                **{"references": ["dense"], "lengths": [[1, {"lsq": [2], "free": [2], "entropy": [2]}]]},
+            }
+        },
+    },
+    "cpu": {
+        **COMMON,
+        **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
+        **{"reestimate": 20, "watch": WATCH},
+        "models": {
+            "vit": {
+                **RATES,
+                **{"network": VIT, "dense_steps": 600, "steps": 250},
+                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
+            },
+            "resnet": {
+                **RATES,
+                **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 200},
+                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
+            },
+            "efficientnet": {
+                **EFFICIENTNET,
+                **{"network": {"kind": "efficientnet", "size": 32}, "dense_steps": 80, "steps": 40},
+                "lengths": [[1, {"tuned": True, "lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 4]}]],
+            },
+        },
+    },
+    "gpu": {
+        **COMMON,
+        **{"seeds": 5, "task": "fashion", "batch": 256, "reestimate": 50, "watch": WATCH, "amp": True},
+        **{"checkpoints": 1000, "inputs": 500},
+        "models": {
+            "vit": {
+                **RATES,
+                "network": {"kind": "vit", "patch": 4, "width": 192, "depth": 6, "heads": 6},
+                **{"rate": 1e-3, "fine_rate": {"lsq": 5e-4, "pruning": 5e-4, "tuned": 5e-4}},
+                **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
+                "lengths": [[1, {"tuned": True, **ALL, "bitmap": [2, 3, 4, 8]}], [3, LONG]],
+            },
+            "resnet": {
+                **RATES,
+                "network": {"kind": "resnet", "width": 32, "blocks": 3},
+                **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
+                "lengths": [[1, {"tuned": True, **ALL, "bitmap": [2, 3, 4, 8]}], [3, LONG]],
+            },
+            "efficientnet": {
+                **EFFICIENTNET,
+                **{"network": {"kind": "efficientnet", "size": 96}, "dense_steps": 2000, "steps": 1000},
+                "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]],
+            },
+        },
+    },
+}
+CASE = Case(
+    name="lsq-against-pruning",
+    title="Learned-step quantization against gradual pruning, fine-tuned at equal size",
+    presets=PRESETS,
+    units=unit_list,
+    run=run_unit,
+    summarise=summarise,
+)
