@@ -64,6 +64,9 @@ class Config:
         for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head", "hidden"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give an integer of at least 1")
+        for name in ("base", "epsilon"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give a positive number")
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads is {self.kv_heads}: it must divide heads, {self.heads}")
         if self.head % 2:
@@ -235,21 +238,19 @@ def load(path: str | Path | None = None) -> Llama:
         if found != SHA256:
             raise ValueError(f"{path} has SHA-256 {found}, expected {SHA256}: install {PACKAGE} again")
     fields, tensors = read(path)
-    config = _config(fields, path)
+    config, state = _config(fields, path), dict(tensors)
+    if len(state) != 2 + 9 * config.layers:
+        raise ValueError(f"{path} holds {len(state)} tensors: a Llama of {config.layers} blocks has 2 + 9 per block")
     with torch.device("meta"):
         model = Llama(config)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    state = {}
-    for name, value in tensors:
-        if name not in expected:
-            raise ValueError(f"{path} holds a tensor {name!r} that a Llama of {config.layers} blocks does not have")
-        if value.shape != expected[name]:
-            raise ValueError(f"{path}: {name} has shape {value.shape}, expected {expected[name]}")
-        if not np.all(np.isfinite(value)):
+    for name, expected in model.state_dict().items():
+        if name not in state:
+            raise ValueError(f"{path} lacks the tensor {name!r}")
+        if state[name].shape != tuple(expected.shape):
+            raise ValueError(f"{path}: {name} has shape {state[name].shape}, expected {tuple(expected.shape)}")
+        if not np.all(np.isfinite(state[name])):
             raise ValueError(f"{path}: {name} holds NaN or infinity: the file is damaged")
-        state[name] = torch.from_numpy(value)
-    if missing := sorted(set(expected) - set(state)):
-        raise ValueError(f"{path} lacks {len(missing)} of {len(expected)} tensors, {missing[0]!r} first")
+        state[name] = torch.from_numpy(state[name])
     model.load_state_dict(state, assign=True)
     return model.eval()
 
