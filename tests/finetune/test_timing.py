@@ -32,6 +32,11 @@ def test_a_long_contender_gets_three_rounds_at_least():
     assert len(found["a"]["cold"]) == 3
 
 
+def test_without_a_limit_every_round_is_run():
+    found = timing.interleave({"a": lambda: None}, timing.Stopwatch("cpu", 4), rounds=5, hot=False)
+    assert len(found["a"]["cold"]) == 5
+
+
 def test_the_baseline_is_the_fastest_of_the_round_and_ratios_are_taken_within_it():
     seconds = {"x": {"cold": [2.0, 8.0]}, "y": {"cold": [4.0, 4.0]}, "z": {"cold": [1.0, 4.0]}}
     base = timing.fastest(seconds, ("x", "y"), "cold")

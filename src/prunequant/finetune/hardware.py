@@ -75,7 +75,7 @@ PRESETS = {
         "baseline": ["bf16"],
         "older": [],
         "rounds": 11,
-        "seconds": 3.0,
+        "seconds": 2.0,
         "sweep": 256 << 20,
         "order": 8192,
     },

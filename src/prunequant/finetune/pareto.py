@@ -11,6 +11,7 @@ within a round.
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from .case import Case, Run
 from .frontier import nondominated, paired_bootstrap
 from .linear_kernels import Kernel, Unavailable, prepare
 from .linear_schemes import scheme, stored_bytes
-from .timing import Stopwatch, fastest, interleave, median_ratio, quartiles, state
+from .timing import Stopwatch, captured, fastest, interleave, median_ratio, quartiles, state
 
 SAME_LOSS = {"fp32-packed": "fp32", "bf16-packed": "bf16"}  # the same numbers, stored in another order
 COSTS = ("bytes", "decode", "prefill")
@@ -164,7 +165,16 @@ class Bench:
     stacks: dict[str, Stack]
     losses: dict[str, list[float]]
     calls: tuple[dict, dict]  # one token, a prompt
+    eager: tuple[str, ...]  # on a GPU: schemes whose layers could not be launched as one graph
     missing: dict[str, str]
+
+
+def _give_back() -> None:
+    """Freed memory back to the system, where the C library can: storing a model leaves gigabytes of it."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
 
 
 @lru_cache(maxsize=1)
@@ -185,10 +195,11 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
         except Unavailable as reason:
             missing[name] = str(reason)
             continue
+        _give_back()
         same = SAME_LOSS.get(name)
         found[name] = found[same] if same in found else list(losses(name, model, stacks[name], text, truth))
     generator = torch.Generator().manual_seed(0)
-    calls = []
+    calls, eager = [], set()
     for which, batch in enumerate((1, prompt)):
         inputs: dict[tuple, Tensor] = {}
         for held in stacks.values():
@@ -197,8 +208,13 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
                 if key not in inputs:
                     x = torch.randn(batch, key[0], generator=generator).to(device)
                     inputs[key] = pair[which].inputs(x)
-        calls.append({name: held.call(inputs, which) for name, held in stacks.items()})
-    return Bench(stacks, found, tuple(calls), missing)
+        made = {name: held.call(inputs, which) for name, held in stacks.items()}
+        if device != "cpu":
+            graphs = {name: captured(call) for name, call in made.items()}
+            made = {name: call for name, (call, _) in graphs.items()}
+            eager |= {name for name, (_, whole) in graphs.items() if not whole}
+        calls.append(made)
+    return Bench(stacks, found, tuple(calls), tuple(sorted(eager)), missing)
 
 
 def units(settings: Mapping) -> list[dict]:
@@ -231,7 +247,7 @@ def run(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
         for name, times in seconds.items():
             rows[name][what] = [_short(1e3 * t) for t in quartiles(times["cold"])]
             rows[name][f"{what}_ratio"] = _short(median_ratio(times["cold"], base))
-    return {"schemes": rows, **state(run.device)}
+    return {"schemes": rows, "eager": list(bench.eager), **state(run.device)}
 
 
 def _short(value: float, digits: int = 4) -> float:

@@ -70,6 +70,27 @@ class Stopwatch:
         return begin.elapsed_time(end) / 1e3
 
 
+def captured(call: Callable[[], object]) -> tuple[Callable[[], object], bool]:
+    """The work of a call as one CUDA graph, launched at once, and whether that was possible; else the call itself.
+
+    Thousands of small kernels launched one by one would time the launching.
+    """
+    try:
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            call()
+            call()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            call()
+        return graph.replay, True
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return call, False
+
+
 def interleave(
     calls: Mapping[str, Callable[[], object]],
     watch: Stopwatch,
@@ -96,7 +117,8 @@ def interleave(
         call()
         about[name] = watch.cold(call) if hot else 0.0
     took = time.perf_counter() - begin
-    rounds = rounds if rounds <= 3 else max(3, min(rounds, int(seconds / max(took, 1e-9))))
+    if rounds * took > seconds:
+        rounds = min(rounds, max(3, int(seconds / took)))
     for _ in range(rounds):
         for name, call in calls.items():
             out[name]["cold"].append(watch.cold(call, siblings.get(name)))
