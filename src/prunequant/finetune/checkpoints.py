@@ -124,12 +124,8 @@ def check_configuration(path: str | os.PathLike, found: Mapping[str, str], wante
     """Refuse a checkpoint of another run, naming the settings that differ."""
     differ = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
     if differ:
-        shown = "; ".join(
-            f"{n}: {_short(found.get(n))} there, {_short(wanted.get(n))} here" for n in differ[:3]
-        )
-        raise ValueError(
-            f"checkpoint {path} belongs to another run ({shown}): delete it or give another path"
-        )
+        shown = "; ".join(f"{n}: {_short(found.get(n))} there, {_short(wanted.get(n))} here" for n in differ[:3])
+        raise ValueError(f"checkpoint {path} belongs to another run ({shown}): delete it or give another path")
 
 
 def _short(text: str | None) -> str:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from prunequant.distortion import best_scale
+from prunequant.finetune import threads
 from prunequant.finetune.sizes import SCALE_BITS, check_layers, dense_weight
 
 PER = ("tensor", "row")
@@ -56,7 +57,8 @@ class LSQWeight(nn.Module):
         self.bits, self.low, self.high = bits, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         values = weight.detach().to("cpu", torch.float64).numpy()
         rows = values.reshape(len(values), -1) if per == "row" else values.reshape(1, -1)
-        scale = np.asarray(best_scale(rows, bits, axis=-1)).reshape(-1, *[1] * (weight.dim() - 1))
+        with threads.kept():
+            scale = np.asarray(best_scale(rows, bits, axis=-1)).reshape(-1, *[1] * (weight.dim() - 1))
         self.step = nn.Parameter(torch.from_numpy(scale).to(weight.device, weight.dtype))
         self.factor = (rows.shape[1] * self.high) ** -0.5
 
@@ -95,8 +97,7 @@ class LSQ:
     def bits(self) -> float:
         """Stored bits of the layers given to `attach`: their weights, and 32 for each step."""
         weights = sum(
-            dense_weight(self.model.get_submodule(name)).numel() * bits
-            for name, bits in self.bits_by_layer.items()
+            dense_weight(self.model.get_submodule(name)).numel() * bits for name, bits in self.bits_by_layer.items()
         )
         return float(weights + SCALE_BITS * sum(step.numel() for step in self.steps()))
 
@@ -104,9 +105,7 @@ class LSQ:
         """The integers that the layers store now."""
         with torch.no_grad():
             return {
-                name: (module.weight / _quantizer(module).step.abs().clamp_min(_LEAST))
-                .round()
-                .to(torch.int16)
+                name: (module.weight / _quantizer(module).step.abs().clamp_min(_LEAST)).round().to(torch.int16)
                 for name, module in self._modules()
             }
 
@@ -168,9 +167,7 @@ def attach(
     bits_by_layer = {name: first_last if name in ends else bits for name in layers}
     for name in layers:
         if parametrize.is_parametrized(model.get_submodule(name), "weight"):
-            raise ValueError(
-                f"layers holds {name!r}, whose weight is parametrized already: remove that first"
-            )
+            raise ValueError(f"layers holds {name!r}, whose weight is parametrized already: remove that first")
         if not torch.isfinite(model.get_submodule(name).weight).all():
             raise ValueError(f"layer {name!r} has weights that are not finite")
     for name, own in bits_by_layer.items():

@@ -154,9 +154,7 @@ class GradualPruner(_Masked):
 
     def before_forward(self, step: int, steps: int) -> None:
         if self.end >= steps:
-            raise ValueError(
-                f"end is {self.end} in a run of {steps} steps: give one below, or the ramp is cut"
-            )
+            raise ValueError(f"end is {self.end} in a run of {steps} steps: give one below, or the ramp is cut")
         if self.start <= step <= self.end and ((step - self.start) % self.every == 0 or step == self.end):
             self.prune(step)
 

@@ -168,9 +168,7 @@ def _steps(module: nn.Module) -> list[nn.Parameter]:
     if not parametrize.is_parametrized(module, "weight"):
         return []
     return [
-        each.step
-        for each in module.parametrizations.weight
-        if isinstance(getattr(each, "step", None), nn.Parameter)
+        each.step for each in module.parametrizations.weight if isinstance(getattr(each, "step", None), nn.Parameter)
     ]
 
 

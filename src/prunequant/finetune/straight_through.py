@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from prunequant.finetune import threads
 from prunequant.finetune.sizes import check_layers
 from prunequant.finetune.torch_formats import quantize
 from prunequant.finetune.torch_masks import keep_largest
@@ -120,9 +121,7 @@ class StraightThrough(Hook):
 
     def masks(self) -> dict[str, torch.Tensor]:
         """The masks, by layer (none for the order "q")."""
-        return {
-            name: compressed.mask for name, _, compressed in self._modules() if compressed.mask is not None
-        }
+        return {name: compressed.mask for name, _, compressed in self._modules() if compressed.mask is not None}
 
     def configuration(self) -> dict:
         _, _, first = next(self._modules())
@@ -191,9 +190,7 @@ def attach(
         raise ValueError(f"gradient is {gradient!r}: give one of {', '.join(GRADIENTS)}")
     for name in layers:
         if parametrize.is_parametrized(model.get_submodule(name), "weight"):
-            raise ValueError(
-                f"layers holds {name!r}, whose weight is parametrized already: remove that first"
-            )
+            raise ValueError(f"layers holds {name!r}, whose weight is parametrized already: remove that first")
     made = [
         Compressed(model.get_submodule(name).weight, fmt, pattern, order, ties, gradient, seed + i)
         for i, name in enumerate(layers)
@@ -238,7 +235,8 @@ def weights(
         elif order == "s":
             made = rows * keep_largest(rows.abs(), pattern, ties, original=rows.abs(), seed=seed + i)
         else:
-            both = apply_orders(rows.contiguous().numpy(), fmt, pattern, (order,), ties, seed=seed + i)
+            with threads.kept():
+                both = apply_orders(rows.contiguous().numpy(), fmt, pattern, (order,), ties, seed=seed + i)
             made = torch.from_numpy(both.compressed[order].copy())
         out[f"{name}.weight"] = from_rows(made, weight.shape).contiguous().to(weight.device, weight.dtype)
     return out

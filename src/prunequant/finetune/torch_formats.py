@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from prunequant.finetune import threads
 from prunequant.formats import HBFP, MX, Format, Integer
 
 _FLOATS = (torch.float32, torch.float64)
@@ -46,15 +47,14 @@ def quantize(x: torch.Tensor, fmt: Format, *, fast: bool = True) -> torch.Tensor
     if x.numel() == 0:
         return x.clone()
     if fast and x.device.type == "cpu":
-        return torch.from_numpy(np.ascontiguousarray(fmt.quantize(x.contiguous().numpy())))
+        with threads.kept():
+            return torch.from_numpy(np.ascontiguousarray(fmt.quantize(x.contiguous().numpy())))
     if isinstance(fmt, Integer) and fmt.max_scaled:
         rule, limit = _integer, 2.0 ** (127 if x.dtype == torch.float32 else 1023)
     elif isinstance(fmt, (HBFP, MX)):
         rule, limit = _shared, 2.0**127
     else:
-        raise TypeError(
-            f"{fmt} has no torch implementation: give Integer (narrow or twos_complement), HBFP or MX"
-        )
+        raise TypeError(f"{fmt} has no torch implementation: give Integer (narrow or twos_complement), HBFP or MX")
     rows = x.reshape(1, -1) if fmt.block_size == 0 else x.reshape(-1, x.shape[-1])
     length = rows.shape[1]
     block = min(fmt.block_size or length, length)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from prunequant.finetune import threads
 from prunequant.formats.base import uniform32
 from prunequant.sparsity import keep_largest as keep_largest_numpy
 from prunequant.sparsity import parse_pattern, pruned_count
@@ -34,9 +35,9 @@ def keep_largest(
     score = score.detach()
     if score.device.type == "cpu":
         given = None if original is None else _array(original)
-        return torch.from_numpy(
-            keep_largest_numpy(_array(score), pattern, ties, original=given, seed=seed).copy()
-        )
+        with threads.kept():
+            mask = keep_largest_numpy(_array(score), pattern, ties, original=given, seed=seed)
+        return torch.from_numpy(mask.copy())
     return keep_largest_sorted(score, pattern, ties, original=original, seed=seed)
 
 
@@ -45,9 +46,7 @@ def keep_largest_sorted(score, pattern, ties="first", *, original=None, seed=0) 
     if ties not in TIES:
         raise ValueError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
     if ties == "magnitude" and (original is None or original.shape != score.shape):
-        raise ValueError(
-            "ties='magnitude' needs original, of the shape of the scores: the values before quantization"
-        )
+        raise ValueError("ties='magnitude' needs original, of the shape of the scores: the values before quantization")
     if not torch.isfinite(score).all():
         raise ValueError("score holds NaN or infinity: every value must be finite")
     parsed, count = parse_pattern(pattern), score.numel()
@@ -56,9 +55,7 @@ def keep_largest_sorted(score, pattern, ties="first", *, original=None, seed=0) 
     else:
         keep, group = parsed
         if score.shape[-1] % group:
-            raise ValueError(
-                f"the last axis has length {score.shape[-1]}, which groups of {group} do not divide"
-            )
+            raise ValueError(f"the last axis has length {score.shape[-1]}, which groups of {group} do not divide")
     if count == 0:
         return torch.zeros_like(score, dtype=torch.bool)
     rows = score.reshape(-1, group)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunequant.finetune import checkpoints
+from prunequant.finetune import checkpoints, threads
 
 
 class Hook:
@@ -148,7 +148,7 @@ def fit(
     amp : run the forward pass in bfloat16 where torch.autocast finds it safe; weights stay in their own precision.
     hooks : objects with the methods of `Hook`, called in their order.
     checkpoint : file to keep the run in. Where it exists the run goes on from it: the numbers are, bit for bit, those
-        of a run that was never stopped (same device, same number of threads).
+        of a run that was never stopped (same device; on a CPU another number of threads is refused).
     every : steps between two checkpoints; one more is written at the end.
     say : say(steps done, steps), after each step.
     clip : largest norm of the gradient, None for no limit.
@@ -184,17 +184,19 @@ def fit(
     optimisers, schedules = _sequence(optimiser), _sequence(schedule)
     was_training = model.training
     model.to(device).train()
-    with _deterministic(device), torch.random.fork_rng(_cuda_devices(device)):
+    with threads.kept() as pinned, _deterministic(device), torch.random.fork_rng(_cuda_devices(device)):
         torch.manual_seed(seed)
         run = _Run(model, optimisers, schedules, tuple(hooks), torch.zeros(steps, device=device), device)
         start, settings = 0, {}
         if checkpoint is not None:
             settings = _settings(run, batches, loss, steps, seed, amp, clip, configuration)
+            threads.pin(pinned)
             start = run.load(checkpoint, settings)
         for step in range(start, steps):
             for hook in run.hooks:
                 hook.before_forward(step, steps)
             batch = [part.to(device, non_blocking=True) for part in batches(step)]
+            threads.pin(pinned)
             for each in optimisers:
                 each.zero_grad(set_to_none=True)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
@@ -208,6 +210,7 @@ def fit(
                 each.step()
             for hook in run.hooks:
                 hook.after_step(step, steps)
+            threads.pin(pinned)
             run.losses[step] = value.detach()
             done = step + 1
             if done == steps or (checkpoint is not None and done % every == 0):
@@ -270,9 +273,7 @@ class _Run:
         bad = torch.nonzero(~torch.isfinite(self.losses[:done])).reshape(-1)
         if bad.numel():
             step = int(bad[0])
-            raise FloatingPointError(
-                f"the loss is {float(self.losses[step])} at step {step}: lower the learning rate"
-            )
+            raise FloatingPointError(f"the loss is {float(self.losses[step])} at step {step}: lower the learning rate")
 
 
 def _settings(run: _Run, batches, loss, steps, seed, amp, clip, extra) -> dict[str, str]:
@@ -287,6 +288,7 @@ def _settings(run: _Run, batches, loss, steps, seed, amp, clip, extra) -> dict[s
             "steps": steps,
             "seed": seed,
             "device": run.device.type,
+            "threads": torch.get_num_threads() if run.device.type == "cpu" else None,
             "amp": amp,
             "clip": clip,
             "loss": getattr(loss, "__qualname__", type(loss).__name__),
