@@ -172,7 +172,7 @@ def rows_with(gap, longer=0.0):
                 value = base + rng.normal(0, 0.001)
                 if method == "pruning":
                     value -= gap - (longer if length == 3 else 0)
-                cell = {"model": "m", "bits": 2, "mask": mask, "method": method, "length": length, "seed": seed}
+                cell = {"model": "m", "bits": 2, "mask": mask, "method": method, "length": length, "rate": 1, "seed": seed}
                 plain = {v: value for v in ("loss", "bits_per_weight")}
                 lists = {v: [0.0, value] for v in ("cka", "weight_snr", "output_snr")}
                 out.append({**cell, **plain, **lists, "accuracy": value, "inner": [False, True]})
@@ -186,8 +186,8 @@ def test_paired_comparisons_see_a_small_gap_between_seeds_that_differ_much():
     (more,) = lsq_record.longer(rows, "accuracy")
     assert more["mean"] == pytest.approx(0.004, abs=0.002)
     assert lsq_record.comparisons(rows, "loss")[0]["mean"] < 0  # a smaller loss is better
-    shifted = lsq_record.ahead(rows, "accuracy", shift=1, model="m", bits=2, mask="free", length=1)
-    assert np.std(shifted) > 10 * np.std(lsq_record.ahead(rows, "accuracy", model="m", bits=2, mask="free", length=1))
+    shifted = lsq_record.ahead(rows, "accuracy", shift=1, model="m", bits=2, mask="free", length=1, rate=1)
+    assert np.std(shifted) > 10 * np.std(lsq_record.ahead(rows, "accuracy", model="m", bits=2, mask="free", length=1, rate=1))
 
 
 def test_averages_are_over_the_layers_that_get_few_bits():

@@ -15,6 +15,7 @@ from prunequant.distortion import equal_size_keep, stored_bits
 from prunequant.interplay import Paired, holm, paired
 
 VALUE_BITS, SCALE_BITS = 16, 32  # of a kept weight, and of a layer's learned step
+QUANTIZED = {"method": "lsq", "mask": "none"}
 
 
 def keep(count: int, bits: int, mask: str) -> int:
@@ -33,15 +34,19 @@ def unit_list(settings: Mapping) -> list[dict]:
     """The work units of a seed: for every network the references, then each compression at each length."""
     out = []
     for name, chosen in settings["models"].items():
-        plain = {"model": name, "bits": VALUE_BITS, "mask": "none", "length": 1}
+        plain = {"model": name, "bits": VALUE_BITS, "mask": "none", "length": 1, "rate": 1}
         out += [{**plain, "method": m} for m in chosen["references"]]
         for length, cells in chosen["lengths"]:
             if "tuned" in cells:
                 out.append({**plain, "method": "tuned", "length": length})
             for mask in ("lsq", "free", "bitmap", "entropy"):
-                kind = {"method": "lsq", "mask": "none"} if mask == "lsq" else {"method": "pruning", "mask": mask}
-                out += [{**plain, **kind, "bits": bits, "length": length} for bits in cells.get(mask, ())]
+                out += [{**plain, **_kind(mask), "bits": bits, "length": length} for bits in cells.get(mask, ())]
+        out += [{**plain, **_kind(mask), "bits": bits, "rate": rate} for mask, bits, rate in chosen.get("rates", ())]
     return out
+
+
+def _kind(mask: str) -> dict:
+    return dict(QUANTIZED) if mask == "lsq" else {"method": "pruning", "mask": mask}
 
 
 def stored_by_layer(kept: int, count: int, mask: str) -> float:
@@ -76,12 +81,11 @@ def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **c
 
 def cells(rows: Sequence[Mapping], **given) -> list[dict]:
     """The different parameter sets among the rows that agree with `given`, in order of appearance."""
-    names = ("model", "method", "mask", "bits", "length")
+    names = ("model", "method", "mask", "bits", "length", "rate")
     seen = dict.fromkeys(tuple(r[n] for n in names) for r in rows if all(r[k] == v for k, v in given.items()))
     return [dict(zip(names, key)) for key in seen]
 
 
-QUANTIZED = {"method": "lsq", "mask": "none"}
 # value → +1 if more of it is better, −1 if less
 BETTER = {"accuracy": 1, "loss": -1, "cka": 1, "weight_snr": 1, "output_snr": 1}
 
@@ -93,7 +97,7 @@ def ahead(
 
     Parameters
     ----------
-    cell : model, bits, length and the pruned network's mask.
+    cell : model, bits, length, rate and the pruned network's mask.
     pruned, quantized : replaces single parameters of one side: unequal size or unequal steps, for controls.
     shift : pairs each seed with the one so many places on: for the control without pairing.
     """
@@ -133,7 +137,7 @@ def longer(rows: Sequence[Mapping], value: str) -> list[dict]:
     for cell in cells(rows, method="pruning"):
         if cell["length"] == 1:
             continue
-        where = {k: cell[k] for k in ("model", "bits")}
+        where = {k: cell[k] for k in ("model", "bits", "rate")}
         q = gain(rows, value, cell["length"], **where, **QUANTIZED)
         p = gain(rows, value, cell["length"], **where, method="pruning", mask=cell["mask"])
         found.append(({**where, "mask": cell["mask"], "length": cell["length"]}, paired(p - q)))

@@ -79,9 +79,9 @@ class Mirror(Hook):
         outputs = activations(model, self.names, self.inputs)
         weights = [model.get_submodule(n).weight.detach() for n in self.names]
         return {
-            "cka": [float(cka.linear_cka(a, b)) for a, b in zip(self.outputs, outputs)],
-            "output_snr": [decibels(a, b) for a, b in zip(self.outputs, outputs)],
-            "weight_snr": [decibels(a, b) for a, b in zip(self.weights, weights)],
+            "cka": [round(cka.linear_cka(a, b), 6) for a, b in zip(self.outputs, outputs)],
+            "output_snr": [round(decibels(a, b), 4) for a, b in zip(self.outputs, outputs)],
+            "weight_snr": [round(decibels(a, b), 4) for a, b in zip(self.weights, weights)],
         }
 
     def watch(self, model: nn.Module, points: list[int]) -> Mirror:
