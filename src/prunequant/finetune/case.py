@@ -91,8 +91,10 @@ def describe(device: str) -> dict[str, object]:
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     """So many torch threads for a while; None leaves them."""
+    import numba
     import torch
 
+    numba.get_num_threads()  # starts its threads: both use OpenMP, and a later start would undo what is set here
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
