@@ -85,13 +85,22 @@ def text(part: str, data: str | Path | None = None) -> str:
     ------
     ValueError : unknown part; a file that is damaged or another text.
     """
-    path = folder(data) / f"messages-1901-1928-{_part(part)}.txt.xz"
+    return raw(part, data).decode()
+
+
+def raw(part: str, data: str | Path | None = None) -> bytes:
+    """`text` as bytes, all below 128; read and compared once."""
+    return _raw(_part(part), folder(data) / f"messages-1901-1928-{part}.txt.xz")
+
+
+@lru_cache(maxsize=4)
+def _raw(part: str, path: Path) -> bytes:
     try:
-        raw = lzma.decompress(path.read_bytes())
+        found = lzma.decompress(path.read_bytes())
     except lzma.LZMAError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    _compare(path, raw, TEXT_SHA256[part])
-    return raw.decode()
+    _compare(path, found, TEXT_SHA256[part])
+    return found
 
 
 @lru_cache(maxsize=4)

@@ -20,9 +20,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from prunequant.finetune import corpus, smollm2, straight_through, training
+from prunequant.finetune.byte_model import byte_batch, byte_model, byte_windows, next_token, one_kernel_thread
 from prunequant.finetune.case import Case, Run
 from prunequant.finetune.order_summary import summarise
 from prunequant.formats import HBFP
@@ -68,14 +68,14 @@ PRESETS = {
         "patterns": (),
         "joint_patterns": (),
         "destroyed": (),
-        "seed_patterns": ("0.3", "2:4"),
+        "seed_formats": ("INT8", "INT4", "MXFP4"),
         "tuned_patterns": ("2:4",),
-        "few": 16,
+        "few": 8,
         "steps": 10,
         "batch": (8, 64),
         "rate": 1e-3,
-        "recover": 120,
-        "at_once": 16,
+        "recover": 80,
+        "at_once": 8,
     },
     "cpu": _CPU,
     "gpu": {
@@ -178,7 +178,8 @@ def compressed(dense: Mapping[str, NDArray], fmt: str, pattern: str, kind: str) 
     if kind == "q":
         return {n: f.quantize(w) for n, w in dense.items()}
     order, _, ties = kind.partition(" ")
-    return {n: apply_orders(w, f, p, (order,), ties or "first").compressed[order] for n, w in dense.items()}
+    with one_kernel_thread(sum(w.size for w in dense.values()) < 1e6):
+        return {n: apply_orders(w, f, p, (order,), ties or "first").compressed[order] for n, w in dense.items()}
 
 
 def _error(dense: Mapping[str, NDArray], made: Mapping[str, NDArray]) -> float:
@@ -241,46 +242,12 @@ def boundary_ties(weights) -> float:
     return tied / groups
 
 
-# a small model over bytes, for the preset ci
-
-
-def byte_windows(count: int, length: int = 128) -> NDArray[np.int64]:
-    """Evaluation windows over the bytes of the held-out text, evenly spread: (count, length)."""
-    held = np.frombuffer(corpus.text("heldout").encode(), np.uint8).astype(np.int64)
-    start = np.linspace(0, len(held) - length, count).astype(int)
-    return held[start[:, None] + np.arange(length)]
-
-
-@lru_cache(maxsize=8)
-def byte_model(seed: int, steps: int):
-    """A Llama of two blocks and width 64 over bytes, trained for so many steps, and the weights of its layers."""
-    model = smollm2.random(smollm2.Config.tiny(vocabulary=128), seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01)
-    training.fit(
-        model, lambda step: _bytes(step, (16, 64), seed), steps=steps, loss=next_token, optimiser=optimiser,
-        schedule=training.cosine(optimiser, steps, warmup=min(10, steps - 1)), seed=seed,
-    )  # fmt: skip
-    return model, smollm2.weights(model)
-
-
-def _bytes(step: int, batch, seed: int) -> tuple[torch.Tensor]:
-    train = np.frombuffer(corpus.text("train").encode(), np.uint8)
-    size, length = batch
-    start = np.random.default_rng([seed, 7, step]).integers(0, len(train) - length, size)
-    return (torch.from_numpy(train[start[:, None] + np.arange(length)].astype(np.int64)),)
-
-
-def next_token(model, x: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of every token after the first of its window."""
-    return F.cross_entropy(model(x)[:, :-1].float().flatten(0, 1), x[:, 1:].flatten())
-
-
 # training through the compression
 
 
 def _batches(settings: Mapping, seed: int):
     if settings["model"] == "bytes":
-        return lambda step: _bytes(step, settings["batch"], seed + 1000)
+        return lambda step: byte_batch(step, settings["batch"], seed + 1000)
     size, length = settings["batch"]
     return lambda step: (torch.from_numpy(corpus.batch(step, size=size, length=length, seed=seed)),)
 
@@ -311,6 +278,11 @@ def _recovered(settings: Mapping, seed: int, at: Run):
 
 def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     """Train through one compression (fixed mask, gradients to kept weights) and read the compressed model."""
+    with one_kernel_thread(settings["model"] == "bytes"):
+        return _train_and_read(settings, unit, seed, at)
+
+
+def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kind, fmt = unit["kind"], unit["format"]
     pattern = unit["pattern"] if ":" in unit["pattern"] or not unit["pattern"] else float(unit["pattern"])
     model = _recovered(settings, seed, at)
