@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from prunequant.finetune import linear_schemes
-from prunequant.finetune.linear_codes import four_bit_codes, prune, row_codes, two_of_four
+from prunequant.finetune.linear_codes import four_bit_codes, magnitude_mask, row_codes, two_of_four
 from prunequant.finetune.linear_kernels import Unavailable, prepare
 from prunequant.formats import Integer, pack
 
@@ -110,11 +110,18 @@ def test_a_matrix_on_the_grid_of_q4_1_survives_groups_of_32_up_to_the_rounding_o
 @settings(deadline=None, max_examples=30)
 def test_pruning_keeps_exactly_the_largest_magnitudes(percent, seed):
     w = torch.from_numpy(np.random.default_rng(seed).integers(-9, 9, (8, 12)).astype(np.float32) + 0.5)
-    out, count = prune(w, f"csr-{percent}"), linear_schemes.kept(f"csr-{percent}", 8, 12)
+    out, count = w * magnitude_mask(w, f"csr-{percent}"), linear_schemes.kept(f"csr-{percent}", 8, 12)
     assert int((out != 0).sum()) == count
     assert torch.equal(out[out != 0], w[out != 0])
     gone = w[out == 0].abs()
     assert not len(gone) or not count or float(gone.max()) <= float(out[out != 0].abs().min())
+
+
+def test_weights_that_are_zero_and_kept_are_stored():
+    w = torch.zeros(16, 64)
+    w[:, ::8] = 1.0
+    for name in ("2:4-csr", "csr-50", "scipy-50"):
+        assert prepare(name, w).bytes == linear_schemes.stored_bytes(name, 16, 64)
 
 
 def test_two_of_four_keeps_the_two_larger_of_every_four():

@@ -17,26 +17,30 @@ def row_codes(weight: Tensor, top: float) -> tuple[Tensor, Tensor]:
 
 def two_of_four(weight: Tensor) -> Tensor:
     """The matrix with the two smaller magnitudes of every four neighbours set to zero."""
+    return weight * two_of_four_mask(weight)
+
+
+def two_of_four_mask(weight: Tensor) -> Tensor:
+    """True for the two larger magnitudes of every four neighbours of a row."""
     groups = weight.reshape(-1, 4)
-    keep = torch.zeros_like(groups).scatter_(1, groups.abs().topk(2, dim=1).indices, 1.0)
-    return (groups * keep).reshape(weight.shape)
+    keep = torch.zeros_like(groups, dtype=torch.bool)
+    return keep.scatter_(1, groups.abs().topk(2, dim=1).indices, True).reshape(weight.shape)
 
 
-def prune(weight: Tensor, name: str) -> Tensor:
-    """The matrix with its smallest magnitudes set to zero, exactly as many kept as `linear_schemes.kept` says.
+def magnitude_mask(weight: Tensor, name: str) -> Tensor:
+    """True for the largest magnitudes, exactly as many as `linear_schemes.kept` says.
 
     Of equal magnitudes at the threshold the first are kept.
     """
     count = kept(name, *weight.shape)
-    flat = weight.flatten()
-    size = flat.abs()
+    size = weight.flatten().abs()
     if count == size.numel():
-        return weight.clone()
+        return torch.ones_like(weight, dtype=torch.bool)
     least = size.kthvalue(size.numel() - count + 1).values
     keep = size > least
     tied = (size == least).nonzero().flatten()
     keep[tied[: count - int(keep.sum())]] = True
-    return (flat * keep).reshape(weight.shape)
+    return keep.reshape(weight.shape)
 
 
 def four_bit_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:

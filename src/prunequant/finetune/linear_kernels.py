@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .linear_codes import four_bit_codes, prune, row_codes, two_of_four
+from .linear_codes import four_bit_codes, magnitude_mask, row_codes, two_of_four, two_of_four_mask
 from .linear_schemes import group_of, scheme, stored_bytes
 
 FLOAT8 = torch.float8_e4m3fn
@@ -294,12 +294,12 @@ def _two_four_fp8(name, weight, batch):
 
 def _sparse(name, weight):
     """The pruned matrix, and its CSR arrays by name with 32-bit indices."""
-    values = two_of_four(weight) if name == "2:4-csr" else prune(weight, name)
-    found = values != 0
+    found = two_of_four_mask(weight) if name == "2:4-csr" else magnitude_mask(weight, name)
+    values = weight * found
     columns = found.nonzero()[:, 1].int()
     starts = torch.zeros(len(values) + 1, dtype=torch.int32, device=weight.device)
     starts[1:] = found.sum(1).cumsum(0)
-    return values, {"values": values[found], "columns": columns, "starts": starts}
+    return values, {"values": weight[found], "columns": columns, "starts": starts}
 
 
 def _csr(name, weight, batch):

@@ -31,6 +31,7 @@ from .timing import Stopwatch, captured, fastest, interleave, median_ratio, quar
 
 SAME_LOSS = {"fp32-packed": "fp32", "bf16-packed": "bf16"}  # the same numbers, stored in another order
 COSTS = ("bytes", "decode", "prefill")
+SEEN = 256  # tokens of a window in which the spread of the inputs is measured
 QUANTIZED = ("int8", "int8-fbgemm", "int8-weight", "int4-weight", "int4-weight-32")
 
 PRESETS = {
@@ -158,12 +159,32 @@ def _against(model: smollm2.Llama, windows: np.ndarray, truth: Tensor) -> np.nda
     return -(truth * F.log_softmax(logits.double(), -1)).sum(-1).mean(-1).cpu().numpy()
 
 
+@torch.inference_mode()
+def input_spread(model: smollm2.Llama, tokens: np.ndarray) -> list[float]:
+    """By linear layer: the largest input of a window over the median token's largest, one number per layer."""
+    found, hooks = [], []
+    for layer in smollm2.linears(model).values():
+        hooks.append(layer.register_forward_hook(lambda module, given, out: found.append(_spread(given[0]))))
+    try:
+        model(torch.from_numpy(tokens[None]).to(_device(model)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _spread(x: Tensor) -> float:
+    by_token = x.flatten(0, -2).abs().amax(1)
+    return float(by_token.max() / by_token.median())
+
+
 @dataclass(frozen=True)
 class Bench:
     """Everything that the rows of one run share: kernels, prepared inputs, and losses of all windows."""
 
     stacks: dict[str, Stack]
     losses: dict[str, list[float]]
+    spread: list[list[float]]  # by window, by layer
     calls: tuple[dict, dict]  # one token, a prompt
     eager: tuple[str, ...]  # on a GPU: schemes whose layers could not be launched as one graph
     missing: dict[str, str]
@@ -187,6 +208,7 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
     else:
         model, truth = smollm2.load().to(device), None
         text = corpus.windows(windows, data)
+    spread = [input_spread(model, window[:SEEN]) for window in text]
     stacks, found, missing = {}, {}, {}
     for step, name in enumerate(schemes):
         say(f"{name}: storing, loss", step, len(schemes))
@@ -214,7 +236,7 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
             made = {name: call for name, (call, _) in graphs.items()}
             eager |= {name for name, (_, whole) in graphs.items() if not whole}
         calls.append(made)
-    return Bench(stacks, found, tuple(calls), tuple(sorted(eager)), missing)
+    return Bench(stacks, found, spread, tuple(calls), tuple(sorted(eager)), missing)
 
 
 def units(settings: Mapping) -> list[dict]:
@@ -247,7 +269,9 @@ def run(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
         for name, times in seconds.items():
             rows[name][what] = [_short(1e3 * t) for t in quartiles(times["cold"])]
             rows[name][f"{what}_ratio"] = _short(median_ratio(times["cold"], base))
-    return {"schemes": rows, "eager": list(bench.eager), **state(run.device)}
+    spread = [_short(v) for v in quartiles(bench.spread[seed])]
+    about = {"spread": [*spread, _short(max(bench.spread[seed]))], "eager": list(bench.eager)}
+    return {"schemes": rows, **about, **state(run.device)}
 
 
 def _short(value: float, digits: int = 4) -> float:
@@ -275,6 +299,7 @@ def summarise(settings: Mapping, rows: list[dict]) -> dict:
             "all": nondominated({e["scheme"]: (e["loss"], *(e[c] for c in COSTS)) for e in table}),
             **{cost: nondominated({e["scheme"]: (e["loss"], e[cost]) for e in table}) for cost in COSTS},
         },
+        "spread": [statistics.median(column) for column in zip(*(row["spread"] for row in rows))],
         "unavailable": {s: r["unavailable"] for s, r in rows[0]["schemes"].items() if "unavailable" in r},
     }
 
