@@ -10,6 +10,7 @@ from torch import nn
 from prunequant.finetune import block_by_block, smollm2
 from prunequant.finetune.block_by_block import Method, Rows, compress_in_order, record_groups, row_steps
 from prunequant.path_following import FiniteGrid, Grid, compress
+from prunequant.path_following._torch import compress_tensors
 
 BITS = 4
 
@@ -170,3 +171,20 @@ def test_hooks_are_gone_after_an_error(model):
     with pytest.raises(RuntimeError, match="no"):
         record_groups(smollm2.linears(model), fail)
     assert not any(layer._forward_pre_hooks for layer in smollm2.linears(model).values())
+
+
+@pytest.mark.parametrize("method", [Method("path", True, False), Method("optq"), Method("path", alignment=1)])
+def test_the_rounding_of_a_gpu_gives_the_same_model_up_to_a_few_choices(model, tokens, groups, method, monkeypatch):
+    expected, plain = compressed(model, tokens, groups, method)
+
+    def on_device(weights, inputs, operator, feedback, quantized_inputs, alignment, damping, seed):
+        return compress_tensors(
+            weights, inputs, operator, feedback, 1.0, quantized_inputs, seed, alignment, damping, 0.01, 0
+        )
+
+    monkeypatch.setattr(block_by_block, "compress", on_device)
+    found, report = compressed(model, tokens, groups, method)
+    for name, w in smollm2.weights(found).items():
+        assert np.mean(np.abs(w - smollm2.weights(expected)[name]) > 1e-3) < 0.02, name
+    assert all(a["error"] == pytest.approx(b["error"], rel=0.05) for a, b in zip(report, plain))
+    assert sum(row.get("above", 0) for row in report) == 0
