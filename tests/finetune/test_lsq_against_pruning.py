@@ -20,7 +20,7 @@ TINY = {
 
 
 def tiny(name, **changes):
-    rates = {"rate": 2e-3, "fine_rate": {"lsq": 1e-3, "pruning": 1e-3, "tuned": 1e-3}, "step_rate": 1e-3}
+    rates = study._rates((1e-3,) * 4, (1e-3,) * 4, 1e-3, 2e-3)
     steps = {"dense_steps": 8, "steps": 6, "references": ["dense", "twin", "fresh"], "lengths": [[1, CELLS]]}
     return {name: {"network": TINY[name], **rates, **steps, **changes}}
 
@@ -172,7 +172,7 @@ def rows_with(gap, longer=0.0):
                 value = base + rng.normal(0, 0.001)
                 if method == "pruning":
                     value -= gap - (longer if length == 3 else 0)
-                cell = {"model": "m", "bits": 2, "mask": mask, "method": method, "length": length, "rate": 1, "seed": seed}
+                cell = {"model": "m", "bits": 2, "mask": mask, "method": method, "length": length, "seed": seed}
                 plain = {v: value for v in ("loss", "bits_per_weight")}
                 lists = {v: [0.0, value] for v in ("cka", "weight_snr", "output_snr")}
                 out.append({**cell, **plain, **lists, "accuracy": value, "inner": [False, True]})
@@ -186,8 +186,8 @@ def test_paired_comparisons_see_a_small_gap_between_seeds_that_differ_much():
     (more,) = lsq_record.longer(rows, "accuracy")
     assert more["mean"] == pytest.approx(0.004, abs=0.002)
     assert lsq_record.comparisons(rows, "loss")[0]["mean"] < 0  # a smaller loss is better
-    shifted = lsq_record.ahead(rows, "accuracy", shift=1, model="m", bits=2, mask="free", length=1, rate=1)
-    assert np.std(shifted) > 10 * np.std(lsq_record.ahead(rows, "accuracy", model="m", bits=2, mask="free", length=1, rate=1))
+    shifted = lsq_record.ahead(rows, "accuracy", shift=1, model="m", bits=2, mask="free", length=1)
+    assert np.std(shifted) > 10 * np.std(lsq_record.ahead(rows, "accuracy", model="m", bits=2, mask="free", length=1))
 
 
 def test_averages_are_over_the_layers_that_get_few_bits():

@@ -174,8 +174,8 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
         return row | _measured(model, mirror, images, run) | {"bits_per_weight": float(VALUE_BITS)}
     model = copy.deepcopy(original).train()
     steps = chosen["steps"] * unit["length"]
-    label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length", "rate")) + f" {seed}"
-    rate = chosen["fine_rate"][method] * unit["rate"]
+    label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length")) + f" {seed}"
+    rate = chosen["fine_rate"][method][str(unit["bits"])]
     held, hooks = [], []
     if method == "lsq":
         eight = [n for n in names if n in models.eight_bit(model)]
@@ -192,7 +192,7 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     elif method != "tuned":
         raise ValueError(f"method is {method!r}: dense, twin, fresh, tuned, lsq or pruning")
     learned = [p for h in held for p in h.steps()]
-    optimiser = _optimiser(settings, model, rate, None, learned, chosen["step_rate"] * unit["rate"])
+    optimiser = _optimiser(settings, model, rate, None, learned, STEP_RATE * rate)
     points = sorted({round(f * steps) for f in settings["watch"]})
     hooks.append(mirror.watch(model, points))
     _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
@@ -218,21 +218,26 @@ def _measured(model: nn.Module, mirror: Mirror, images, run: Run) -> dict:
 
 WATCH = (0.1, 0.4, 0.75, 1.0)
 COMMON = {"shift": 2, "flip": True, "decay": 1e-4, "amp": False, "checkpoints": 200, "inputs": 250}
-# Each method has its own rate for each network, the best at 2 bits on seed 100, which no record uses, of 3e-4, 1e-3,
-# 3e-3 and 1e-2 for LSQ (its steps learn at a tenth) and of 1e-3, 3e-3, 1e-2, 3e-2 and 1e-1 for pruning. The units
-# "rates" keep others in the record, as factors, so that the choice can be judged.
-RATES = {"rate": 2e-3, "fine_rate": {"lsq": 1e-3, "pruning": 1e-2, "tuned": 1e-3}, "step_rate": 1e-4}
-RESNET_RATES = {**RATES, "fine_rate": {"lsq": 1e-3, "pruning": 3e-2, "tuned": 1e-3}}
-OTHER_RATES = [["lsq", 2, 3], ["lsq", 2, 10], ["free", 2, 0.1], ["free", 2, 3]]
+STEP_RATE = 0.1  # of the learned steps, relative to the weights' rate
+
+
+def _rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
+    """Learning rates of a network: by method, and by bits 2, 3, 4 and 8."""
+    of = {"lsq": dict(zip("2348", lsq)), "pruning": dict(zip("2348", pruning)), "tuned": {"16": tuned}}
+    return {"rate": dense, "fine_rate": of}
+
+
+# Every method has its own rate for every network and size: the best of a grid on seed 100, which no record uses
+# (benchmarks/records/lsq_rates.py, book/results/lsq_rates.json).
+VIT_RATES = _rates((1e-3,) * 4, (1e-2, 1e-3, 1e-3, 1e-3), 1e-3, 2e-3)
+RESNET_RATES = _rates((1e-3, 3e-3, 1e-3, 1e-3), (3e-2, 3e-2, 1e-2, 3e-3), 1e-3, 2e-3)
 ALL = {"lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4, 8]}
 LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
 REFERENCES = ["dense", "twin", "fresh"]
 VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
 EFFICIENTNET = {
-    "rate": 5e-4,
+    **_rates((5e-4,) * 4, (2e-3, 2e-3, 2e-3, 5e-4), 5e-4, 5e-4),
     "head_rate": 3e-3,
-    "fine_rate": {"lsq": 5e-4, "pruning": 1e-3, "tuned": 5e-4},
-    "step_rate": 1e-4,
     "references": ["dense"],
 }
 PRESETS = {
@@ -253,16 +258,14 @@ PRESETS = {
         **{"reestimate": 20, "watch": WATCH},
         "models": {
             "vit": {
-                **RATES,
+                **VIT_RATES,
                 **{"network": VIT, "dense_steps": 500, "steps": 150},
                 **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
-                "rates": OTHER_RATES,
             },
             "resnet": {
                 **RESNET_RATES,
                 **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 120},
                 **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
-                "rates": OTHER_RATES,
             },
         },
     },
@@ -285,9 +288,8 @@ PRESETS = {
         **{"checkpoints": 1000, "inputs": 500},
         "models": {
             "vit": {
-                **RATES,
+                **VIT_RATES,
                 "network": {"kind": "vit", "patch": 4, "width": 192, "depth": 6, "heads": 6},
-                **{"rate": 1e-3, "fine_rate": {"lsq": 5e-4, "pruning": 5e-3, "tuned": 5e-4}},
                 **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
                 "lengths": [[1, {"tuned": True, **ALL, "bitmap": [2, 3, 4, 8]}], [3, LONG]],
             },

@@ -34,14 +34,13 @@ def unit_list(settings: Mapping) -> list[dict]:
     """The work units of a seed: for every network the references, then each compression at each length."""
     out = []
     for name, chosen in settings["models"].items():
-        plain = {"model": name, "bits": VALUE_BITS, "mask": "none", "length": 1, "rate": 1}
+        plain = {"model": name, "bits": VALUE_BITS, "mask": "none", "length": 1}
         out += [{**plain, "method": m} for m in chosen["references"]]
         for length, cells in chosen["lengths"]:
             if "tuned" in cells:
                 out.append({**plain, "method": "tuned", "length": length})
             for mask in ("lsq", "free", "bitmap", "entropy"):
                 out += [{**plain, **_kind(mask), "bits": bits, "length": length} for bits in cells.get(mask, ())]
-        out += [{**plain, **_kind(mask), "bits": bits, "rate": rate} for mask, bits, rate in chosen.get("rates", ())]
     return out
 
 
@@ -81,7 +80,7 @@ def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **c
 
 def cells(rows: Sequence[Mapping], **given) -> list[dict]:
     """The different parameter sets among the rows that agree with `given`, in order of appearance."""
-    names = ("model", "method", "mask", "bits", "length", "rate")
+    names = ("model", "method", "mask", "bits", "length")
     seen = dict.fromkeys(tuple(r[n] for n in names) for r in rows if all(r[k] == v for k, v in given.items()))
     return [dict(zip(names, key)) for key in seen]
 
@@ -97,7 +96,7 @@ def ahead(
 
     Parameters
     ----------
-    cell : model, bits, length, rate and the pruned network's mask.
+    cell : model, bits, length and the pruned network's mask.
     pruned, quantized : replaces single parameters of one side: unequal size or unequal steps, for controls.
     shift : pairs each seed with the one so many places on: for the control without pairing.
     """
@@ -137,7 +136,7 @@ def longer(rows: Sequence[Mapping], value: str) -> list[dict]:
     for cell in cells(rows, method="pruning"):
         if cell["length"] == 1:
             continue
-        where = {k: cell[k] for k in ("model", "bits", "rate")}
+        where = {k: cell[k] for k in ("model", "bits")}
         q = gain(rows, value, cell["length"], **where, **QUANTIZED)
         p = gain(rows, value, cell["length"], **where, method="pruning", mask=cell["mask"])
         found.append(({**where, "mask": cell["mask"], "length": cell["length"]}, paired(p - q)))
