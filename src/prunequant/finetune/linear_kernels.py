@@ -109,7 +109,8 @@ def prepare(name: str, weight: Tensor, batch: int = 1) -> Kernel:
     except Unavailable:
         raise
     except Exception as error:  # each missing kernel fails in its own way; the reason goes into the record
-        raise Unavailable(f"{type(error).__name__}: {error}") from error
+        text = str(error)
+        raise Unavailable(text if len(text.split()) > 2 else f"{type(error).__name__}: {text}") from error
     return kernel
 
 
@@ -246,6 +247,8 @@ def _fp8_product(product):
 
 
 def _two_four_bf16(name, weight, batch):
+    if not weight.is_cuda:
+        raise Unavailable("2:4 products are made for CUDA only")
     held = two_of_four(weight).bfloat16()
     packed = torch.sparse.to_sparse_semi_structured(held)
     stored = {k: v for k in ("packed", "meta") if (v := getattr(packed, k, None)) is not None}
