@@ -68,6 +68,7 @@ PRESETS = {
         "patterns": (),
         "joint_patterns": (),
         "destroyed": (),
+        "seed_patterns": ("0.75",),
         "seed_formats": ("INT8", "INT4", "MXFP4"),
         "tuned_patterns": ("2:4",),
         "few": 8,
