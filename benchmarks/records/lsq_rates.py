@@ -1,6 +1,8 @@
 """Find the learning rate of each method, network and size: book/results/lsq_rates.json.
 
     python benchmarks/records/lsq_rates.py            about four minutes on one core
+    python benchmarks/records/lsq_rates.py --length 3 --bits 2 --models resnet
+                                                      the same for runs three times as long: lsq_rates_long.json
 
 Fine-tunes at 2, 3, 4 and 8 bits with the settings of the preset cpu, on seed 100, which the record of the case does
 not use, once with every rate of a grid. The preset holds the best by test loss. The page
@@ -27,25 +29,34 @@ MASK = {"lsq": "none", "pruning": "free"}
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--output", type=Path, default=ROOT / "book" / "results" / "lsq_rates.json")
+    options.add_argument("--length", type=int, default=1)
+    options.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4, 8])
+    options.add_argument("--models", nargs="+", default=["vit", "resnet"])
+    options.add_argument("--output", type=Path)
     given = options.parse_args()
+    name = "lsq_rates.json" if given.length == 1 else "lsq_rates_long.json"
+    output = given.output or ROOT / "book" / "results" / name
     torch.set_num_threads(1)
     settings = copy.deepcopy({**study.PRESETS["cpu"], "watch": [1.0], "inputs": 50})
     rows, clock = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run = Run("cpu", None, Path(folder), lambda *progress: None)
-        for model in settings["models"]:
+        for model in given.models:
             for method, rates in GRID.items():
-                for bits in (2, 3, 4, 8):
+                for bits in given.bits:
                     for rate in rates:
                         settings["models"][model]["fine_rate"][method][str(bits)] = rate
-                        unit = {"model": model, "method": method, "mask": MASK[method], "bits": bits, "length": 1}
+                        unit = {"model": model, "method": method, "mask": MASK[method], "bits": bits}
+                        unit["length"] = given.length
                         found = study.run_unit(settings, unit, SEED, run)
                         rows.append({**unit, "rate": rate, "loss": found["loss"], "accuracy": found["accuracy"]})
                         print(model, method, bits, rate, round(found["loss"], 4), flush=True)
-    about = provenance("python benchmarks/records/lsq_rates.py", seconds=round(time.perf_counter() - clock))
-    write_json(given.output, {"provenance": about, "seed": SEED, "rows": rows})
-    print(f"record: {given.output}")
+    command = "python benchmarks/records/lsq_rates.py"
+    if given.length > 1:
+        command += f" --length {given.length} --bits {' '.join(map(str, given.bits))} --models {' '.join(given.models)}"
+    about = provenance(command, seconds=round(time.perf_counter() - clock))
+    write_json(output, {"provenance": about, "seed": SEED, "rows": rows})
+    print(f"record: {output}")
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
 REFERENCES = ["dense", "twin", "fresh"]
 VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
 EFFICIENTNET = {
-    **_rates((5e-4,) * 4, (2e-3, 2e-3, 2e-3, 5e-4), 5e-4, 5e-4),
+    **_rates((5e-3, 2e-3, 2e-3, 2e-3), (1e-2, 1e-2, 1e-2, 5e-3), 2e-3, 5e-4),
     "head_rate": 3e-3,
     "references": ["dense"],
 }
@@ -266,6 +266,24 @@ PRESETS = {
                 **RESNET_RATES,
                 **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 120},
                 **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
+            },
+        },
+    },
+    # Three times the steps at 2 bits, each method at the rate that a search for this length found.
+    "long": {
+        **COMMON,
+        **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
+        **{"reestimate": 20, "watch": [1.0]},
+        "models": {
+            "vit": {
+                **_rates((3e-3,) * 4, (1e-2,) * 4, 1e-3, 2e-3),
+                **{"network": VIT, "dense_steps": 500, "steps": 450},
+                **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
+            },
+            "resnet": {
+                **_rates((3e-3,) * 4, (3e-2,) * 4, 1e-3, 2e-3),
+                **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 360},
+                **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
             },
         },
     },
