@@ -86,7 +86,7 @@ def _hardware(budget: Budget, cost, count=stored_bytes) -> Evidence:
 (float32 values, 32-bit indices) stores more bytes than the dense float32 layer, and with 64 or more inputs per call it
 is slower than the dense layer in every recorded row, though it does half of the operations. The sparsity from which
 CSR is faster in every pass ($576\times576$) is higher with 256 or more inputs per call than with one.""",
-    source=Source("ours", "new here", "ours"),
+    source=Source("ours", "Part V, measured", "ours"),
     chapter="cases/hardware",
     verdict=Verdict.HOLDS,
     remark="Times are the record's and belong to its machine; bytes are counted live. Counting operations instead of "
@@ -146,7 +146,7 @@ def _pareto(budget: Budget, count, pair: bool = True) -> Evidence:
     statement=r"""SmolLM2-135M without fine-tuning, its 210 linear layers stored as the record's schemes store them: no
 pruned scheme (2:4, or 30, 50 or 90 % by magnitude, as CSR) is in the set that no other scheme beats in both mean loss
 and stored bytes, and int8 weights change the loss by less than 0.02 nats (95 % interval, paired over windows).""",
-    source=Source("ours", "new here", "ours"),
+    source=Source("ours", "Part V, measured", "ours"),
     chapter="cases/pareto",
     verdict=Verdict.HOLDS,
     remark="Without fine-tuning, and with masks stored so that a kernel can multiply them. If places cost nothing, the "
