@@ -61,7 +61,7 @@ def test_a_stopped_run_goes_on_to_the_same_rows(record, tmp_path):
 
 def test_the_preset_for_a_gpu_runs_end_to_end_in_small_on_the_cpu():
     settings = {**TINY, "model": "bytes"}
-    found = run_case(NAME, "gpu", seeds=2, device="cpu", settings=settings)
+    found = run_case(NAME, "gpu", seeds=2, device="cpu", threads=1, settings=settings)
     assert {m["bits"] for m in found["summary"]["methods"]} == {3, 4}
 
 
