@@ -66,9 +66,9 @@ class Book:
         return found
 
     def sources(self) -> list[str]:
-        """Every page under `book/`, listed or not."""
+        """Every page under `book/`, listed or not; what lies beside data and assets is no page."""
         pages = (path.relative_to(self.root) for path in sorted((self.root / "book").rglob("*.md")))
-        return [page.as_posix().removesuffix(".md") for page in pages if "_static" not in page.parts]
+        return [page.as_posix().removesuffix(".md") for page in pages if page.parts[1] not in ("_static", "data")]
 
     @cached_property
     def dependencies(self) -> str:

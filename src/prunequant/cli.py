@@ -127,7 +127,7 @@ def plan(
 @app.command()
 def case(
     name: Annotated[str, typer.Argument(help="the case, such as order-in-a-language-model")],
-    preset: Annotated[str, typer.Option(help="ci (seconds), cpu (minutes) or gpu")] = "cpu",
+    preset: Annotated[str, typer.Option(help="ci (seconds), cpu (minutes), gpu, or another that the case has")] = "cpu",
     seeds: Annotated[int | None, typer.Option(min=1, help="paired seeds; the preset's number unless said")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by preset unless said")] = None,
     out: Annotated[Path | None, typer.Option(help="the record; case_NAME_PRESET.json here unless said")] = None,

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,6 @@ MODULES = {
     "hardware": "hardware",
     "pareto": "pareto",
 }
-PRESETS = ("ci", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ def run_case(
         raise ValueError(f"the data folder {os.fspath(data)} is not there")
     device = device or ("cuda" if preset == "gpu" else "cpu")
     describe(device)
+    chosen = threads
     if threads is None:
         threads = 1 if preset == "ci" else None if device != "cpu" else os.cpu_count()
     used = json.loads(json.dumps(used))
@@ -174,7 +175,7 @@ def run_case(
             "seeds": count,
             "device": about,
             "provenance": provenance(
-                _command(name, preset, count, device), seconds=round(sum(row["seconds"] for row in rows))
+                _command(name, preset, count, device, chosen), seconds=round(sum(row["seconds"] for row in rows))
             ),
             "summary": case.summarise(used, rows),
             "rows": rows,
@@ -219,6 +220,26 @@ def recorded(name: str, preset: str = "cpu") -> dict:
     return read_record(Path(home) / f"case_{name.replace('-', '_')}_{preset}.json")
 
 
+def measured(record: Mapping) -> str:
+    """When, where and how a record was made, in lines of at most 72 characters; for the page that shows it.
+
+    Examples
+    --------
+    >>> made = {"date": "2026-11-22", "seconds": 3909, "command": "prunequant case hardware --preset cpu"}
+    >>> device = {"kind": "cpu", "name": "a processor", "threads": 1}
+    >>> print(measured({"provenance": made, "device": device, "seeds": 5}))
+    measured on 2026-11-22 on a processor, threads: 1, seeds: 5, 3,909 s, by
+      prunequant case hardware --preset cpu
+    """
+    made, device = record["provenance"], record["device"]
+    head = (
+        f"measured on {made['date']} on {device['name']}, threads: {device['threads']}, seeds: {record['seeds']}, "
+        f"{made['seconds']:,} s, by"
+    )
+    lines = [*textwrap.wrap(head, 72), f"  {made['command']}"]
+    return "\n".join([*lines, *textwrap.wrap(made.get("note", ""), 72)])
+
+
 def _adopt(record: dict, wanted: set[str], store: Store) -> None:
     """Take the rows of a finished record that are still wanted, so that more seeds cost only themselves."""
     for key, row in zip(record["keys"], record["rows"]):
@@ -226,10 +247,11 @@ def _adopt(record: dict, wanted: set[str], store: Store) -> None:
             store.add(key, row)
 
 
-def _command(name: str, preset: str, seeds: int, device: str) -> str:
+def _command(name: str, preset: str, seeds: int, device: str, threads: int | None) -> str:
     usual = "cuda" if preset == "gpu" else "cpu"
-    chosen = "" if device == usual else f" --device {device}"
-    return f"prunequant case {name} --preset {preset} --seeds {seeds}{chosen}"
+    where = "" if device == usual else f" --device {device}"
+    cores = "" if threads is None else f" --threads {threads}"
+    return f"prunequant case {name} --preset {preset} --seeds {seeds}{where}{cores}"
 
 
 @contextmanager
