@@ -109,8 +109,8 @@ and 4 bits: every mean paired difference is positive, $p<0.05$ after Holm's corr
     source=Source("kuzmin2023", "Section 5"),
     chapter="cases/lsq-against-pruning",
     verdict=Verdict.FAILS_AS_STATED,
-    remark="The other way round: quantized networks stay nearer to the original, at 4 bits as near as a dense network "
-    "that is simply trained on. Pruning moves away and comes part of the way back.",
+    remark="On these two small networks the other way round: quantized ones stay nearer to the original, at 4 bits as "
+    "near as a dense network that is simply trained on. Pruning moves away and comes part of the way back.",
 )
 def representations(budget: Budget) -> Evidence:
     """Linear CKA by layer from the record, between each fine-tuned network and the dense one it started from."""
