@@ -219,3 +219,11 @@ def test_the_command_writes_a_record_and_refuses_in_one_line(tmp_path, monkeypat
     monkeypatch.setattr(cases.Store, "add", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     full = run.invoke(app, ["case", "hardware", "--preset", "ci", "--out", "c.json"])
     assert full.exit_code == 3 and "--resume" in full.output
+
+
+def test_a_page_says_where_its_gpu_record_was_made_or_what_makes_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNEQUANT_RECORDS", str(tmp_path))
+    missing = cases.on_a_gpu("hardware")
+    assert "No GPU record exists yet" in missing and "prunequant case hardware --preset gpu" in missing
+    run_case("hardware", "ci", out=tmp_path / "case_hardware_gpu.json")
+    assert cases.on_a_gpu("hardware").startswith("measured on 20")

@@ -240,6 +240,18 @@ def measured(record: Mapping) -> str:
     return "\n".join([*lines, *textwrap.wrap(made.get("note", ""), 72)])
 
 
+def on_a_gpu(name: str) -> str:
+    """When and where the GPU record of a case was made; where there is none, that there is none and what makes it."""
+    try:
+        return measured(recorded(name, "gpu"))
+    except FileNotFoundError:
+        out = f"book/results/case_{name.replace('-', '_')}_gpu.json"
+        return (
+            "No GPU record exists yet. The command that makes one:\n"
+            f"  prunequant case {name} --preset gpu \\\n    --limit 420 --resume \\\n    --out {out}"
+        )
+
+
 def _adopt(record: dict, wanted: set[str], store: Store) -> None:
     """Take the rows of a finished record that are still wanted, so that more seeds cost only themselves."""
     for key, row in zip(record["keys"], record["rows"]):
