@@ -201,6 +201,10 @@ def text_only(executed: Any) -> Any:
                     continue
             if "execution_count" in output:
                 output["execution_count"] = number + 1
+            before = outputs[-1] if outputs else {}
+            if output["output_type"] == "stream" == before.get("output_type") and output["name"] == before["name"]:
+                before["text"] += output["text"]  # where a kernel cuts a stream depends on its mood
+                continue
             outputs.append(output)
         kept = {"tags": tags(cell)} if tags(cell) else {}
         cells.append(

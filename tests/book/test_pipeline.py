@@ -238,3 +238,10 @@ def test_an_execution_lasts_until_a_cell_the_library_or_the_data_changes(small, 
 def test_a_chapter_that_is_not_there_is_named():
     with pytest.raises(SystemExit, match=r"No chapter tickets/nowhere"):
         Book(ROOT).chapter("tickets/nowhere")
+
+
+def test_a_stream_that_the_kernel_cut_is_one_in_the_reference():
+    cut = [nbformat.v4.new_output("stream", name="stdout", text=part) for part in ("one ", "line\n")]
+    cell = nbformat.v4.new_code_cell("print('one line')", outputs=cut, execution_count=1)
+    (made,) = text_only(nbformat.v4.new_notebook(cells=[cell])).cells
+    assert [output["text"] for output in made.outputs] == ["one line\n"]
