@@ -33,9 +33,10 @@ def _paths(budget: Budget, calibration: str, part: str) -> Evidence:
         Figure("neurons above it", cover["neurons_above"]),
         Figure("neurons", cover["neurons"]),
         Figure("median of bound over error, by layer", cover["slack"]),
+        Figure("least bound over error, of any neuron", 1 / cover["closest"]),
     )
     holds = gain["high"] < 0 < price["low"] and cover["neurons_above"] == 0
-    slack = 1 / cover["closest"] if part == "above" else None
+    slack = cover["slack"] if part == "above" else None
     return Evidence(holds, figures, slack=slack, trials=gain["seeds"], seed=0)
 
 

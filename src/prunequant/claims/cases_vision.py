@@ -110,7 +110,7 @@ and 4 bits: every mean paired difference is positive, $p<0.05$ after Holm's corr
     chapter="cases/lsq-against-pruning",
     verdict=Verdict.FAILS_AS_STATED,
     remark="On these two small networks the other way round: quantized ones stay nearer to the original, at 4 bits as "
-    "near as a dense network that is simply trained on. Pruning moves away and comes part of the way back.",
+    "near as a dense network that is simply trained on. Pruning moves away early and hardly comes back.",
 )
 def representations(budget: Budget) -> Evidence:
     """Linear CKA by layer from the record, between each fine-tuned network and the dense one it started from."""
