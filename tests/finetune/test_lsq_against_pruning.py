@@ -136,13 +136,16 @@ def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):
     assert plain[0] == plain[1]
 
 
-def test_the_gpu_preset_runs_end_to_end_with_small_numbers(monkeypatch):
+@pytest.mark.parametrize("name", ["vit", "resnet", "efficientnet"])
+def test_the_gpu_preset_runs_end_to_end_with_few_steps(monkeypatch, name):
     monkeypatch.chdir(ROOT)
-    network = {"network": {"kind": "efficientnet", "size": 32}, "dense_steps": 2, "steps": 2, "references": ["dense"]}
-    one = study.PRESETS["gpu"]["models"]["efficientnet"] | network | {"lengths": [[1, {"lsq": [4], "free": [4]}]]}
+    few = {"dense_steps": 2, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
+    one = study.PRESETS["gpu"]["models"][name] | few
+    if name == "efficientnet":
+        one["network"] = {"kind": "efficientnet", "size": 32}
     small = {"task": "fashion-small", "batch": 8, "inputs": 16, "reestimate": 1, "watch": [1.0]}
     record = case.run_case(
-        "lsq-against-pruning", "gpu", seeds=1, device="cpu", settings={**small, "models": {"efficientnet": one}}
+        "lsq-against-pruning", "gpu", seeds=1, device="cpu", settings={**small, "models": {name: one}}
     )
     assert [r["method"] for r in record["rows"]] == ["dense", "lsq", "pruning"]
     assert all(np.isfinite(r["loss"]) for r in record["rows"])
