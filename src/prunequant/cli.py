@@ -177,7 +177,7 @@ def case(
         except cases.Unfinished as stopped:
             terminal.print(str(stopped), highlight=False, soft_wrap=True)
             raise typer.Exit(3) from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
             _fail(str(error))
     print(f"{len(record['rows'])} rows, {record['provenance']['seconds']} s: {out}")
 

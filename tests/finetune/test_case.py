@@ -227,3 +227,18 @@ def test_a_page_says_where_its_gpu_record_was_made_or_what_makes_one(tmp_path, m
     assert "No GPU record exists yet" in missing and "prunequant case hardware --preset gpu" in missing
     run_case("hardware", "ci", out=tmp_path / "case_hardware_gpu.json")
     assert cases.on_a_gpu("hardware").startswith("measured on 20")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no data"), ModuleNotFoundError("No module named 'gguf'"), FloatingPointError("the loss is nan")],
+)
+def test_a_unit_that_fails_before_anything_is_kept_leaves_no_folder_and_one_line(tmp_path, monkeypatch, error):
+    def broken(settings, parameters, seed, run):
+        raise error
+
+    monkeypatch.setattr(cases, "load", lambda name: Case("hardware", "", SMALL.presets, units, broken, total))
+    out = tmp_path / "record.json"
+    said = CliRunner().invoke(app, ["case", "hardware", "--preset", "ci", "--out", str(out)])
+    assert said.exit_code == 2 and str(error) in said.output and "Traceback" not in said.output
+    assert list(tmp_path.iterdir()) == []

@@ -278,7 +278,11 @@ def _workplace(out: str | os.PathLike | None, resume: bool) -> Iterator[Path]:
         if place.exists() and not resume:
             raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
+    try:
+        yield folder
+    finally:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # nothing was finished: leave no trace that asks for --resume
 
 
 def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, limit, progress) -> list[dict]:
