@@ -74,6 +74,15 @@ def test_rotary_products_depend_on_the_distance_of_two_times_only():
     assert float(products.max() - products.min()) < 1e-4
 
 
+def test_a_model_that_was_read_in_inference_mode_first_can_be_trained_afterwards():
+    config = replace(TINY, base=12_345.0)  # its table of angles is in no other test
+    model, tokens = smollm2.random(config, 0), torch.arange(7)[None]
+    with torch.inference_mode():
+        model(tokens)
+    model(tokens).sum().backward()
+    assert float(model.blocks[0].q.weight.grad.abs().sum()) > 0
+
+
 def test_a_later_token_does_not_change_an_earlier_logit():
     model = smollm2.random(TINY, 0)
     a = torch.arange(12)[None]

@@ -95,9 +95,10 @@ _TABLES: dict[tuple, tuple[Tensor, Tensor]] = {}
 def _angles(time: int, head: int, base: float, device) -> tuple[Tensor, Tensor]:
     key = (time, head, base, str(device))
     if key not in _TABLES:
-        turn = base ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
-        angle = torch.arange(time, dtype=torch.float64)[:, None] * turn
-        _TABLES[key] = (angle.cos().float().to(device), angle.sin().float().to(device))
+        with torch.inference_mode(False):  # a table first asked for by an evaluation must serve training later
+            turn = base ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
+            angle = torch.arange(time, dtype=torch.float64)[:, None] * turn
+            _TABLES[key] = (angle.cos().float().to(device), angle.sin().float().to(device))
     return _TABLES[key]
 
 
