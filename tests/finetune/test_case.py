@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -80,6 +81,24 @@ def test_other_settings_are_not_answered_by_old_rows(tmp_path):
     run_case("hardware", "ci", out=out)
     other = run_case("hardware", "ci", out=out, resume=True, settings={"height": 100})
     assert [row["area"] for row in other["rows"]] == [100, 200, 101, 201]
+
+
+def test_a_larger_grid_runs_only_what_is_new_where_a_unit_says_what_it_depends_on(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+    own = replace(SMALL, relevant=lambda settings, unit: {"height": settings["height"]})
+    monkeypatch.setattr(cases, "load", lambda name: own)
+    run_case("hardware", "ci", out=out)
+    CALLS.clear()
+    more = run_case("hardware", "ci", out=out, resume=True, settings={"widths": [3, 2]})
+    assert CALLS == [(3, 0), (3, 1)] and [row["area"] for row in more["rows"]] == [30, 20, 31, 21]
+    run_case("hardware", "ci", out=out, resume=True, settings={"height": 1})
+    assert len(CALLS) == 2 + 4
+
+
+def test_a_unit_sees_only_the_settings_it_says_it_depends_on(monkeypatch):
+    monkeypatch.setattr(cases, "load", lambda name: replace(SMALL, relevant=lambda settings, unit: {}))
+    with pytest.raises(KeyError, match="height"):
+        run_case("hardware", "ci")
 
 
 def test_a_run_that_was_killed_goes_on_with_what_it_had(tmp_path):

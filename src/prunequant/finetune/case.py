@@ -40,9 +40,17 @@ class Run:
     say: Callable[[str, int, int], None]  # progress inside a unit: what, step, steps
 
 
+def _all(settings: Mapping, unit: Mapping) -> Mapping:
+    return settings
+
+
 @dataclass(frozen=True)
 class Case:
-    """A case study: its presets, its work units, the function that runs one, the summary of all rows."""
+    """A case study: its presets, its work units, the function that runs one, the summary of all rows.
+
+    `run` is given what `relevant` leaves of the settings, and a finished row answers for every run in which that and
+    the unit are the same: a study that grows by a format or a size costs only what is new.
+    """
 
     name: str
     title: str
@@ -50,6 +58,7 @@ class Case:
     units: Callable[[Mapping], list[dict]]
     run: Callable[[Mapping, Mapping, int, Run], Mapping]
     summarise: Callable[[Mapping, list[dict]], dict]
+    relevant: Callable[[Mapping, Mapping], Mapping] = _all  # the settings that one unit's row depends on
 
 
 class Unfinished(RuntimeError):
@@ -162,8 +171,7 @@ def run_case(
     with _threads(threads), _workplace(out, resume) as folder:
         about = describe(device)
         store = Store(folder / "rows.jsonl")
-        units = [{"unit": unit, "settings": used, "kind": about["kind"]} for unit in case.units(used)]
-        todo = [(unit_key(case.run, u, seed), u["unit"], seed) for seed in range(count) for u in units]
+        todo = [(_key(case, used, unit, seed, about), unit, seed) for seed in range(count) for unit in case.units(used)]
         if out is not None and Path(out).exists():
             _adopt(read_record(out), {key for key, _, _ in todo}, store)
         run = Run(device, None if data is None else Path(data), folder, say or (lambda what, step, steps: None))
@@ -252,8 +260,14 @@ def on_a_gpu(name: str) -> str:
         )
 
 
+def _key(case: Case, settings: Mapping, unit: Mapping, seed: int, device: Mapping) -> str:
+    """The key of a row: a hash of the unit, the settings it depends on, its code, the seed and the kind of device."""
+    known = {"unit": unit, "settings": case.relevant(settings, unit), "kind": device["kind"]}
+    return unit_key(case.run, known, seed)
+
+
 def _adopt(record: dict, wanted: set[str], store: Store) -> None:
-    """Take the rows of a finished record that are still wanted, so that more seeds cost only themselves."""
+    """Take the rows of a finished record that are still wanted, so that more seeds or units cost only themselves."""
     for key, row in zip(record["keys"], record["rows"]):
         if key in wanted and key not in store:
             store.add(key, row)
@@ -293,7 +307,7 @@ def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, lim
             if limit is not None and time.perf_counter() - start > limit:
                 raise Unfinished(done, len(todo), f"the limit of {limit:g} s is reached")
             began = time.perf_counter()
-            found = json.loads(json.dumps(dict(case.run(settings, unit, seed, run)), default=plain))
+            found = json.loads(json.dumps(dict(case.run(case.relevant(settings, unit), unit, seed, run)), default=plain))
             row = {**unit, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
             try:
                 store.add(key, row)

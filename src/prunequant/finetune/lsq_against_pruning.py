@@ -325,6 +325,15 @@ PRESETS = {
         },
     },
 }
+
+
+def relevant(settings: Mapping, unit: Mapping) -> dict:
+    """The common settings and those of the unit's network, without the lists of units."""
+    chosen = settings["models"][unit["model"]]
+    own = {name: value for name, value in chosen.items() if name not in ("references", "lengths")}
+    return {**settings, "models": {unit["model"]: own}}
+
+
 CASE = Case(
     name="lsq-against-pruning",
     title="Learned-step quantization against gradual pruning, fine-tuned at equal size",
@@ -332,4 +341,5 @@ CASE = Case(
     units=unit_list,
     run=run_unit,
     summarise=summarise,
+    relevant=relevant,
 )

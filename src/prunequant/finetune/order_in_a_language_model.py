@@ -8,7 +8,7 @@ Only the weights of the 210 linear layers are compressed; embedding, norms and a
     grid      how often magnitudes tie, with the grid and without
     tuned     the weights of `seeds` after training through the compression: the same steps and batches for all
 
-The preset `ci` replaces the model by a small Llama over bytes, trained on the spot, one per seed.
+The preset `trained` holds the last part alone, longer than the others together. `ci` replaces the model by a small Llama over bytes, trained on the spot, one per seed.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _CPU = {
     "seed_patterns": ("0.3",),
     "seed_formats": FOUR,
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
-    "tuned_patterns": ("0.5", "2:4"),
-    "tuned_formats": ("MXFP4",),
+    "tuned_patterns": (),
+    "tuned_formats": ("MXFP4", "INT4"),
     "tuned_thresholds": ("2:4",),  # where pruning alone is trained too
-    "steps": 8,
-    "batch": (1, 256),
+    "steps": 24,
+    "batch": (1, 512),
     "rate": 3e-4,
     "recover": 0,  # dense training steps before, to heal the noise
     "amp": False,
@@ -71,6 +71,7 @@ PRESETS = {
         "seed_patterns": ("0.75",),
         "seed_formats": ("INT8", "INT4", "MXFP4"),
         "tuned_patterns": ("2:4",),
+        "tuned_formats": ("MXFP4",),
         "few": 8,
         "steps": 10,
         "batch": (8, 64),
@@ -79,8 +80,21 @@ PRESETS = {
         "at_once": 8,
     },
     "cpu": _CPU,
+    "trained": {
+        **_CPU,
+        "formats": (),
+        "patterns": (),
+        "joint_patterns": (),
+        "destroyed": (),
+        "seed_patterns": (),
+        "seed_formats": (),
+        "tie_formats": ("MXFP4",),
+        "tuned_patterns": ("0.5", "2:4"),
+        "amp": True,
+    },
     "gpu": {
         **_CPU,
+        "tuned_patterns": ("0.5", "2:4"),
         "windows": 16,
         "few": 16,
         "shares": 1,
@@ -107,7 +121,7 @@ def units(settings: Mapping) -> list[dict]:
     shipped += [(p, settings["destroyed_formats"]) for p in settings["destroyed"]]
     for pattern, formats in shipped:
         out += [{"part": "shipped", "pattern": pattern, "format": f} for f in ("", *formats)]
-    if settings["model"] == "smollm2":
+    if settings["model"] == "smollm2" and settings["seed_patterns"]:
         out.append({"part": "grid", "pattern": "2:4", "format": ""})
     for pattern in settings["seed_patterns"]:
         out += [{"part": "seeds", "pattern": pattern, "format": f} for f in ("", *settings["seed_formats"])]
@@ -118,8 +132,22 @@ def units(settings: Mapping) -> list[dict]:
         for p in settings["tuned_patterns"]:
             if p in settings["tuned_thresholds"]:
                 out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
-            out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for f in formats for k in ("sq", "qs")]
+            for f in formats:
+                kinds = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
+                out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for k in kinds]
     return out
+
+
+TRAINING = ("steps", "batch", "rate", "recover", "amp")
+
+
+def relevant(settings: Mapping, unit: Mapping) -> dict:
+    """The settings that the part of a unit reads: a trained row no list of formats, a one-shot row no training."""
+    if unit["part"] == "tuned":
+        return {name: settings[name] for name in ("model", *TRAINING, "few", "shares", "at_once")}
+    base = ("recover",) if settings["model"] == "bytes" else ()
+    unread = {*TRAINING, *(name for name in settings if name.startswith("tuned"))} - {*base}
+    return {name: value for name, value in settings.items() if name not in unread}
 
 
 def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
@@ -285,15 +313,17 @@ def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
 
 def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kind, fmt = unit["kind"], unit["format"]
+    order, _, ties = kind.partition(" ")
     pattern = unit["pattern"] if ":" in unit["pattern"] or not unit["pattern"] else float(unit["pattern"])
     model = _recovered(settings, seed, at)
-    name = "-".join(["tuned", str(seed), kind, fmt, str(pattern).replace(":", "of")])
+    name = "-".join(["tuned", str(seed), *kind.split(), fmt, str(pattern).replace(":", "of")])
     hooks = []
     if kind != "d":
         gradient = "dense" if kind == "q" else "kept"
         made = straight_through.attach(
-            model, list(smollm2.linears(model)), FORMATS[fmt] if fmt else None, pattern or None, kind, gradient=gradient
-        )
+            model, list(smollm2.linears(model)), FORMATS[fmt] if fmt else None, pattern or None, order,
+            ties=ties or "first", gradient=gradient,
+        )  # fmt: skip
         hooks.append(made)
     losses = fine_tune(model, settings, seed, at, steps=settings["steps"], name=name, hooks=hooks, extra=dict(unit))
     if hooks:
@@ -304,4 +334,4 @@ def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dic
     return {"losses": {kind: [float(x) for x in found]}, "training": [round(float(x), 4) for x in losses]}
 
 
-CASE = Case("order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise)
+CASE = Case("order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise, relevant)

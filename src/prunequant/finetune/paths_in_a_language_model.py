@@ -43,7 +43,7 @@ PLAIN = ("dense", "nearest", "no zero")  # nothing drawn: one row for all seeds
 _CPU = {
     "model": "smollm2",
     "seeds": 5,
-    "methods": {"4": ("nearest", "path", "coins", "optq"), "3": ("nearest", "path", "optq")},  # by bits
+    "methods": {"4": ("nearest", "path", "coins", "optq"), "3": ("nearest", "path", "coins", "optq")},  # by bits
     "noise_bits": (4,),  # where "path" is also calibrated on random tokens
     "windows": 4,  # calibration windows of `length` tokens
     "length": 512,
@@ -87,6 +87,11 @@ def units(settings: Mapping) -> list[dict]:
         out += [{"method": m, "bits": int(bits), "calibration": "text"} for m in methods]
     out += [{"method": "path", "bits": bits, "calibration": "noise"} for bits in settings["noise_bits"]]
     return out
+
+
+def relevant(settings: Mapping, unit: Mapping) -> dict:
+    """All but the lists of units."""
+    return {name: value for name, value in settings.items() if name not in ("methods", "noise_bits")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,4 +216,5 @@ CASE = Case(
     units=units,
     run=run,
     summarise=summarise,
+    relevant=relevant,
 )
