@@ -74,6 +74,9 @@ def test_a_limit_stops_between_units_and_resume_runs_only_the_rest(tmp_path):
     again = run_case("hardware", "ci", out=out, resume=True)
     assert CALLS == [(1, 1), (2, 1)]
     assert [row["area"] for row in again["rows"]] == [10, 20, 11, 21]
+    assert again["provenance"]["note"] == "2 of 4 rows were kept from earlier runs."
+    same = run_case("hardware", "ci", out=out, resume=True)
+    assert same["provenance"]["note"] == again["provenance"]["note"]
 
 
 def test_other_settings_are_not_answered_by_old_rows(tmp_path):

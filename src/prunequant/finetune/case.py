@@ -172,8 +172,10 @@ def run_case(
         about = describe(device)
         store = Store(folder / "rows.jsonl")
         todo = [(_key(case, used, unit, seed, about), unit, seed) for seed in range(count) for unit in case.units(used)]
-        if out is not None and Path(out).exists():
-            _adopt(read_record(out), {key for key, _, _ in todo}, store)
+        before = read_record(out) if out is not None and Path(out).exists() else None
+        if before:
+            _adopt(before, {key for key, _, _ in todo}, store)
+        kept = sum(key in store for key, _, _ in todo)
         run = Run(device, None if data is None else Path(data), folder, say or (lambda what, step, steps: None))
         rows = _rows(case, used, todo, run, store, limit, progress)
         record = {
@@ -184,7 +186,8 @@ def run_case(
             "device": about,
             "provenance": provenance(
                 _command(name, preset, count, device, chosen), seconds=round(sum(row["seconds"] for row in rows))
-            ),
+            )
+            | _note(kept, len(rows), before),
             "summary": case.summarise(used, rows),
             "rows": rows,
             "keys": [key for key, _, _ in todo],
@@ -271,6 +274,14 @@ def _adopt(record: dict, wanted: set[str], store: Store) -> None:
     for key, row in zip(record["keys"], record["rows"]):
         if key in wanted and key not in store:
             store.add(key, row)
+
+
+def _note(kept: int, total: int, before: Mapping | None) -> dict[str, str]:
+    """What the provenance says of rows that this run did not make, after what the record said before."""
+    said = (before or {}).get("provenance", {}).get("note", "")
+    added = f"{kept} of {total} rows were kept from earlier runs." if 0 < kept < total else ""
+    note = " ".join(filter(None, (said, added)))
+    return {"note": note} if note else {}
 
 
 def _command(name: str, preset: str, seeds: int, device: str, threads: int | None) -> str:

@@ -232,6 +232,7 @@ def _rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
 VIT_RATES = _rates((1e-3,) * 4, (1e-2, 1e-3, 1e-3, 1e-3), 1e-3, 2e-3)
 RESNET_RATES = _rates((1e-3, 3e-3, 1e-3, 1e-3), (3e-2, 3e-2, 1e-2, 3e-3), 1e-3, 2e-3)
 ALL = {"lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4, 8]}
+BITMAP = {"bitmap": [2, 3, 4, 8]}
 LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
 REFERENCES = ["dense", "twin", "fresh"]
 VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
@@ -260,12 +261,12 @@ PRESETS = {
             "vit": {
                 **VIT_RATES,
                 **{"network": VIT, "dense_steps": 500, "steps": 150},
-                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
+                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]]},
             },
             "resnet": {
                 **RESNET_RATES,
                 **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 120},
-                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]]},
+                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]]},
             },
         },
     },
@@ -296,7 +297,7 @@ PRESETS = {
             "efficientnet": {
                 **EFFICIENTNET,
                 **{"network": {"kind": "efficientnet", "size": 32}, "dense_steps": 60, "steps": 30},
-                "lengths": [[1, {"tuned": True, "lsq": [2, 4, 8], "free": [2, 4, 8]}]],
+                "lengths": [[1, {"tuned": True, "lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8]}]],
             },
         },
     },
@@ -309,13 +310,13 @@ PRESETS = {
                 **VIT_RATES,
                 "network": {"kind": "vit", "patch": 4, "width": 192, "depth": 6, "heads": 6},
                 **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
-                "lengths": [[1, {"tuned": True, **ALL, "bitmap": [2, 3, 4, 8]}], [3, LONG]],
+                "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]],
             },
             "resnet": {
                 **RESNET_RATES,
                 "network": {"kind": "resnet", "width": 32, "blocks": 3},
                 **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
-                "lengths": [[1, {"tuned": True, **ALL, "bitmap": [2, 3, 4, 8]}], [3, LONG]],
+                "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]],
             },
             "efficientnet": {
                 **EFFICIENTNET,

@@ -51,10 +51,10 @@ _CPU = {
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
     "tuned_patterns": (),
     "tuned_formats": ("MXFP4", "INT4"),
-    "tuned_thresholds": ("2:4",),  # where pruning alone is trained too
-    "steps": 24,
+    "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
+    "steps": 16,
     "batch": (1, 512),
-    "rate": 3e-4,
+    "rate": 1.5e-3,
     "recover": 0,  # dense training steps before, to heal the noise
     "amp": False,
     "at_once": 2,  # evaluation windows per forward pass
