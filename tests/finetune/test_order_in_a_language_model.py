@@ -167,4 +167,4 @@ def test_training_through_a_compression_moves_the_weights_and_keeps_the_pattern(
 
 
 def test_the_case_is_found_by_its_name():
-    assert cases.load(NAME) is order.CASE and set(order.CASE.presets) == {"ci", "cpu", "gpu"}
+    assert cases.load(NAME) is order.CASE and set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu"}

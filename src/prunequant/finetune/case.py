@@ -318,7 +318,9 @@ def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, lim
             if limit is not None and time.perf_counter() - start > limit:
                 raise Unfinished(done, len(todo), f"the limit of {limit:g} s is reached")
             began = time.perf_counter()
-            found = json.loads(json.dumps(dict(case.run(case.relevant(settings, unit), unit, seed, run)), default=plain))
+            found = json.loads(
+                json.dumps(dict(case.run(case.relevant(settings, unit), unit, seed, run)), default=plain)
+            )
             row = {**unit, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
             try:
                 store.add(key, row)

@@ -8,7 +8,8 @@ Only the weights of the 210 linear layers are compressed; embedding, norms and a
     grid      how often magnitudes tie, with the grid and without
     tuned     the weights of `seeds` after training through the compression: the same steps and batches for all
 
-The preset `trained` holds the last part alone, longer than the others together. `ci` replaces the model by a small Llama over bytes, trained on the spot, one per seed.
+The preset `trained` holds the last part alone, which takes longer than the others together. `ci` replaces the model by
+a small Llama over bytes, trained on the spot, one per seed.
 """
 
 from __future__ import annotations
@@ -103,7 +104,6 @@ PRESETS = {
         "seed_formats": SEVEN,
         "tie_formats": SEVEN,
         "tuned_formats": SEVEN,
-        "tuned_thresholds": ("0.5", "2:4"),
         "steps": 300,
         "batch": (16, 512),
         "rate": 1e-4,
