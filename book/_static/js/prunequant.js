@@ -13,6 +13,18 @@
     });
   }
 
+  /* A narrow screen shows each verdict of a summary as a card (css); its lines need the names of their columns. */
+  function named() {
+    document.querySelectorAll(".bd-content table.table").forEach(function (table) {
+      var heads = Array.from(table.querySelectorAll("thead th"), function (cell) { return cell.textContent.trim(); });
+      if (heads[0] !== "verdict") return;
+      table.classList.add("pq-summary");
+      table.querySelectorAll("tbody tr").forEach(function (row) {
+        Array.from(row.cells).forEach(function (cell, i) { cell.dataset.head = heads[i] || ""; });
+      });
+    });
+  }
+
   /* Inline mathematics is a box of its own, so a line could begin with the comma that follows it: keep the two together. */
   function together() {
     document.querySelectorAll("mjx-container:not([display])").forEach(function (box) {
@@ -30,10 +42,14 @@
     if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(together);
   });
 
-  if (document.readyState === "complete") {
+  function start() {
+    named();
     reachable();
+  }
+  if (document.readyState === "complete") {
+    start();
   } else {
-    window.addEventListener("load", reachable);
+    window.addEventListener("load", start);
   }
   window.addEventListener("resize", reachable);
 })();
