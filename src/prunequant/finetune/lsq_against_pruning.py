@@ -25,10 +25,12 @@ from torch.nn import functional as F
 
 from prunequant.finetune import batch_norm, data, lsq, models, pruning, training
 from prunequant.finetune.case import Case, Run
+from prunequant.finetune.lsq_presets import PRESETS
 from prunequant.finetune.lsq_record import VALUE_BITS, keep, stored_by_layer, summarise, unit_list
 from prunequant.finetune.mirror import Mirror, evaluate
 
 TASKS = ("digits", "fashion-small", "fashion")
+STEP_RATE = 0.1  # of the learned steps, relative to the weights' rate
 
 
 # ---- the task ------------------------------------------------------------------------------------------------------
@@ -214,118 +216,7 @@ def _measured(model: nn.Module, mirror: Mirror, images, run: Run) -> dict:
     return {"loss": loss, "accuracy": accuracy, **mirror.look(model)}
 
 
-# ---- presets -------------------------------------------------------------------------------------------------------
-
-WATCH = (0.1, 0.4, 0.75, 1.0)
-COMMON = {"shift": 2, "flip": True, "decay": 1e-4, "amp": False, "checkpoints": 200, "inputs": 250}
-STEP_RATE = 0.1  # of the learned steps, relative to the weights' rate
-
-
-def _rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
-    """Learning rates of a network: by method, and by bits 2, 3, 4 and 8."""
-    of = {"lsq": dict(zip("2348", lsq)), "pruning": dict(zip("2348", pruning)), "tuned": {"16": tuned}}
-    return {"rate": dense, "fine_rate": of}
-
-
-# Every method has its own rate for every network and size: the best of a grid on seed 100, which no record uses
-# (benchmarks/records/lsq_rates.py, book/results/lsq_rates.json).
-VIT_RATES = _rates((1e-3,) * 4, (1e-2, 1e-3, 1e-3, 1e-3), 1e-3, 2e-3)
-RESNET_RATES = _rates((1e-3, 3e-3, 1e-3, 1e-3), (3e-2, 3e-2, 1e-2, 3e-3), 1e-3, 2e-3)
-ALL = {"lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4, 8]}
-BITMAP = {"bitmap": [2, 3, 4, 8]}
-LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
-REFERENCES = ["dense", "twin", "fresh"]
-VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
-EFFICIENTNET = {
-    **_rates((5e-3, 2e-3, 2e-3, 2e-3), (1e-2, 1e-2, 1e-2, 5e-3), 2e-3, 5e-4),
-    "head_rate": 3e-3,
-    "references": ["dense"],
-}
-PRESETS = {
-    "ci": {
-        **COMMON,
-        **{"seeds": 3, "task": "digits", "shift": 1, "flip": False, "batch": 64, "reestimate": 10, "watch": [1.0]},
-        "models": {
-            "resnet": {
-                **RESNET_RATES,
-                **{"network": {"kind": "resnet", "width": 8}, "dense_steps": 120, "steps": 50},
-                **{"references": ["dense"], "lengths": [[1, {"lsq": [2], "free": [2], "entropy": [2]}]]},
-            }
-        },
-    },
-    "cpu": {
-        **COMMON,
-        **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
-        **{"reestimate": 20, "watch": WATCH},
-        "models": {
-            "vit": {
-                **VIT_RATES,
-                **{"network": VIT, "dense_steps": 500, "steps": 150},
-                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]]},
-            },
-            "resnet": {
-                **RESNET_RATES,
-                **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 120},
-                **{"references": REFERENCES, "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]]},
-            },
-        },
-    },
-    # Three times the steps at 2 bits, each method at the rate that a search for this length found.
-    "long": {
-        **COMMON,
-        **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
-        **{"reestimate": 20, "watch": [1.0]},
-        "models": {
-            "vit": {
-                **_rates((3e-3,) * 4, (1e-2,) * 4, 1e-3, 2e-3),
-                **{"network": VIT, "dense_steps": 500, "steps": 450},
-                **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
-            },
-            "resnet": {
-                **_rates((3e-3,) * 4, (3e-2,) * 4, 1e-3, 2e-3),
-                **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 360},
-                **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
-            },
-        },
-    },
-    # The same question for a network trained on ImageNet: a preset of its own, for it takes most of the time.
-    "transfer": {
-        **COMMON,
-        **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
-        **{"reestimate": 8, "watch": [1.0], "inputs": 200},
-        "models": {
-            "efficientnet": {
-                **EFFICIENTNET,
-                **{"network": {"kind": "efficientnet", "size": 32}, "dense_steps": 60, "steps": 30},
-                "lengths": [[1, {"tuned": True, "lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8]}]],
-            },
-        },
-    },
-    "gpu": {
-        **COMMON,
-        **{"seeds": 5, "task": "fashion", "batch": 256, "reestimate": 50, "watch": WATCH, "amp": True},
-        **{"checkpoints": 1000, "inputs": 500},
-        "models": {
-            "vit": {
-                **VIT_RATES,
-                "network": {"kind": "vit", "patch": 4, "width": 192, "depth": 6, "heads": 6},
-                **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
-                "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]],
-            },
-            "resnet": {
-                **RESNET_RATES,
-                "network": {"kind": "resnet", "width": 32, "blocks": 3},
-                **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
-                "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]],
-            },
-            "efficientnet": {
-                **EFFICIENTNET,
-                **{"network": {"kind": "efficientnet", "size": 96}, "dense_steps": 2000, "steps": 1000},
-                "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]],
-            },
-        },
-    },
-}
+# ---- the case ------------------------------------------------------------------------------------------------------
 
 
 def relevant(settings: Mapping, unit: Mapping) -> dict:
