@@ -166,5 +166,35 @@ def test_training_through_a_compression_moves_the_weights_and_keeps_the_pattern(
         )
 
 
+def test_training_under_fair_ties_takes_another_mask_in_the_same_order(tmp_path, monkeypatch):
+    settings = {**order.PRESETS["ci"], **TINY, "tie_formats": ["MXFP4"]}
+    kinds = [u["kind"] for u in order.units(settings) if u["part"] == "tuned" and u["format"] == "MXFP4"]
+    assert kinds == ["q", "sq", "qs", "qs magnitude"]
+    attached, real = [], order.straight_through.attach
+
+    def attach(*given, **more):
+        made = real(*given, **more)
+        attached.append((made.configuration(), {n: m.clone() for n, m in made.masks().items()}))
+        return made
+
+    monkeypatch.setattr(order.straight_through, "attach", attach)
+    run = Run("cpu", None, tmp_path, lambda *a: None)
+    for kind in kinds[2:]:
+        unit = {"part": "tuned", "pattern": "2:4", "format": "MXFP4", "kind": kind}
+        assert set(order.run(order.relevant(settings, unit), unit, 0, run)["losses"]) == {kind}
+    (first, blind), (fair, seeing) = attached
+    assert (first["order"], first["ties"], fair["order"], fair["ties"]) == ("qs", "first", "qs", "magnitude")
+    assert any(not torch.equal(blind[n], seeing[n]) for n in blind)
+
+
+def test_a_one_shot_row_does_not_depend_on_training_nor_a_trained_one_on_lists_of_formats():
+    settings = order.PRESETS["cpu"]
+    shot = order.relevant(settings, {"part": "seeds"})
+    tuned = order.relevant(settings, {"part": "tuned"})
+    assert not {"steps", "rate", "tuned_formats"} & set(shot) and {"windows", "main", "tie_formats"} <= set(shot)
+    assert not {"formats", "patterns", "seed_formats"} & set(tuned) and {"steps", "rate", "amp"} <= set(tuned)
+    assert "recover" in order.relevant(order.PRESETS["ci"], {"part": "seeds"})  # its model is trained so long
+
+
 def test_the_case_is_found_by_its_name():
     assert cases.load(NAME) is order.CASE and set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu"}
