@@ -9,6 +9,7 @@ import torch
 
 from prunequant.finetune import case, lsq, lsq_record, models
 from prunequant.finetune import lsq_against_pruning as study
+from prunequant.finetune.lsq_presets import rates
 from prunequant.finetune.mirror import Mirror, decibels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,9 +21,9 @@ TINY = {
 
 
 def tiny(name, **changes):
-    rates = study._rates((1e-3,) * 4, (1e-3,) * 4, 1e-3, 2e-3)
+    own = rates((1e-3,) * 4, (1e-3,) * 4, 1e-3, 2e-3)
     steps = {"dense_steps": 8, "steps": 6, "references": ["dense", "twin", "fresh"], "lengths": [[1, CELLS]]}
-    return {name: {"network": TINY[name], **rates, **steps, **changes}}
+    return {name: {"network": TINY[name], **own, **steps, **changes}}
 
 
 @pytest.mark.parametrize("count", [9, 64, 1000, 4608])

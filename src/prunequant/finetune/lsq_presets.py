@@ -4,7 +4,7 @@ WATCH = (0.1, 0.4, 0.75, 1.0)
 COMMON = {"shift": 2, "flip": True, "decay": 1e-4, "amp": False, "checkpoints": 200, "inputs": 250}
 
 
-def _rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
+def rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
     """Learning rates of a network: by method, and by bits 2, 3, 4 and 8."""
     of = {"lsq": dict(zip("2348", lsq)), "pruning": dict(zip("2348", pruning)), "tuned": {"16": tuned}}
     return {"rate": dense, "fine_rate": of}
@@ -12,15 +12,15 @@ def _rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
 
 # Every method has its own rate for every network and size: the best of a grid on seed 100, which no record uses
 # (benchmarks/records/lsq_rates.py, book/results/lsq_rates.json).
-VIT_RATES = _rates((1e-3,) * 4, (1e-2, 1e-3, 1e-3, 1e-3), 1e-3, 2e-3)
-RESNET_RATES = _rates((1e-3, 3e-3, 1e-3, 1e-3), (3e-2, 3e-2, 1e-2, 3e-3), 1e-3, 2e-3)
+VIT_RATES = rates((1e-3,) * 4, (1e-2, 1e-3, 1e-3, 1e-3), 1e-3, 2e-3)
+RESNET_RATES = rates((1e-3, 3e-3, 1e-3, 1e-3), (3e-2, 3e-2, 1e-2, 3e-3), 1e-3, 2e-3)
 ALL = {"lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4, 8]}
 BITMAP = {"bitmap": [2, 3, 4, 8]}
 LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
 REFERENCES = ["dense", "twin", "fresh"]
 VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
 EFFICIENTNET = {
-    **_rates((5e-3, 2e-3, 2e-3, 2e-3), (1e-2, 1e-2, 1e-2, 5e-3), 2e-3, 5e-4),
+    **rates((5e-3, 2e-3, 2e-3, 2e-3), (1e-2, 1e-2, 1e-2, 5e-3), 2e-3, 5e-4),
     "head_rate": 3e-3,
     "references": ["dense"],
 }
@@ -65,12 +65,12 @@ PRESETS = {
         **{"reestimate": 20, "watch": [1.0]},
         "models": {
             "vit": {
-                **_rates((3e-3,) * 4, (1e-2,) * 4, 1e-3, 2e-3),
+                **rates((3e-3,) * 4, (1e-2,) * 4, 1e-3, 2e-3),
                 **{"network": VIT, "dense_steps": 500, "steps": 450},
                 **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
             },
             "resnet": {
-                **_rates((3e-3,) * 4, (3e-2,) * 4, 1e-3, 2e-3),
+                **rates((3e-3,) * 4, (3e-2,) * 4, 1e-3, 2e-3),
                 **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 360},
                 **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
             },
