@@ -12,7 +12,7 @@ NAME = "order-in-a-language-model"
 TINY = {"model": "bytes", "recover": 4, "steps": 3, "batch": [2, 16], "few": 4, "windows": 4, "at_once": 4,
         "formats": ["INT4"], "patterns": ["0.3"], "joint_patterns": ["0.3"], "destroyed": ["2:4"],
         "destroyed_formats": ["INT4"], "seed_patterns": ["0.3"], "seed_formats": ["INT4"], "tie_formats": ["INT4"],
-        "tuned_patterns": ["2:4"], "tuned_formats": ["MXFP4"], "tuned_thresholds": ["2:4"]}  # fmt: skip
+        "tuned": {"2:4": ["MXFP4"]}, "tuned_thresholds": ["2:4"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def made_rows():
 
 
 def test_excess_and_order_come_out_as_they_went_in():
-    settings = {"patterns": ["0.3"], "destroyed": [], "seed_patterns": ["0.3"], "tuned_patterns": []}
+    settings = {"patterns": ["0.3"], "destroyed": [], "seed_patterns": ["0.3"], "tuned": {}}
     found = order_summary.summarise(settings, made_rows())
     for part in ("shipped", "seeds"):
         a, b = found[part]
@@ -191,7 +191,7 @@ def test_a_one_shot_row_does_not_depend_on_training_nor_a_trained_one_on_lists_o
     settings = order.PRESETS["cpu"]
     shot = order.relevant(settings, {"part": "seeds"})
     tuned = order.relevant(settings, {"part": "tuned"})
-    assert not {"steps", "rate", "tuned_formats"} & set(shot) and {"windows", "main", "tie_formats"} <= set(shot)
+    assert not {"steps", "rate", "tuned"} & set(shot) and {"windows", "main", "tie_formats"} <= set(shot)
     assert not {"formats", "patterns", "seed_formats"} & set(tuned) and {"steps", "rate", "amp"} <= set(tuned)
     assert "recover" in order.relevant(order.PRESETS["ci"], {"part": "seeds"})  # its model is trained so long
 

@@ -50,8 +50,7 @@ _CPU = {
     "seed_patterns": ("0.3",),
     "seed_formats": FOUR,
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
-    "tuned_patterns": (),
-    "tuned_formats": ("MXFP4", "INT4"),
+    "tuned": {},  # what is trained: pattern → formats
     "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
     "steps": 16,
     "batch": (1, 512),
@@ -71,8 +70,7 @@ PRESETS = {
         "destroyed": (),
         "seed_patterns": ("0.75",),
         "seed_formats": ("INT8", "INT4", "MXFP4"),
-        "tuned_patterns": ("2:4",),
-        "tuned_formats": ("MXFP4",),
+        "tuned": {"2:4": ("MXFP4",)},
         "few": 8,
         "steps": 10,
         "batch": (8, 64),
@@ -90,12 +88,11 @@ PRESETS = {
         "seed_patterns": (),
         "seed_formats": (),
         "tie_formats": ("MXFP4",),
-        "tuned_patterns": ("0.5", "2:4"),
+        "tuned": {"0.5": ("MXFP4", "INT4"), "2:4": ("MXFP4",)},
         "amp": True,
     },
     "gpu": {
         **_CPU,
-        "tuned_patterns": ("0.5", "2:4"),
         "windows": 16,
         "few": 16,
         "shares": 1,
@@ -103,7 +100,7 @@ PRESETS = {
         "destroyed_formats": SEVEN,
         "seed_formats": SEVEN,
         "tie_formats": SEVEN,
-        "tuned_formats": SEVEN,
+        "tuned": {"0.5": SEVEN, "2:4": SEVEN},
         "steps": 300,
         "batch": (16, 512),
         "rate": 1e-4,
@@ -125,11 +122,11 @@ def units(settings: Mapping) -> list[dict]:
         out.append({"part": "grid", "pattern": "2:4", "format": ""})
     for pattern in settings["seed_patterns"]:
         out += [{"part": "seeds", "pattern": pattern, "format": f} for f in ("", *settings["seed_formats"])]
-    if settings["tuned_patterns"]:
-        formats = settings["tuned_formats"]
+    if settings["tuned"]:
         out.append({"part": "tuned", "pattern": "", "format": "", "kind": "d"})
-        out += [{"part": "tuned", "pattern": "", "format": f, "kind": "q"} for f in formats]
-        for p in settings["tuned_patterns"]:
+        every = dict.fromkeys(f for formats in settings["tuned"].values() for f in formats)
+        out += [{"part": "tuned", "pattern": "", "format": f, "kind": "q"} for f in every]
+        for p, formats in settings["tuned"].items():
             if p in settings["tuned_thresholds"]:
                 out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
             for f in formats:

@@ -128,7 +128,7 @@ def summarise(settings: Mapping, rows: Sequence[Mapping]) -> dict:
         "shipped": over_windows(shipped, settings["patterns"]),
         "destroyed": over_windows(shipped, settings["destroyed"]),
         "seeds": over_seeds(seeds, settings["seed_patterns"]),
-        "tuned": over_seeds(tuned, settings["tuned_patterns"]),
+        "tuned": over_seeds(tuned, list(settings["tuned"])),
         "grid": grid(rows),
     }
 
