@@ -247,7 +247,8 @@ def measured(record: Mapping) -> str:
         f"measured on {made['date']} on {device['name']}, threads: {device['threads']}, seeds: {record['seeds']}, "
         f"{made['seconds']:,} s, by"
     )
-    lines = [*textwrap.wrap(head, 72), f"  {made['command']}"]
+    command = textwrap.wrap(made["command"], 70, break_long_words=False, break_on_hyphens=False)
+    lines = [*textwrap.wrap(head, 72), "  " + " \\\n    ".join(command)]
     return "\n".join([*lines, *textwrap.wrap(made.get("note", ""), 72)])
 
 
