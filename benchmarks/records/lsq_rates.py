@@ -34,12 +34,15 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--length", type=int, default=1)
     options.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4, 8])
-    options.add_argument("--preset", default="cpu")
+    options.add_argument("--preset", default="cpu", choices=study.PRESETS)
     options.add_argument("--models", nargs="+", help="networks of the preset; all unless said")
     for method, rates in GRID.items():
         options.add_argument(f"--{method}", type=float, nargs="+", default=rates, help=f"rates of {method}")
     options.add_argument("--output", type=Path)
     given = options.parse_args()
+    unknown = set(given.models or ()) - set(study.PRESETS[given.preset]["models"])
+    if unknown:
+        options.error(f"preset {given.preset} has no {', '.join(sorted(unknown))}")
     models = given.models or list(study.PRESETS[given.preset]["models"])
     name = f"lsq_rates{'' if given.preset == 'cpu' else '_' + given.preset}{'_long' if given.length > 1 else ''}.json"
     output = given.output or ROOT / "book" / "results" / name

@@ -196,5 +196,12 @@ def test_a_one_shot_row_does_not_depend_on_training_nor_a_trained_one_on_lists_o
     assert "recover" in order.relevant(order.PRESETS["ci"], {"part": "seeds"})  # its model is trained so long
 
 
+@pytest.mark.parametrize("settings", [{"seed_formats": ["FP3"]}, {"tuned": {"2:4": ["INT4", "FP3"]}}])
+def test_a_format_that_does_not_exist_is_refused_before_any_work(settings, tmp_path):
+    with pytest.raises(ValueError, match="no format FP3; the formats are INT8"):
+        run_case(NAME, "ci", settings=settings, out=tmp_path / "record.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_case_is_found_by_its_name():
     assert cases.load(NAME) is order.CASE and set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu"}

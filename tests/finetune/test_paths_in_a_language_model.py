@@ -59,6 +59,11 @@ def test_a_stopped_run_goes_on_to_the_same_rows(record, tmp_path):
     assert not (tmp_path / "record.json.partial").exists()
 
 
+def test_a_method_that_does_not_exist_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="no method gptq; the methods are nearest"):
+        run_case(NAME, "ci", settings={"methods": {"3": ["gptq"]}})
+
+
 def test_the_preset_for_a_gpu_runs_end_to_end_in_small_on_the_cpu():
     settings = {**TINY, "model": "bytes"}
     found = run_case(NAME, "gpu", seeds=2, device="cpu", threads=1, settings=settings)

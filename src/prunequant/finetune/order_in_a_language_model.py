@@ -113,6 +113,10 @@ PRESETS = {
 
 def units(settings: Mapping) -> list[dict]:
     """All work units: one per part, pattern and format; those without a format are shared by all formats."""
+    named = {f for n in ("formats", "destroyed_formats", "seed_formats", "tie_formats") for f in settings[n]}
+    unknown = named.union(*settings["tuned"].values()) - set(FORMATS)
+    if unknown:
+        raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(FORMATS)}")
     out = []
     shipped = [(p, settings["formats"]) for p in settings["patterns"]]
     shipped += [(p, settings["destroyed_formats"]) for p in settings["destroyed"]]

@@ -81,6 +81,9 @@ PRESETS = {
 
 def units(settings: Mapping) -> list[dict]:
     """The model as it is; then every method at every number of bits; then the same with random tokens."""
+    unknown = {m for methods in settings["methods"].values() for m in methods} - set(METHODS)
+    if unknown:
+        raise ValueError(f"no method {', '.join(sorted(unknown))}; the methods are {', '.join(METHODS)}")
     out = [{"method": "dense", "bits": 32, "calibration": "none"}]
     for bits, methods in settings["methods"].items():
         out.append({"method": "no zero", "bits": int(bits), "calibration": "none"})
