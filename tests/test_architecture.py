@@ -13,6 +13,7 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 
 # A room may import rooms on lower floors, and itself.
 FLOORS = (
+    ("arguments",),
     ("random", "intervals", "plotting"),
     ("formats", "widgets"),
     ("sparsity",),
