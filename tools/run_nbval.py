@@ -4,37 +4,106 @@
 
 nbval runs every cell of the reference, compares what it prints with what the reference holds, and forgets the outputs.
 The plugin below keeps them, figures included, so that the book's builder need not execute the chapter a second time.
+A cell may declare a tolerance (see `prunequant.tolerance`): a number within it is then taken for the reference's own
+before nbval compares; everything else is exact. How much of each tolerance a run used is kept in the verdict.
 The kernel runs in the chapter's folder, as the builder's does; nbval alone would start it beside the reference.
 It reads nbval's items (`test_outputs`, `cell_num`) and names its kernel class, which is why nbval is pinned.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import nbval.plugin
 import pytest
-from chapters import Book, Chapter, tags, write_notebook, write_text
+from chapters import Book, Chapter, is_image, tags, write_notebook, write_text
+
+from prunequant.tolerance import NUMBER, Tolerance, compare, is_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
 
 
+def texts(output: Any) -> Iterator[tuple[dict, str]]:
+    """Where the texts of one output stand: (mapping, key)."""
+    if output.output_type == "stream":
+        yield output, "text"
+    for kind, text in output.get("data", {}).items():
+        if isinstance(text, str) and not is_image(kind):
+            yield output["data"], kind
+
+
+class Numbers:
+    """The comparison of one cell's texts, number by number, before nbval compares them whole."""
+
+    def __init__(self, item: Any, fix: str) -> None:
+        self.item, self.fix = item, fix
+        declared = item.cell.metadata.get("tolerance")
+        self.tolerance = Tolerance.read(declared) if declared else None
+        self.used = 0.0
+        self.difference = ""
+        self.compared = 0  # numbers in the reference
+        self._whole: Callable[..., bool] = item.compare_outputs
+        item.compare_outputs = self.compare_outputs
+
+    @property
+    def kind(self) -> str:
+        """What its numbers are: sensitive where a tolerance is declared, exact where all are whole, else stable."""
+        if self.tolerance is not None:
+            return "sensitive"
+        found = [number for output in self.item.cell.outputs for where, key in texts(output)
+                 for number in NUMBER.findall(where[key])]  # fmt: skip
+        return "exact" if all(map(is_whole, found)) else "stable"
+
+    def compare_outputs(self, test: list, ref: list, skip_compare: Any = None) -> bool:
+        test = copy.deepcopy(nbval.plugin.transform_streams_for_comparison(test))
+        ref = nbval.plugin.transform_streams_for_comparison(ref)
+        self.compared = sum(len(NUMBER.findall(where[key])) for output in ref for where, key in texts(output))
+        for ours, theirs in zip(test, ref):
+            places = {key: where for where, key in texts(theirs)}
+            for where, key in texts(ours):
+                if key in (skip_compare or self.item.parent.skip_compare) or key not in places:
+                    continue
+                mine, kept = self.item.sanitize(where[key]), self.item.sanitize(places[key][key])
+                found = compare(mine, kept, self.tolerance)
+                self.used = max(self.used, found.used)
+                if found.equal:
+                    where[key] = places[key][key]
+                elif not self.difference:
+                    self.difference = self._told(found.difference, mine, kept)
+        return self._whole(test, ref, skip_compare)
+
+    def _told(self, difference: str, mine: str, kept: str) -> str:
+        number = difference.removeprefix("line ").partition(" ")[0].rstrip(":")
+        lines = [f"cell {self.item.cell_num}, {difference}"]
+        for name, text in (("reference", kept), ("this run", mine)):
+            row = text.splitlines()[int(number) - 1 : int(number)] if number.isdigit() else []
+            lines += [f"  {name:9s} | {line}" for line in row]
+        lines.append(f"  {self.tolerance.text() if self.tolerance else 'no tolerance is declared for this cell'}")
+        lines.append(f"  Meant to change?  {self.fix}, then read git diff.  Another processor?  See CONTRIBUTING.md.")
+        return "\n".join(lines)
+
+
 class Keep:
-    """A pytest plugin: figures are not compared, outputs are kept."""
+    """A pytest plugin: figures are not compared, numbers by their tolerance, outputs are kept."""
 
     def __init__(self, chapter: Chapter) -> None:
         self.chapter = chapter
         self.items: list = []
+        self.numbers: list[Numbers] = []
         self.failed: list[int] = []
         self.start = time.perf_counter()
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         self.items = items
+        self.numbers = [Numbers(item, f"make refresh CHAPTER={self.chapter.name}") for item in items]
         for item in items:
             # References hold text only. A figure kept by glue carries a prefix that nbval does not know.
             more = IMAGES + tuple(f"application/papermill.record/{kind}" for kind in IMAGES)
@@ -69,6 +138,14 @@ class Keep:
             "cells": len(cells),
             "raised": raised,
             "differs": sorted(set(self.failed) - set(raised)),
+            "differences": [numbers.difference for numbers in self.numbers if numbers.difference],
+            "numbers": {
+                kind: sum(numbers.compared for numbers in self.numbers if numbers.kind == kind)
+                for kind in ("exact", "stable", "sensitive")
+            },
+            "tolerances": {
+                str(numbers.item.cell_num): round(numbers.used, 4) for numbers in self.numbers if numbers.tolerance
+            },
             "seconds": round(time.perf_counter() - self.start, 2),
         }
         write_text(self.chapter.executed.with_suffix(".verdict"), json.dumps(verdict))
@@ -84,8 +161,8 @@ def kernels_start_in(folder: Path) -> None:
     nbval.plugin.RunningKernel = Kernel
 
 
-def main(root: str, name: str) -> int:
-    chapter = Book(Path(root)).chapter(name)
+def main(root: str, name: str, build: str = "_build") -> int:
+    chapter = Book(Path(root), build).chapter(name)
     kernels_start_in(chapter.source.parent)
     arguments = [
         str(chapter.reference),

@@ -88,7 +88,13 @@ def verify(
     rows = claims.to_record(outcomes)
     if json is not None:
         claims.write_json(json, rows)
-    drifted = _drift(rows, recorded) if recorded is not None else []
+    drifted, used = claims.drift(rows, recorded) if recorded is not None else ([], {})
+    if used:
+        name, share = max(used.items(), key=lambda item: item[1])
+        terminal.print(f"{len(used)} figures within a tolerance; most used, {share:.0%}: {name}", highlight=False)
+    if recorded is not None:
+        numbers = ", ".join(f"{count:,} {kind}" for kind, count in claims.kinds(rows).items())
+        terminal.print(f"numbers compared: {numbers}", highlight=False)
     for line in drifted:
         terminal.print(f"[bold red]differs from the record[/] {line}", highlight=False, soft_wrap=True)
     wrong = [o for o in outcomes if not o.agrees]
@@ -201,23 +207,6 @@ def _read_record(path: Path | None) -> dict[str, dict] | None:
         return {row["id"]: row for row in reader.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError, KeyError) as error:
         _fail(f"{path} is not a record written by verify --json: {error}")
-
-
-def _drift(rows: list[dict], recorded: dict[str, dict]) -> list[str]:
-    """One line for each claim whose printed figures are not those of the record."""
-    lines = []
-    for row in rows:
-        old = recorded.get(row["id"])
-        if old is None:
-            lines.append(f"{row['id']}: not in the record (make ledger writes it anew)")
-            continue
-        pairs = [("check", old["evidence"], row["evidence"])]
-        pairs += [
-            (f"control {name}", old["controls"].get(name, {}).get("evidence"), control["evidence"])
-            for name, control in row["controls"].items()
-        ]
-        lines += [f"{row['id']}, {what}: {was} became {now}" for what, was, now in pairs if was != now]
-    return lines
 
 
 def _print(outcomes: list[Outcome]) -> None:

@@ -139,12 +139,72 @@ def test_a_tampered_output_fails(small):
         reference.write_text(kept.replace("mean 1.000", "mean 1.003"))
         status, said = step(small, "validate")
         assert status == 1
-        assert "Cell 2" in said and "mean 1.003" in said and "1 FAILED" in said
+        assert "cell 2, line 1 differs, and its comparison is exact" in said
+        assert "reference | mean 1.003" in said and "this run  | mean 1.000" in said and "1 FAILED" in said
         # A reader's own build goes on with the outputs of the reader's machine.
         status, said = step(small, "execute")
         assert status == 0
     finally:
         reference.write_text(kept)
+
+
+NEAR = """```{code-cell} ipython3
+---
+tolerance: {absolute: 0.01, reason: a network trained on the page}
+---
+print(f"loss {0.195:.3f} after {100:d} steps")
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory):
+    """A book of one chapter with a sensitive number, refreshed."""
+    root = tmp_path_factory.mktemp("near")
+    (root / "book").mkdir()
+    (root / "book" / "near.md").write_text(HEAD + "# Near\n\n" + NEAR)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/near\n")
+    status, said = step(root, "refresh")
+    assert status == 0, said
+    return root
+
+
+@pytest.mark.parametrize(
+    ("reference", "passes", "told"),
+    [
+        ("loss 0.198 after 100 steps", True, "0 exact, 0 stable, 2 sensitive"),
+        ("loss 0.206 after 100 steps", False, "0.195 against 0.206 in the reference, where 0.01 is allowed"),
+        ("loss 0.195 after 101 steps", False, "100 against 101 in the reference, where 0 is allowed"),
+        ("cost 0.195 after 100 steps", False, "the words differ"),
+    ],
+)
+def test_a_tolerance_is_for_the_number_that_declares_it(near, reference, passes, told):
+    path = near / "book/reference/near.ipynb"
+    kept = path.read_text()
+    assert "loss 0.195 after 100 steps" in kept
+    try:
+        path.write_text(kept.replace("loss 0.195 after 100 steps", reference))
+        status, said = step(near, "validate")
+        assert (status == 0) == passes and told in said
+        state = Book(near).chapter("near").state()
+        if passes:
+            assert state["tolerances"] == {"0": 0.3}
+        else:
+            assert "a network trained on the page" in said and "make refresh CHAPTER=near" in said
+    finally:
+        path.write_text(kept)
+
+
+def test_a_changed_tolerance_is_out_of_step_and_one_without_a_reason_is_refused(near, tmp_path):
+    shutil.copytree(near / "book", tmp_path / "book")
+    chapter = Book(tmp_path).chapter("near")
+    assert chapter.out_of_step() == []
+    text = chapter.source.read_text()
+    chapter.source.write_text(text.replace("absolute: 0.01", "absolute: 0.1"))
+    assert "code cell 0" in chapter.out_of_step()[0]
+    chapter.source.write_text(text.replace(", reason: a network trained on the page", ""))
+    with pytest.raises(ValueError, match="give reason and some of"):
+        chapter.out_of_step()
 
 
 def copy_of(small, tmp_path):

@@ -8,7 +8,7 @@ from prunequant.experiments import write_json
 
 from .core import Budget, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
 from .render import check, show, table
-from .run import run, run_all, to_record
+from .run import drift, kinds, run, run_all, to_record
 
 __all__ = [
     "Budget",
@@ -21,6 +21,8 @@ __all__ = [
     "Verdict",
     "check",
     "claim",
+    "drift",
+    "kinds",
     "registry",
     "run",
     "run_all",

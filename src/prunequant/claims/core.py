@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
+from prunequant.tolerance import Tolerance
+
 PAPERS = {
     "kumar2025": "Kumar and Natale 2025, arXiv 2508.11020",
     "zhang2025": "Zhang and Saab 2024, arXiv 2412.18184",
@@ -63,13 +65,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number with its name, unit and, where it is an estimate, its confidence interval."""
+    """One measured number with its name, unit and, where it is an estimate, its confidence interval.
+
+    It is compared with its record as printed, exactly; a sensitive one (training behind it, a count over thresholds of
+    floats) carries a tolerance with its reason.
+    """
 
     name: str
     value: float | int | str
     unit: str = ""
     interval: tuple[float, float] | None = None
     digits: int = 3
+    tolerance: Tolerance | None = None
 
     def text(self) -> str:
         """The number as printed everywhere: `digits` significant digits, its interval, its unit."""
@@ -123,6 +130,11 @@ class Evidence:
         object.__setattr__(self, "figures", tuple(self.figures))
         if not self.figures:
             raise ValueError("evidence without a figure: a check must report what it measured")
+
+    @property
+    def all_figures(self) -> tuple[Figure, ...]:
+        """Every figure, the bound last."""
+        return self.figures if self.bound is None else (*self.figures, self.bound)
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and text of everything measured, in the order shown to a reader."""

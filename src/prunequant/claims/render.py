@@ -96,7 +96,8 @@ def _code_links(claim: Claim, page: str) -> str:
 
 def evidence_table(evidence: Evidence) -> str:
     """Markdown table of one measurement."""
-    rows = "\n".join(f"| {_cell(name)} | {_cell(text)} |" for name, text in evidence.rows())
+    notes = {figure.name: f" ({figure.tolerance.text()})" for figure in evidence.all_figures if figure.tolerance}
+    rows = "\n".join(f"| {_cell(name)} | {_cell(text + notes.get(name, ''))} |" for name, text in evidence.rows())
     return f"| quantity | value |\n|:--|:--|\n{rows}"
 
 

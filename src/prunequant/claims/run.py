@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, as_completed
+
+from prunequant.tolerance import NUMBER, Tolerance, compare, is_whole
 
 from .core import Budget, Evidence, Outcome, registry
 
@@ -74,6 +76,13 @@ def run_all(
     return [done[claim_id] for claim_id in chosen]
 
 
+def _measured(evidence: Evidence) -> dict:
+    """What was measured, as printed, with the tolerance of each sensitive figure."""
+    row: dict = {"evidence": [list(pair) for pair in evidence.rows()]}
+    tolerances = {figure.name: figure.tolerance.fields() for figure in evidence.all_figures if figure.tolerance}
+    return {**row, "tolerances": tolerances} if tolerances else row
+
+
 def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
     """Plain rows for JSON: the figures as printed, so that two machines write the same record."""
     rows = []
@@ -85,13 +94,58 @@ def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
             "agrees": outcome.agrees,
             "problems": list(outcome.problems),
             "holds": outcome.evidence.holds,
-            "evidence": [list(pair) for pair in outcome.evidence.rows()],
-            "controls": {
-                name: {"holds": e.holds, "evidence": [list(pair) for pair in e.rows()]}
-                for name, e in outcome.controls.items()
-            },
+            **_measured(outcome.evidence),
+            "controls": {name: {"holds": e.holds, **_measured(e)} for name, e in outcome.controls.items()},
         }
         if timings:
             row["seconds"] = round(outcome.seconds, 3)
         rows.append(row)
     return rows
+
+
+def drift(rows: Iterable[dict], recorded: Mapping[str, dict]) -> tuple[list[str], dict[str, float]]:
+    """What differs between two records: a line for each difference, and the share of each tolerance that was used.
+
+    Words and figures are compared exactly, a figure with a tolerance within it (as the new row declares it).
+    """
+    lines: list[str] = []
+    used: dict[str, float] = {}
+    for row in rows:
+        old = recorded.get(row["id"])
+        if old is None:
+            lines.append(f"{row['id']}: not in the record (make ledger writes it anew)")
+            continue
+        pairs = [("check", old, row)]
+        pairs += [(f"control {name}", old["controls"].get(name, {}), now) for name, now in row["controls"].items()]
+        for what, was, now in pairs:
+            before, after = was.get("evidence", []), now["evidence"]
+            if was.get("holds") != now["holds"] or [name for name, _ in before] != [name for name, _ in after]:
+                lines.append(f"{row['id']}, {what}: {before} became {after}")
+                continue
+            for (name, there), (_, here) in zip(before, after):
+                declared = now.get("tolerances", {}).get(name)
+                tolerance = Tolerance.read(declared) if declared else None
+                found = compare(here, there, tolerance)
+                if tolerance is not None:
+                    key = f"{row['id']}, {what}: {name}"
+                    used[key] = max(used.get(key, 0.0), found.used)
+                if not found.equal:
+                    why = tolerance.text() if tolerance else "compared exactly"
+                    lines.append(f"{row['id']}, {what}: {name}: {there} became {here} ({why})")
+    return lines, used
+
+
+def kinds(rows: Iterable[dict]) -> dict[str, int]:
+    """How many printed numbers of a record are exact (whole), stable (other) and sensitive (with a tolerance)."""
+    count = {"exact": 0, "stable": 0, "sensitive": 0}
+    for row in rows:
+        for part in (row, *row["controls"].values()):
+            for name, text in part["evidence"]:
+                found = NUMBER.findall(text)
+                if name in part.get("tolerances", {}):
+                    count["sensitive"] += len(found)
+                else:
+                    whole = sum(map(is_whole, found))
+                    count["exact"] += whole
+                    count["stable"] += len(found) - whole
+    return count
