@@ -1,0 +1,293 @@
+"""Everything that is compared, again, as other machines would compute it.
+
+    python tools/portability.py                        every profile that this machine can stand for
+    python tools/portability.py "no AVX2, no FMA"      one of them
+    python tools/portability.py --stage chapters       units, claims or chapters alone
+    python tools/portability.py --list                 the profiles, and what each sets
+
+A profile is a set of environment variables, or an environment of other packages or another Python. Each has its own
+processes, its own compiled kernels and its own executed chapters, under `_build/portability/`. The table is kept in
+`book/results/portability.json` and shown in the book; `make test` does not run this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import run_environment
+from chapters import ROOT, Book, write_text
+
+from prunequant.claims import drift, kinds
+from prunequant.experiments import provenance
+
+RECORD = ROOT / "book" / "results" / "portability.json"
+FOLDER = "_build/portability"
+STAGES = ("units", "claims", "chapters")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+NO_AVX512 = {
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "NUMBA_CPU_NAME": "haswell",
+}
+NO_AVX2 = {
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "NUMBA_CPU_NAME": "nehalem",
+    "NUMBA_CPU_FEATURES": "",
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A machine to stand for: variables, a Python, and how its packages are resolved (None: today's environment)."""
+
+    name: str
+    variables: dict[str, str] = field(default_factory=dict)
+    python: str = ""  # such as "3.12"; empty: the one that runs this
+    packages: str = ""  # "pins", "newest" or "lowest"; empty: the environment that runs this
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / FOLDER / re.sub(r"\W+", "-", self.name)
+
+
+PROFILES = (
+    Profile("this machine"),
+    Profile("no AVX-512", NO_AVX512),
+    Profile("no AVX2, no FMA", NO_AVX2),
+    Profile("one thread", dict.fromkeys(THREADS, "1")),
+    Profile("two threads", dict.fromkeys(THREADS, "2")),
+    Profile("no variables set", {"PRUNEQUANT_RUN_ENV": os.devnull, "PYTHONHASHSEED": "random"}),
+    Profile("newest packages", packages="newest"),
+    Profile("lowest packages", packages="lowest"),
+    Profile("Python 3.11", python="3.11", packages="pins"),
+    Profile("Python 3.12", python="3.12", packages="pins"),
+    Profile("Python 3.13", python="3.13", packages="pins"),
+)
+
+
+def features(profile: Profile) -> dict[str, str]:
+    """The variables, without names of processor features that this processor or this NumPy does not know."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    variables = dict(profile.variables)
+    wanted = variables.get("NPY_DISABLE_CPU_FEATURES", "").split()
+    known = [name for name in wanted if name in __cpu_dispatch__ and __cpu_features__.get(name)]
+    if "NPY_DISABLE_CPU_FEATURES" in variables:
+        variables["NPY_DISABLE_CPU_FEATURES"] = " ".join(known)
+    if platform.machine() not in ("x86_64", "AMD64"):
+        variables = {name: value for name, value in variables.items() if name in THREADS}
+    return variables
+
+
+def environment(profile: Profile) -> dict[str, str]:
+    """The environment of a profile's processes: nothing numerical is inherited from the caller."""
+    numerical = {*NO_AVX2, *THREADS, "PYTHONHASHSEED", "PRUNEQUANT_RUN_ENV", "OPENBLAS_L2_SIZE", "PYTHONPATH"}
+    kept = {name: value for name, value in os.environ.items() if name not in numerical}
+    own = {"NUMBA_CACHE_DIR": str(profile.folder / "numba"), "PYTHONPATH": str(ROOT / "src")}
+    defaults = {} if "PRUNEQUANT_RUN_ENV" in profile.variables else run_environment.variables()
+    return {**kept, **defaults, **features(profile), **own}
+
+
+def interpreter(profile: Profile) -> str:
+    """The Python of a profile, its environment made first when it has one of its own."""
+    if not profile.packages:
+        return sys.executable
+    python = shutil.which(f"python{profile.python}") if profile.python else sys.executable
+    if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+        raise LookupError(f"no Python {profile.python} at hand")
+    venv = profile.folder / "venv"
+    inside = venv / "bin" / "python"
+    done = venv / ".done"
+    if done.is_file():
+        return str(inside)
+    subprocess.run([python, "-m", "venv", "--clear", str(venv)], check=True)
+    install = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    requirements = ROOT / "requirements.txt"
+    if profile.packages == "pins":
+        subprocess.run([*install, "-r", str(requirements)], check=True, cwd=ROOT)
+    else:
+        # torch at its pin: another build is gigabytes, and no number of the library comes from it
+        torch = next(
+            line for line in requirements.read_text(encoding="utf-8").splitlines() if line.startswith("torch==")
+        )
+        wanted = floors() if profile.packages == "lowest" else [*names(("dependencies", "torch", "sdp", "plot"))]
+        book = [line for line in pins() if not any(line.startswith(f"{name}==") for name in LIBRARY)]
+        subprocess.run([*install, torch.split("#")[0].strip(), *book], check=True, cwd=ROOT)
+        subprocess.run([*install, "--upgrade", *wanted], check=True, cwd=ROOT)
+    done.touch()
+    return str(inside)
+
+
+LIBRARY = ("numpy", "scipy", "numba", "llvmlite", "safetensors", "ml_dtypes", "rich", "typer", "matplotlib", "cvxpy",
+           "clarabel", "scs", "osqp", "scikit-learn", "dask[distributed]", "pillow", "torch")  # fmt: skip
+
+
+def pins() -> list[str]:
+    lines = (
+        line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    )
+    return [line for line in lines if line]
+
+
+def names(groups: Sequence[str]) -> list[str]:
+    """The library's requirements as pyproject.toml states them, without torch."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = [
+        line for group in groups for line in (project["dependencies"] if group == "dependencies" else extras[group])
+    ]
+    return [line for line in lines if not line.startswith("torch")] + ["scikit-learn", "dask[distributed]", "pillow"]
+
+
+def floors() -> list[str]:
+    """The lowest version of each direct dependency that pyproject.toml admits."""
+    return [re.sub(r">=([\w.]+).*", r"==\1.*", line) for line in names(("dependencies", "sdp", "plot")) if ">=" in line]
+
+
+def run(profile: Profile, python: str, *command: str) -> tuple[int, str]:
+    profile.folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [python, *command], cwd=ROOT, env=environment(profile), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def units(profile: Profile, python: str, jobs: int) -> dict:
+    """The unit tests, without those of the pins (other versions are the point) and of the pipeline itself."""
+    apart = ["--ignore=tests/book", "--ignore=tests/test_environment.py", "--ignore=tests/test_package.py"]
+    _, said = run(profile, python, "-m", "pytest", "-n", str(jobs), "--dist", "loadfile", "-p", "no:cacheprovider",
+                  *apart, "tests")  # fmt: skip
+    closing = [line for line in said.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]
+    found = dict(
+        (word, int(n)) for n, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)", (closing or [""])[-1])
+    )
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    return {"passed": found.get("passed", 0), "failed": len(failed) or (0 if found else 1), "which": failed[:20]}
+
+
+def claims(profile: Profile, python: str, jobs: int) -> dict:
+    out = profile.folder / "ledger.json"
+    out.unlink(missing_ok=True)
+    _, said = run(profile, python, "-m", "prunequant.cli", "verify", "--jobs", str(jobs), "--json", str(out))
+    if not out.is_file():
+        return {"passed": 0, "failed": 1, "which": [said.strip().splitlines()[-1] if said.strip() else "nothing said"]}
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    recorded = json.loads((ROOT / "book" / "results" / "ledger.json").read_text(encoding="utf-8"))
+    differing, used = drift(rows, {row["id"]: row for row in recorded})
+    wrong = [row["id"] for row in rows if not row["agrees"]] + differing
+    return {"passed": len(rows) - len({line.split(",")[0] for line in wrong}), "failed": len(wrong),
+            "which": wrong[:20], "numbers": kinds(rows), "tolerances": used}  # fmt: skip
+
+
+def chapters(profile: Profile, python: str, jobs: int) -> dict:
+    build = (profile.folder / "build").relative_to(ROOT).as_posix()
+    _, said = run(profile, python, "tools/book.py", "validate", "--jobs", str(jobs), "--build", build)
+    passed, wrong, tolerances = 0, [], {}
+    numbers = dict.fromkeys(("exact", "stable", "sensitive"), 0)
+    for chapter in Book(ROOT, build).chapters():
+        state = chapter.state()
+        tolerances |= {f"{chapter.name}, cell {cell}": share for cell, share in state.get("tolerances", {}).items()}
+        for kind in numbers:
+            numbers[kind] += state.get("numbers", {}).get(kind, 0)
+        if state.get("how") == "validated":
+            passed += 1
+        else:
+            first = (state.get("differences") or ["did not end"])[0].splitlines()[0]
+            wrong.append(f"{chapter.name}: {first}")
+    (profile.folder / "chapters.txt").write_text(said, encoding="utf-8")
+    return {"passed": passed, "failed": len(wrong), "which": wrong, "numbers": numbers, "tolerances": tolerances}
+
+
+def measure(profile: Profile, stages: Sequence[str], jobs: int, before: dict) -> dict:
+    """What a profile gives; the stages that were not asked for stay as they were recorded."""
+    row = {"profile": profile.name, "variables": features(profile), **{s: before[s] for s in STAGES if s in before}}
+    try:
+        python = interpreter(profile)
+    except (LookupError, subprocess.CalledProcessError) as error:
+        return {**row, "not_run": str(error), "date": datetime.now(UTC).date().isoformat()}
+    row["versions"] = json.loads(run(profile, python, "-c", VERSIONS)[1].splitlines()[-1])
+    run(profile, python, "-m", "prunequant.warm", "--jobs", str(jobs))
+    for stage in stages:
+        start = time.perf_counter()
+        row[stage] = {"units": units, "claims": claims, "chapters": chapters}[stage](profile, python, jobs)
+        row[stage] |= {"seconds": round(time.perf_counter() - start), "date": datetime.now(UTC).date().isoformat()}
+        print(f"  {profile.name:18s} {stage:9s} {row[stage]['passed']:5d} passed {row[stage]['failed']:3d} failed"
+              f" {row[stage]['seconds']:6d} s", flush=True)  # fmt: skip
+        for line in row[stage]["which"]:
+            print(f"      {line}", flush=True)
+    return row
+
+
+VERSIONS = """
+import json, platform
+from importlib.metadata import version, PackageNotFoundError
+found = {"python": platform.python_version()}
+for name in ("numpy", "scipy", "numba", "llvmlite", "torch", "ml_dtypes", "scikit-learn", "cvxpy", "clarabel"):
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("profiles", nargs="*", help="names of profiles; all of them when none is named")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="may be given more than once; all by default")
+    parser.add_argument("--jobs", type=int, default=int(os.environ.get("JOBS", "2")))
+    parser.add_argument("--list", action="store_true", help="the profiles and what they set")
+    given = parser.parse_args()
+    known = {profile.name: profile for profile in PROFILES}
+    unknown = [name for name in given.profiles if name not in known]
+    if unknown:
+        parser.error(f"no profile {', '.join(unknown)}; there are {', '.join(known)}")
+    if given.list:
+        for profile in PROFILES:
+            more = " ".join(filter(None, [profile.python and f"Python {profile.python}", profile.packages]))
+            print(
+                f"{profile.name}: {more}",
+                *(f"{name}={value}" for name, value in profile.variables.items()),
+                sep="\n    ",
+            )
+        return 0
+    try:
+        record = json.loads(RECORD.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        record = {"rows": []}
+    rows = {row["profile"]: row for row in record["rows"]}
+    for name in given.profiles or known:
+        rows[name] = measure(known[name], given.stage or STAGES, given.jobs, rows.get(name, {}))
+        order = [profile.name for profile in PROFILES]
+        kept = sorted(rows.values(), key=lambda row: order.index(row["profile"]) if row["profile"] in order else 99)
+        made = provenance("python tools/portability.py")
+        write_text(RECORD, json.dumps({"provenance": made, "rows": kept}, indent=1, ensure_ascii=False) + "\n")
+    failed = sum(row.get(stage, {}).get("failed", 0) for row in rows.values() for stage in STAGES)
+    print(f"{len(rows)} profiles in {RECORD.relative_to(ROOT)}, {failed} failures")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
