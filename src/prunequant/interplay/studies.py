@@ -228,7 +228,8 @@ def low_rank(
         factors.append(((u[:, :rank] * root).astype(np.float32), (root[:, None] * v[:rank]).astype(np.float32)))
 
     def loss(pairs) -> float:
-        return model.with_weights([*(a @ b for a, b in pairs), model.weights[-1]]).loss(x, y)
+        products = [a.astype(np.float64) @ b for a, b in pairs]
+        return model.with_weights([*products, model.weights[-1]]).loss(x, y)
 
     def dense_loss(kind: str, fmt: Format) -> float:
         made = [apply_orders(w, fmt, _pattern(pattern), ()) for w in model.weights[:-1]]

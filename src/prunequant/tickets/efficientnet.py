@@ -192,13 +192,17 @@ def photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def float_forward(state: dict[str, NDArray], x: NDArray[np.int64]) -> Iterator[tuple[Place, NDArray]]:
-    """The float network's sums of every layer (after the residual), before ReLU6; the last are the logits."""
+    """The float network's sums of every layer (after the residual), before ReLU6; the last are the logits.
+
+    In float64: integers are rounded from what is fitted to these sums, and in float32, where the order of a sum moves
+    its seventh digit, two processors would round some of them differently.
+    """
     import torch
     from torch.nn import functional
 
-    y, entry = torch.from_numpy(x.astype(np.float32) / 128), None
+    y, entry = torch.from_numpy(x / 128), None
     for place in architecture():
-        w, b = (torch.from_numpy(a.astype(np.float32)) for a in folded(state, place))
+        w, b = (torch.from_numpy(np.ascontiguousarray(a, np.float64)) for a in folded(state, place))
         if place.name == "classifier":
             y = y.mean(dim=(2, 3), keepdim=True)
         if place.opens:
@@ -206,7 +210,7 @@ def float_forward(state: dict[str, NDArray], x: NDArray[np.int64]) -> Iterator[t
         (top, bottom), (left, right) = padding(y.shape[2], w.shape[2], place.stride)
         y = functional.pad(y, (left, right, top, bottom))
         y = functional.conv2d(y, w, b, place.stride, groups=w.shape[0] if place.depthwise else 1)
-        before = y.numpy().astype(np.float64)
+        before = y.numpy()
         if place.skip:
             y = y + entry
         yield place, before
