@@ -34,7 +34,7 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm book test refresh page shots serve lint format unit validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability book test refresh page shots serve lint format unit validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -106,6 +106,9 @@ ledger: warm ## record what every claim measures now; read the difference before
 
 validate: warm ## execute every chapter and compare each printed number
 	@$(PY) tools/book.py validate --jobs $(JOBS) $(CHAPTER)
+
+portability: warm ## all of it again as other machines would compute it (hours; see tools/portability.py --list)
+	@$(PY) tools/portability.py --jobs $(JOBS)
 
 build: warm
 	@$(PY) tools/book.py build
