@@ -34,6 +34,7 @@ from prunequant.experiments import provenance
 
 RECORD = ROOT / "book" / "results" / "portability.json"
 FOLDER = "_build/portability"
+SHOWN_BY = "checked"
 STAGES = ("units", "claims", "chapters")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -203,10 +204,13 @@ def claims(profile: Profile, python: str, jobs: int) -> dict:
 
 def chapters(profile: Profile, python: str, jobs: int) -> dict:
     build = (profile.folder / "build").relative_to(ROOT).as_posix()
-    _, said = run(profile, python, "tools/book.py", "validate", "--jobs", str(jobs), "--build", build)
+    # The page that shows this very record is not among them: it is refreshed when the record stands.
+    listed = [chapter for chapter in Book(ROOT, build).chapters() if chapter.name != SHOWN_BY]
+    which = [chapter.name for chapter in listed]
+    _, said = run(profile, python, "tools/book.py", "validate", "--jobs", str(jobs), "--build", build, *which)
     passed, wrong, tolerances = 0, [], {}
     numbers = dict.fromkeys(("exact", "stable", "sensitive"), 0)
-    for chapter in Book(ROOT, build).chapters():
+    for chapter in listed:
         state = chapter.state()
         tolerances |= {f"{chapter.name}, cell {cell}": share for cell, share in state.get("tolerances", {}).items()}
         for kind in numbers:
