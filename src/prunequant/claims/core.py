@@ -266,17 +266,27 @@ def registry() -> Registry:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A claim with what its check and its controls measured, and what, if anything, speaks against the verdict."""
+    """A claim with what its check and its controls measured, and what, if anything, speaks against the verdict.
+
+    `evidence` is None where nothing was measured: `skipped` says what the check needs and did not find, `error` what
+    it raised.
+    """
 
     claim: Claim
     budget: Budget
-    evidence: Evidence
+    evidence: Evidence | None
     controls: dict[str, Evidence]
     seconds: float = 0.0
+    skipped: str = ""
+    error: str = ""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Empty when evidence, verdict and controls agree."""
+        """Empty when evidence, verdict and controls agree, and when the claim could not be measured here."""
+        if self.error:
+            return (f"the check raised {self.error}",)
+        if self.evidence is None:
+            return ()
         found = []
         reason = self.claim.disagreement(self.evidence)
         if reason:
@@ -288,8 +298,8 @@ class Outcome:
 
     @property
     def agrees(self) -> bool:
-        """Whether the verdict stands after this run."""
-        return not self.problems
+        """Whether the verdict stands after this run; never where nothing was measured."""
+        return self.evidence is not None and not self.problems
 
     def without_time(self) -> Outcome:
         """The same outcome without its wall time, for comparison."""

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, as_completed
 
+from prunequant.extras import missing
+from prunequant.records import MissingRecord
+
 from .core import Budget, Evidence, Outcome, registry
 
 
@@ -30,10 +33,29 @@ def _measure(function, budget: Budget, what: str) -> Evidence:
     return evidence
 
 
-def _run_portable(claim_id: str, budget_name: str) -> tuple[str, Evidence, dict[str, Evidence], float]:
-    """`run` for another process: only the evidence travels back, the claim is looked up by id on either side."""
-    outcome = run(claim_id, Budget(budget_name))
-    return claim_id, outcome.evidence, outcome.controls, outcome.seconds
+def attempt(claim_id: str, budget: Budget = Budget.QUICK) -> Outcome:
+    """`run`, with what a check raises kept in the outcome.
+
+    `skipped` where a package of an extra is not installed or a record is not there; any other exception is an `error`.
+    """
+    start = time.perf_counter()
+    skipped = told = ""
+    try:
+        return run(claim_id, budget)
+    except MissingRecord as error:
+        skipped = str(error)
+    except ModuleNotFoundError as error:
+        extra = missing(error)
+        skipped, told = (str(extra), "") if extra else ("", f"{type(error).__name__}: {error}")
+    except Exception as error:  # a check is foreign code: one that breaks must not hide the others
+        told = f"{type(error).__name__}: {error}".rstrip(": ")
+    return Outcome(registry()[claim_id], budget, None, {}, time.perf_counter() - start, skipped, told)
+
+
+def _run_portable(claim_id: str, budget_name: str) -> tuple:
+    """`attempt` for another process: what was measured travels back, the claim is looked up by id on either side."""
+    made = attempt(claim_id, Budget(budget_name))
+    return claim_id, made.evidence, made.controls, made.seconds, made.skipped, made.error
 
 
 def run_all(
@@ -52,7 +74,8 @@ def run_all(
 
     Notes
     -----
-    A check that raises is not swallowed: the exception names the claim and ends the run.
+    A check that raises does not end the run: its outcome holds the message, and is a contradiction unless all that is
+    missing is a package of an extra or a record.
     """
     known = registry()
     chosen = list(known) if ids is None else [known[i].id for i in ids]
@@ -65,12 +88,12 @@ def run_all(
 
     if executor is None:
         for claim_id in chosen:
-            keep(run(claim_id, budget))
+            keep(attempt(claim_id, budget))
     else:
         futures = {executor.submit(_run_portable, claim_id, budget.value): claim_id for claim_id in chosen}
         for future in as_completed(futures):
-            claim_id, evidence, controls, seconds = future.result()
-            keep(Outcome(known[claim_id], budget, evidence, controls, seconds))
+            claim_id, *found = future.result()
+            keep(Outcome(known[claim_id], budget, *found))
     return [done[claim_id] for claim_id in chosen]
 
 
@@ -78,6 +101,10 @@ def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
     """Plain rows for JSON: the figures as printed, so that two machines write the same record."""
     rows = []
     for outcome in outcomes:
+        if outcome.evidence is None:
+            why = {"error": outcome.error} if outcome.error else {"skipped": outcome.skipped}
+            rows.append({"id": outcome.claim.id, "verdict": outcome.claim.verdict.value, **why})
+            continue
         row = {
             "id": outcome.claim.id,
             "verdict": outcome.claim.verdict.value,
