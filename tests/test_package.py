@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from zipfile import ZipFile
 
+import numba
 import pytest
 from typer.testing import CliRunner
 
@@ -262,7 +263,7 @@ def places(tmp_path, monkeypatch):
     """Nothing is writable but what a test says, and the temporary folder."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(kernel_cache.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(sys.modules["numba"].config, "CACHE_DIR", "")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     writable = []
     monkeypatch.setattr(kernel_cache, "_writable", lambda folder: folder in writable)
     yield writable
@@ -279,7 +280,7 @@ def test_where_nothing_is_writable_kernels_go_to_one_temporary_folder_of_the_use
     kernel_cache.settle()
     chosen = Path(os.environ["NUMBA_CACHE_DIR"])
     assert chosen.parent == tmp_path and chosen.stat().st_mode & 0o777 == 0o700
-    assert sys.modules["numba"].config.CACHE_DIR == str(chosen)
+    assert numba.config.CACHE_DIR == str(chosen)
     kernel_cache.settle()
     assert os.environ["NUMBA_CACHE_DIR"] == str(chosen), "the next process finds the same kernels"
 
@@ -300,6 +301,12 @@ def test_without_any_writable_folder_the_error_names_the_variable(places, monkey
     monkeypatch.setattr(kernel_cache.tempfile, "gettempdir", none)
     with pytest.raises(RuntimeError, match="set NUMBA_CACHE_DIR"):
         kernel_cache.settle()
+
+
+def test_whether_a_folder_is_writable_is_tried_and_not_read_off_its_permissions(tmp_path):
+    assert kernel_cache._writable(tmp_path / "new" / "folder")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert not kernel_cache._writable(tmp_path / "file" / "folder")
 
 
 # --- text files -----------------------------------------------------------------------------------------------------

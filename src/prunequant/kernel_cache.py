@@ -17,17 +17,20 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, or the folder itself where it does not exist yet."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    """Whether a file can be made in a folder, tried as Numba tries it (permissions alone do not tell)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _home_cache() -> Path:
     """The folder that Numba asks the system for."""
     if sys.platform == "darwin":
         return Path(os.path.expanduser("~/Library/Caches/numba"))
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"
+    return Path(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))) / "numba"
 
 
 def _own_folder() -> str:
@@ -57,7 +60,7 @@ def settle() -> None:
     if sys.platform == "win32":
         return
     given = os.environ.get("NUMBA_CACHE_DIR")
-    if (given and _writable(Path(given))) or _writable(_home_cache()) or _writable(_PACKAGE / "__pycache__"):
+    if (given and _writable(Path(given))) or _writable(_PACKAGE / "__pycache__") or _writable(_home_cache()):
         return
     try:
         folder = _own_folder()
