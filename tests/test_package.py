@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from importlib import import_module
 from pathlib import Path
 from zipfile import ZipFile
@@ -22,6 +23,8 @@ from prunequant.claims.run import _run_portable
 from test_architecture import FLOOR
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = (".ci", ".github", "benchmarks", "book", "src", "tests", "tools")
+KINDS = (".toml", ".md", ".py", ".in", ".yml", ".txt", ".cff")
 SHIPPED = [*(ROOT / "book" / "results").glob("*.json"), *(ROOT / "book" / "data").iterdir()]
 
 
@@ -36,18 +39,38 @@ def python(code, folder, **environment):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy of what it is made of."""
-    source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for folder in ("src", "book/results", "book/data"):
-        unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(ROOT / folder, source / folder, ignore=unwanted)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    said, status = python(f"from setuptools.build_meta import build_wheel; build_wheel({str(made)!r})", source)
+def source(tmp_path_factory):
+    """A copy of the project without what was made in it."""
+    copy = tmp_path_factory.mktemp("source")
+    unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.partial", ".ipynb_checkpoints")
+    for path in ROOT.iterdir():
+        if path.name in FOLDERS:
+            shutil.copytree(path, copy / path.name, ignore=unwanted)
+        elif path.is_file() and (path.suffix in KINDS or path.name in ("LICENSE", "Makefile")):
+            shutil.copy(path, copy)
+    return copy
+
+
+def built(what, source, folder):
+    """What setuptools makes of a source tree, in a process of its own."""
+    said, status = python(f"from setuptools import build_meta; build_meta.build_{what}({str(folder)!r})", source)
     assert status == 0, said
-    (found,) = made.glob("*.whl")
+    (found,) = folder.iterdir()
     return found
+
+
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory):
+    return built("sdist", source, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """The wheel, made from the source distribution, as pip does where there is no wheel."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    shutil.unpack_archive(sdist, folder)
+    (unpacked,) = folder.iterdir()
+    return built("wheel", unpacked, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +80,13 @@ def installed(wheel, tmp_path_factory):
     with ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder
+
+
+def test_the_source_distribution_is_the_whole_project(source, sdist):
+    with tarfile.open(sdist) as archive:
+        held = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    project = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    assert {name for name in project ^ held if ".egg-info/" not in name} == {"PKG-INFO", "setup.cfg"}
 
 
 def test_the_wheel_holds_every_module_record_and_data_file_and_no_others(wheel):
