@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -34,8 +34,10 @@ class Verdict(StrEnum):
     OPEN = "open"
 
 
-class Budget(Enum):
+class Budget(StrEnum):
     """How much work a check may do: QUICK about two CPU seconds, BOOK a chapter's share, FULL minutes to hours."""
+
+    # A StrEnum, because the oldest typer that the floors admit compares an option's default with its words.
 
     QUICK = "quick"
     BOOK = "book"
