@@ -96,7 +96,7 @@ def summary(
 
 def _cpu() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:
@@ -139,7 +139,8 @@ def write(path: Path, record: dict) -> None:
     """Write beside, then rename: a reader never sees half a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(path.suffix + f".{os.getpid()}.tmp")
-    beside.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=plain) + "\n")
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
+    beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
 
 

@@ -13,7 +13,7 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 
 # A room may import rooms on lower floors, and itself.
 FLOORS = (
-    ("arguments",),
+    ("arguments", "extras", "records", "kernel_cache"),
     ("random", "intervals", "plotting", "tolerance"),
     ("formats", "widgets"),
     ("sparsity",),
@@ -21,7 +21,7 @@ FLOORS = (
     ("optimum",),
     ("tickets", "interplay"),
     ("experiments",),
-    ("finetune", "checkpoint"),
+    ("finetune",),
     ("claims",),
     ("cli",),
     ("warm",),

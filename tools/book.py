@@ -109,7 +109,7 @@ def build(book: Book) -> int:
             "executed": {chapter.name: chapter.state() for chapter in chapters},
         }
         pages = out / "html" / "index.html"
-        if pages.is_file() and stamp.is_file() and json.loads(stamp.read_text()) == made_of:
+        if pages.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == made_of:
             source_pages(book, out)
             print("The pages are up to date")
             return 0
@@ -132,7 +132,7 @@ def build(book: Book) -> int:
 def source_pages(book: Book, out: Path) -> None:
     """The pages of source code that claims lead to, when a module changed or the pages are new."""
     stamp, now = out / "html" / "source" / ".made-of", hash_tree(book.root, ("src", "tests", "tools/sourcepages.py"))
-    if not stamp.is_file() or stamp.read_text() != now:
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != now:
         shutil.rmtree(out / "html" / "source", ignore_errors=True)
         sourcepages.write_all(book.root, out / "html")
         write_text(stamp, now)

@@ -56,7 +56,7 @@ class Book:
                 for item in node:
                     walk(item)
 
-        walk(yaml.safe_load((self.root / "_toc.yml").read_text()))
+        walk(yaml.safe_load((self.root / "_toc.yml").read_text(encoding="utf-8")))
         return pages
 
     def chapters(self) -> list[Chapter]:
@@ -105,21 +105,23 @@ class Chapter:
 
     @property
     def is_notebook(self) -> bool:
-        front = FRONT.match(self.source.read_text())
+        front = FRONT.match(self.source.read_text(encoding="utf-8"))
         return bool(front) and ("mystnb" in front[1] or "format_name: myst" in front[1])
 
     def read(self) -> Any:
         """The source as a notebook, read as the book's builder reads it; no outputs."""
         from myst_nb.core.read import read_myst_markdown_notebook
 
-        notebook = read_myst_markdown_notebook(self.source.read_text(), add_source_map=True, path=str(self.source))
+        notebook = read_myst_markdown_notebook(
+            self.source.read_text(encoding="utf-8"), add_source_map=True, path=str(self.source)
+        )
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"c{number:03d}"
         return notebook
 
     def source_key(self) -> str:
         """A hash of the code cells and the front matter: prose may change without a new execution."""
-        text = self.source.read_text()
+        text = self.source.read_text(encoding="utf-8")
         cells = [match[0] for match in CELL.finditer(text)]
         if len(cells) != text.count("{code-cell}"):  # fenced in a way the pattern does not know: take it all
             cells = [text]
@@ -132,13 +134,13 @@ class Chapter:
 
     def reference_key(self) -> str:
         """A hash of what the outputs are compared with, and of how."""
-        rules = [(ROOT / "tools" / name).read_text() for name in ("nbval.cfg", "run_nbval.py")]
-        return digest(self.reference.read_text(), *rules) if self.reference.is_file() else ""
+        rules = [(ROOT / "tools" / name).read_text(encoding="utf-8") for name in ("nbval.cfg", "run_nbval.py")]
+        return digest(self.reference.read_text(encoding="utf-8"), *rules) if self.reference.is_file() else ""
 
     def state(self) -> dict[str, Any]:
         """The record of the last execution, or an empty one."""
         try:
-            state = json.loads(self.record.read_text())
+            state = json.loads(self.record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return state if self.executed.is_file() else {}
@@ -236,7 +238,7 @@ def write_text(path: Path, text: str) -> None:
     """Write beside, then rename, so that a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 

@@ -79,7 +79,7 @@ def by_nbval(book: Book, chapter: Chapter) -> Outcome:
         path.unlink(missing_ok=True)
     status, said = _run(book.root, str(TOOLS / "run_nbval.py"), str(book.root), chapter.name, book.build)
     try:
-        verdict = json.loads(verdict_file.read_text())
+        verdict = json.loads(verdict_file.read_text(encoding="utf-8"))
     except OSError:
         return Outcome(chapter, "stopped", 0.0, 0, said)
     verdict_file.unlink()
@@ -198,7 +198,7 @@ def _in_process(book: Book, chapter: Chapter, act: Callable[[Book, Chapter], Out
 def alone(path: Path):
     """One process at a time: the builder's cache is a database file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
+    with path.open("w", encoding="utf-8") as handle:
         try:
             import fcntl
 
@@ -228,7 +228,7 @@ def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
 
     known_file = cache / "handed-over.json"
     try:
-        known = json.loads(known_file.read_text())
+        known = json.loads(known_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     new = 0

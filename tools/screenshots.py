@@ -54,17 +54,17 @@ def main() -> int:
         return 1
     shots = ROOT / "_build" / "shots"
     shots.mkdir(parents=True, exist_ok=True)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     made = []
     try:
         for mode in ("light", "dark"):
             copy = page.with_name(f".{page.stem}-{mode}.html")
             script = f"<script>localStorage.setItem('mode','{mode}');localStorage.setItem('theme','{mode}')</script>"
-            copy.write_text(text.replace("<head>", f"<head>{script}", 1))
+            copy.write_text(text.replace("<head>", f"<head>{script}", 1), encoding="utf-8")
             made.append(copy)
             shoot(browser, copy, shots / f"{flat}-{mode}.png", 1280, given.height)
         frame = page.with_name(f".{page.stem}-phone.html")
-        frame.write_text(PHONE.format(made[0].name, given.height))
+        frame.write_text(PHONE.format(made[0].name, given.height), encoding="utf-8")
         made.append(frame)
         shoot(browser, frame, shots / f"{flat}-phone.png", 500, given.height)
     finally:

@@ -94,7 +94,7 @@ class Site:
         files = sorted(self.top.rglob("*.html"))
         # The theme ships fragments and templates of its own below _static; they are no pages.
         files = [file for file in files if "_static" not in file.relative_to(self.top).parts]
-        self.pages = {file: Page(file.read_text(errors="replace")) for file in files}
+        self.pages = {file: Page(file.read_text(errors="replace", encoding="utf-8")) for file in files}
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.top).as_posix()
@@ -124,7 +124,7 @@ class Site:
         for file, page in self.pages.items():
             yield from (f"{self.name(file)}: loads {url}" for url in dict.fromkeys(page.loads) if REMOTE.match(url))
         for sheet in sorted(self.top.rglob("*.css")):
-            for url in dict.fromkeys(urls_in(sheet.read_text(errors="replace"))):
+            for url in dict.fromkeys(urls_in(sheet.read_text(errors="replace", encoding="utf-8"))):
                 if REMOTE.match(url):
                     yield f"{self.name(sheet)}: loads {url}"
 

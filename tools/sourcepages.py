@@ -87,10 +87,10 @@ def write_all(root: Path, site: Path) -> int:
     for top in ("src", "tests"):
         for path in sorted((root / top).rglob("*.py")):
             name = path.relative_to(root).as_posix()
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             out = site / "source" / f"{name}.html"
             out.parent.mkdir(parents=True, exist_ok=True)
             up = "../" * (len(Path(name).parts))
-            out.write_text(page(name, text, up))
+            out.write_text(page(name, text, up), encoding="utf-8")
             count += 1
     return count

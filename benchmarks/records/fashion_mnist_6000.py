@@ -25,7 +25,7 @@ def classes(folder: Path) -> list[np.ndarray]:
     """The whole images of each class in the order of its file, (n, 28, 28) uint8, empty rows dropped."""
     out = []
     for label in range(10):
-        rows = json.loads((folder / f"{label}.json").read_text())["data"]
+        rows = json.loads((folder / f"{label}.json").read_text(encoding="utf-8"))["data"]
         out.append(np.array([r for r in rows if len(r) == 784], dtype=np.uint8).reshape(-1, 28, 28))
     return out
 

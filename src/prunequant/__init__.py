@@ -7,37 +7,39 @@ The library behind the book "Prune or Quantize?". Sub-packages carry the names o
 from importlib import import_module
 from importlib.metadata import version
 
+from . import kernel_cache
+
 __version__ = version("prunequant")
 
+kernel_cache.settle()
+
 _ROOMS = (
-    "checkpoint",
     "claims",
     "distortion",
     "experiments",
+    "extras",
     "finetune",
     "formats",
     "interplay",
+    "intervals",
     "optimum",
     "path_following",
     "plotting",
     "random",
+    "records",
     "sparsity",
     "subset_sum",
     "tickets",
+    "widgets",
 )
 
 
 def __getattr__(name: str):
     """Load a sub-package the first time it is named, so that a plain import stays light."""
     if name in _ROOMS:
-        try:
-            return import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as error:
-            if error.name == f"{__name__}.{name}":
-                raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-            raise
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted({*globals(), *_ROOMS})

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -80,7 +81,7 @@ def verify(
         def told(outcome: Outcome) -> None:
             bar.update(task, advance=1, description=outcome.claim.id)
             if not sys.stderr.isatty():
-                state = "agrees" if outcome.agrees else "CONTRADICTS"
+                state = "agrees" if outcome.agrees else "not run" if outcome.skipped else "CONTRADICTS"
                 terminal.print(f"{outcome.claim.id} {state} {outcome.seconds:.1f} s", highlight=False, soft_wrap=True)
 
         outcomes = claims.run_all(ids or None, budget, executor, told)
@@ -97,8 +98,12 @@ def verify(
         terminal.print(f"numbers compared: {numbers}", highlight=False)
     for line in drifted:
         terminal.print(f"[bold red]differs from the record[/] {line}", highlight=False, soft_wrap=True)
-    wrong = [o for o in outcomes if not o.agrees]
-    print(f"{len(outcomes) - len(wrong)} passed, {len(wrong) + len(drifted)} failed")
+    wrong = [o for o in outcomes if o.problems]
+    skipped = [o for o in outcomes if o.skipped]
+    passed = len(outcomes) - len(wrong) - len(skipped)
+    for why in dict.fromkeys(o.skipped for o in skipped):
+        print(f"not run, {', '.join(o.claim.id for o in skipped if o.skipped == why)}: {why}")
+    print(f"{passed} passed, {len(wrong) + len(drifted)} failed" + (f", {len(skipped)} skipped" if skipped else ""))
     if wrong or drifted:
         raise typer.Exit(1)
 
@@ -214,17 +219,20 @@ def _print(outcomes: list[Outcome]) -> None:
     for name in ("claim", "verdict", "measured", "controls", "time"):
         table.add_column(name, overflow="fold", justify="right" if name == "time" else "left")
     for outcome in outcomes:
-        figure = outcome.evidence.figures[0]
-        failing = sum(not e.holds for e in outcome.controls.values())
-        told = f"{figure.name}: {figure.text()}"
-        if not outcome.agrees:
-            told = "[bold red]" + "; ".join(outcome.problems) + "[/]"
+        failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
+        if outcome.problems:
+            told = "[bold red]" + escape("; ".join(outcome.problems)) + "[/]"
+        elif outcome.skipped:
+            told = "not run"
+        else:
+            figure = outcome.evidence.figures[0]
+            told = f"{figure.name}: {figure.text()}"
         verdict = outcome.claim.verdict.value
         table.add_row(
             outcome.claim.id,
-            verdict if outcome.agrees else f"[red]{verdict}[/]",
+            f"[red]{verdict}[/]" if outcome.problems else verdict,
             told,
-            f"{failing} of {len(outcome.controls)} fail",
+            "" if outcome.evidence is None else failing,
             f"{outcome.seconds:.1f} s",
         )
     console = Console() if sys.stdout.isatty() else Console(width=160)

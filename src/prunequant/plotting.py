@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prunequant.extras import need
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -84,6 +86,7 @@ FONT = 10.5
 
 def style() -> dict[str, Any]:
     """The settings `use` applies, as a mapping for `matplotlib.rc_context`."""
+    need("matplotlib")
     from matplotlib import cycler
 
     return {
@@ -140,6 +143,7 @@ def use() -> None:
     Starts from matplotlib's defaults, so that a personal `matplotlibrc` does not change the book. In a notebook figures
     become PNG at twice the pixels they are shown with.
     """
+    need("matplotlib")
     import matplotlib as mpl
 
     backend = mpl.get_backend()
@@ -174,6 +178,7 @@ def figure(
     -------
     figure, axes : as `matplotlib.pyplot.subplots` gives them.
     """
+    need("matplotlib")
     import matplotlib.pyplot as plt
 
     if height is None:

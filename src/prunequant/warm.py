@@ -29,7 +29,7 @@ def modules_with_warm() -> list[str]:
     top = Path(__file__).resolve().parent
     names = []
     for path in sorted(top.rglob("*.py")):
-        if path.name == "warm.py" or not _DEFINES_WARM.search(path.read_text()):
+        if path.name == "warm.py" or not _DEFINES_WARM.search(path.read_text(encoding="utf-8")):
             continue
         parts = path.relative_to(top.parent).with_suffix("").parts
         names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))

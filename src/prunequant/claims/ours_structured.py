@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prunequant import tickets
+from prunequant.extras import need
 from prunequant.tickets import blocks, efficientnet, efficientnet_ticket, structured
 from prunequant.tickets.carve import prune
 
@@ -27,6 +28,7 @@ CONVOLUTIONS = (
 
 def torch_convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int, groups: int) -> np.ndarray:
     """torch.nn.functional.conv2d on int64."""
+    need("torch")
     import torch
 
     tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in (x, kernel))
@@ -35,6 +37,7 @@ def torch_convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: i
 
 def torch_attention(block: blocks.Attention, x: np.ndarray) -> np.ndarray:
     """The attention block written in torch: int64 products, softmax in float64, its weights rounded to 1/levels."""
+    need("torch")
     import torch
 
     tokens = torch.from_numpy(x)
@@ -48,6 +51,7 @@ def torch_attention(block: blocks.Attention, x: np.ndarray) -> np.ndarray:
 
 def torch_residual(weights: np.ndarray, x: np.ndarray, divisor: int) -> np.ndarray:
     """relu(⌊(Wx + K_t·x)/g + ½⌋) in torch's int64; 1 in the skip is K_t in units of the sum."""
+    need("torch")
     import torch
 
     tokens = torch.from_numpy(x)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from prunequant.extras import need
 from prunequant.finetune import efficientnet
 
 PATCHES = 4000
@@ -50,6 +51,7 @@ class RealLayer:
 @lru_cache(maxsize=1)
 def tensors() -> dict[str, np.ndarray]:
     """The weight tensors of EfficientNet-Lite0 (convolutions and the classifier) by name, float32."""
+    need("torch")
     import torch
 
     state = torch.load(efficientnet.weights_path(), map_location="cpu", weights_only=True)
@@ -61,6 +63,7 @@ def layer(name: str, crops: int = 1) -> RealLayer:
     """One of `LAYERS`, its inputs taken from `crops` crops of each photograph (1: the centre)."""
     if name not in LAYERS:
         raise ValueError(f"name is {name!r}: it must be one of {', '.join(LAYERS)}")
+    need("torch")
     import torch
     from torch.nn import functional as F
 
@@ -112,6 +115,7 @@ def _model():
 
 @lru_cache(maxsize=4)
 def _images(crops: int):
+    need("torch")
     import torch
 
     pictures = efficientnet.photographs()

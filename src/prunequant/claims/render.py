@@ -165,7 +165,7 @@ def table(
     for claim_id in known if ids is None else ids:
         claim = known[claim_id]
         figure = ""
-        if record and claim_id in record:
+        if record and "evidence" in record.get(claim_id, {}):
             name, text = record[claim_id]["evidence"][0]
             figure = f"{_cell(name)}: {_cell(text)}"
             figure += "".join(f"; slack {t}" for n, t in record[claim_id]["evidence"] if n == "slack")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, as_completed
 
+from prunequant.extras import missing
+from prunequant.records import MissingRecord
 from prunequant.tolerance import NUMBER, Tolerance, compare, is_whole
 
 from .core import Budget, Evidence, Outcome, registry
@@ -32,10 +34,29 @@ def _measure(function, budget: Budget, what: str) -> Evidence:
     return evidence
 
 
-def _run_portable(claim_id: str, budget_name: str) -> tuple[str, Evidence, dict[str, Evidence], float]:
-    """`run` for another process: only the evidence travels back, the claim is looked up by id on either side."""
-    outcome = run(claim_id, Budget(budget_name))
-    return claim_id, outcome.evidence, outcome.controls, outcome.seconds
+def attempt(claim_id: str, budget: Budget = Budget.QUICK) -> Outcome:
+    """`run`, with what a check raises kept in the outcome.
+
+    `skipped` where a package of an extra is not installed or a record is not there; any other exception is an `error`.
+    """
+    start = time.perf_counter()
+    skipped = told = ""
+    try:
+        return run(claim_id, budget)
+    except MissingRecord as error:
+        skipped = str(error)
+    except ModuleNotFoundError as error:
+        extra = missing(error)
+        skipped, told = (str(extra), "") if extra else ("", f"{type(error).__name__}: {error}")
+    except Exception as error:  # a check is foreign code: one that breaks must not hide the others
+        told = f"{type(error).__name__}: {error}".rstrip(": ")
+    return Outcome(registry()[claim_id], budget, None, {}, time.perf_counter() - start, skipped, told)
+
+
+def _run_portable(claim_id: str, budget_name: str) -> tuple:
+    """`attempt` for another process: what was measured travels back, the claim is looked up by id on either side."""
+    made = attempt(claim_id, Budget(budget_name))
+    return claim_id, made.evidence, made.controls, made.seconds, made.skipped, made.error
 
 
 def run_all(
@@ -54,7 +75,8 @@ def run_all(
 
     Notes
     -----
-    A check that raises is not swallowed: the exception names the claim and ends the run.
+    A check that raises does not end the run: its outcome holds the message, and is a contradiction unless all that is
+    missing is a package of an extra or a record.
     """
     known = registry()
     chosen = list(known) if ids is None else [known[i].id for i in ids]
@@ -67,12 +89,12 @@ def run_all(
 
     if executor is None:
         for claim_id in chosen:
-            keep(run(claim_id, budget))
+            keep(attempt(claim_id, budget))
     else:
         futures = {executor.submit(_run_portable, claim_id, budget.value): claim_id for claim_id in chosen}
         for future in as_completed(futures):
-            claim_id, evidence, controls, seconds = future.result()
-            keep(Outcome(known[claim_id], budget, evidence, controls, seconds))
+            claim_id, *found = future.result()
+            keep(Outcome(known[claim_id], budget, *found))
     return [done[claim_id] for claim_id in chosen]
 
 
@@ -87,6 +109,10 @@ def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
     """Plain rows for JSON: the figures as printed, so that two machines write the same record."""
     rows = []
     for outcome in outcomes:
+        if outcome.evidence is None:
+            why = {"error": outcome.error} if outcome.error else {"skipped": outcome.skipped}
+            rows.append({"id": outcome.claim.id, "verdict": outcome.claim.verdict.value, **why})
+            continue
         row = {
             "id": outcome.claim.id,
             "verdict": outcome.claim.verdict.value,
@@ -115,6 +141,11 @@ def drift(rows: Iterable[dict], recorded: Mapping[str, dict]) -> tuple[list[str]
         if old is None:
             lines.append(f"{row['id']}: not in the record (make ledger writes it anew)")
             continue
+        if "evidence" not in row:  # skipped or failed: what the record has was not measured
+            lines.append(
+                f"{row['id']}: in the record, but not measured here ({row.get('skipped') or row.get('error')})"
+            )
+            continue
         pairs = [("check", old, row)]
         pairs += [(f"control {name}", old["controls"].get(name, {}), now) for name, now in row["controls"].items()]
         for what, was, now in pairs:
@@ -139,6 +170,8 @@ def kinds(rows: Iterable[dict]) -> dict[str, int]:
     """How many printed numbers of a record are exact (whole), stable (other) and sensitive (with a tolerance)."""
     count = {"exact": 0, "stable": 0, "sensitive": 0}
     for row in rows:
+        if "evidence" not in row:
+            continue
         for part in (row, *row["controls"].values()):
             for name, text in part["evidence"]:
                 found = NUMBER.findall(text)

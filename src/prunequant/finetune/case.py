@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from prunequant import records
 from prunequant.experiments import Store, plain, provenance, unit_key, write_json
+from prunequant.extras import need
 
 MODULES = {
     "lsq-against-pruning": "lsq_against_pruning",
@@ -88,6 +90,7 @@ def describe(device: str) -> dict[str, object]:
     ------
     ValueError : torch does not know the device, or this machine has none.
     """
+    need("torch")
     import torch
 
     from .training import check_device
@@ -101,6 +104,8 @@ def describe(device: str) -> dict[str, object]:
 def _threads(count: int | None) -> Iterator[None]:
     """So many torch threads for a while; None leaves them."""
     import numba
+
+    need("torch")
     import torch
 
     numba.get_num_threads()  # starts its threads: both use OpenMP, and a later start would undo what is set here
@@ -223,12 +228,13 @@ def read_record(path: str | os.PathLike) -> dict:
 
 
 def recorded(name: str, preset: str = "cpu") -> dict:
-    """The record that the book shows: `case_NAME_PRESET.json` in `$PRUNEQUANT_RECORDS`, else in `book/results`.
+    """The record that the book shows: `case_NAME_PRESET.json`, where `prunequant.records` finds it.
 
-    The second is the folder of a checkout of the project: the records are not part of the installed package.
+    Raises
+    ------
+    FileNotFoundError : there is none, neither in `$PRUNEQUANT_RECORDS` nor among those that ship.
     """
-    home = os.environ.get("PRUNEQUANT_RECORDS") or Path(__file__).resolve().parents[3] / "book" / "results"
-    return read_record(Path(home) / f"case_{name.replace('-', '_')}_{preset}.json")
+    return read_record(records.find(f"case_{name.replace('-', '_')}_{preset}.json"))
 
 
 def measured(record: Mapping) -> str:

@@ -19,6 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant import records
+from prunequant.extras import need
+
 PARTS = ("train", "heldout")
 TOKENS = "messages-1901-1928-tokens.npz"
 TEXT_SHA256 = {
@@ -32,19 +35,16 @@ TOKENS_SHA256 = {
 WINDOW = 512
 
 
-def folder(given: str | Path | None = None) -> Path:
-    """The folder of the shipped text: the one given, else `book/data` of the checkout or of the working directory.
+def find(name: str, data: str | Path | None = None) -> Path:
+    """A shipped file: the one in the folder `data` if it holds it, else the one that `prunequant.records` finds.
 
     Raises
     ------
-    FileNotFoundError : the token file is in none of them.
+    FileNotFoundError : it is in neither; the message names the places.
     """
-    places = [Path(given)] if given is not None else []
-    places += [Path(__file__).resolve().parents[3] / "book" / "data", Path.cwd() / "book" / "data", Path.cwd() / "data"]
-    for place in places:
-        if (place / TOKENS).is_file():
-            return place
-    raise FileNotFoundError(f"{TOKENS} is not in {places[0]}: it ships in book/data of the book's repository")
+    if data is not None and (Path(data) / name).is_file():
+        return Path(data) / name
+    return records.find(name)
 
 
 def clean(message: str) -> str:
@@ -90,7 +90,7 @@ def text(part: str, data: str | Path | None = None) -> str:
 
 def raw(part: str, data: str | Path | None = None) -> bytes:
     """`text` as bytes, all below 128; read and compared once."""
-    return _raw(_part(part), folder(data) / f"messages-1901-1928-{part}.txt.xz")
+    return _raw(_part(part), find(f"messages-1901-1928-{part}.txt.xz", data))
 
 
 @lru_cache(maxsize=4)
@@ -126,7 +126,7 @@ def tokens(part: str, data: str | Path | None = None) -> NDArray[np.int64]:
 
     309,200 to train on, 68,240 held out.
     """
-    return _tokens(_part(part), folder(data) / TOKENS)
+    return _tokens(_part(part), find(TOKENS, data))
 
 
 def windows(count: int | str = 16, data: str | Path | None = None) -> NDArray[np.int64]:
@@ -165,6 +165,7 @@ def cross_entropies(model, rows: NDArray[np.int64], *, size: int = 1, device: st
     rows : (count, time) token ids; each window is read without what precedes it, and scores time − 1 tokens.
     size : windows per forward pass.
     """
+    need("torch")
     import torch
     from torch.nn import functional as F
 

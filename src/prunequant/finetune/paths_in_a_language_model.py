@@ -180,7 +180,7 @@ def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     method, bits = unit["method"], unit["bits"]
     kept = at.scratch / f"{method.replace(' ', '-')}-{bits}.json"
     if method in PLAIN and kept.exists():
-        return json.loads(kept.read_text())
+        return json.loads(kept.read_text(encoding="utf-8"))
     held, row = base(settings, at.device), {}
     if method == "no zero":
         smollm2.set_weights(held.model, {n: no_zero(w, bits) for n, w in held.weights.items()})
@@ -198,7 +198,7 @@ def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     smollm2.set_weights(held.model, held.weights)
     row = {"loss": float(losses.mean()), "losses": [round(float(v), 6) for v in losses], **row}
     if method in PLAIN:
-        kept.write_text(json.dumps(row))
+        kept.write_text(json.dumps(row), encoding="utf-8")
     return row
 
 

