@@ -34,10 +34,51 @@ def test_paired_mean_agrees_with_the_t_test():
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, 0)])
 def test_impossible_counts_are_refused(successes, trials):
-    with pytest.raises(ValueError, match="trials"):
+    with pytest.raises(ValueError, match=r"^(trials|successes) is"):
         wilson(successes, trials)
 
 
 def test_one_difference_is_not_an_interval():
     with pytest.raises(ValueError, match="at least two"):
         paired_mean([1.0])
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_counts_of_any_width_count_as_python_ints(kind):
+    for interval in (wilson, clopper_pearson):
+        assert interval(kind(100), kind(120)) == interval(100, 120)
+
+
+@pytest.mark.parametrize("exponent", [-1040, -700, 700, 1000])
+def test_an_interval_of_differences_follows_their_unit(exponent):
+    values = np.ldexp(np.round(np.random.default_rng(1).normal(0.3, 1, 20) * 2**10), -10)
+    mean, interval = paired_mean(values, 0.9)
+    scaled, (low, high) = paired_mean(np.ldexp(values, exponent), 0.9)
+    assert (scaled, low, high) == tuple(np.ldexp([mean, *interval], exponent))
+
+
+@pytest.mark.parametrize("confidence", [1e-300, 1e-16, 0.5, 1 - 2.0**-52])
+def test_every_confidence_gives_an_interval_around_the_estimate(confidence):
+    for successes, trials in ((0, 1), (1, 1), (3, 10), (2**52, 2**53)):
+        for interval in (wilson, clopper_pearson):
+            low, high = interval(successes, trials, confidence)
+            assert 0 <= low <= successes / trials * (1 + 1e-9) and successes / trials * (1 - 1e-9) <= high <= 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: clopper_pearson(1, np.inf), TypeError, "^trials is inf"),
+        (lambda: clopper_pearson(1.0, 5), TypeError, "^successes is 1.0"),
+        (lambda: clopper_pearson(1, 2**60), ValueError, "^trials is"),
+        (lambda: wilson(True, 5), TypeError, "^successes is True"),
+        (lambda: wilson(1, 5, "0.9"), TypeError, "^confidence is '0.9'"),
+        (lambda: wilson(1, 5, 1.0), ValueError, "^confidence is 1.0"),
+        (lambda: paired_mean([1.0, np.nan]), ValueError, "^differences holds NaN"),
+        (lambda: paired_mean([True, False]), TypeError, "^differences has dtype bool"),
+        (lambda: paired_mean([1.0, 2.0], 0), ValueError, "^confidence is 0"),
+    ],
+)
+def test_a_bad_argument_is_named(call, error, says):
+    with pytest.raises(error, match=says):
+        call()

@@ -79,3 +79,23 @@ def test_uniform_draws_have_the_mean_and_variance_of_the_unit_interval():
 def test_a_generator_is_a_function_of_seed_and_keys():
     a, b, c = (pr.generator(5, k).integers(2**60, size=4).tolist() for k in (1, 1, 2))
     assert a == b != c
+
+
+def test_seeds_and_keys_of_any_width_count_as_python_ints():
+    expected = pr.generator(100, 7).integers(2**60)
+    for kind in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64):
+        assert pr.generator(kind(100), kind(7)).integers(2**60) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: pr.generator("0x10"), TypeError, "^seed is '0x10'"),
+        (lambda: pr.generator(1, 2, -1), ValueError, r"^keys\[1\] is -1"),
+        (lambda: pr.generator(2**128), ValueError, "^seed is"),
+        (lambda: pr.generator(True), TypeError, "^seed is True"),
+    ],
+)
+def test_a_bad_seed_or_key_is_named(call, error, says):
+    with pytest.raises(error, match=says):
+        call()

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from prunequant import arguments
+
 
 class Interval(NamedTuple):
     """A two-sided confidence interval; both ends in the unit of the estimate."""
@@ -17,17 +19,34 @@ class Interval(NamedTuple):
         return self.low <= value <= self.high
 
 
-def _check_counts(successes: int, trials: int, confidence: float) -> None:
-    if trials < 1:
-        raise ValueError(f"trials is {trials}: a probability needs at least one trial")
-    if not 0 <= successes <= trials:
-        raise ValueError(f"successes is {successes} but trials is {trials}: need 0 <= successes <= trials")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}: need a number strictly between 0 and 1, such as 0.99")
+MAX_TRIALS = 2**53  # counts above are no longer exact in the floats that the quantiles are computed with
+
+MAX_CONFIDENCE = 1 - 2.0**-52  # closer to 1, the level (1 + confidence)/2 of the quantile is 1
+
+
+def _confidence(confidence: float) -> float:
+    return arguments.real(confidence, "confidence", 0, MAX_CONFIDENCE, open_low=True)
+
+
+def _proportion(successes: int, trials: int, confidence: float, method: str) -> Interval:
+    trials, successes = arguments.integer(trials, "trials", 1, MAX_TRIALS), arguments.integer(successes, "successes", 0)
+    if successes > trials:
+        raise ValueError(f"successes is {arguments.shown(successes)} but trials is {trials}: it must be in [0, trials]")
+    result = stats.binomtest(successes, trials).proportion_ci(_confidence(confidence), method=method)
+    return Interval(float(result.low), float(result.high))
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Score interval of a success probability (Wilson 1927): good coverage near 0 and 1.
+
+    Parameters
+    ----------
+    successes, trials : integers, 0 <= successes <= trials, 1 <= trials <= 2**53.
+    confidence : above 0, up to 1 - 2**-52.
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong kind, or outside its range.
 
     Examples
     --------
@@ -35,15 +54,14 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     >>> round(low, 4), round(high, 4)
     (0.0, 0.037)
     """
-    _check_counts(successes, trials, confidence)
-    result = stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method="wilson")
-    return Interval(float(result.low), float(result.high))
+    return _proportion(successes, trials, confidence, "wilson")
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Exact interval of a success probability: coverage is never below `confidence`.
 
-    This is the one to certify with: its upper end is a bound, not an approximation.
+    This is the one to certify with: its upper end is a bound, not an approximation. Parameters and errors are those of
+    `wilson`.
 
     Examples
     --------
@@ -51,9 +69,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
     >>> round(low, 4), round(high, 4)
     (0.0, 0.0362)
     """
-    _check_counts(successes, trials, confidence)
-    result = stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method="exact")
-    return Interval(float(result.low), float(result.high))
+    return _proportion(successes, trials, confidence, "exact")
 
 
 def paired_mean(differences: ArrayLike, confidence: float = 0.95) -> tuple[float, Interval]:
@@ -61,7 +77,12 @@ def paired_mean(differences: ArrayLike, confidence: float = 0.95) -> tuple[float
 
     Parameters
     ----------
-    differences : (seeds,) float — a minus b, both measured under the same seed; at least two.
+    differences : (seeds,) float — a minus b, both measured under the same seed; at least two, finite.
+    confidence : above 0, up to 1 - 2**-52.
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong kind, shape or range.
 
     Examples
     --------
@@ -69,9 +90,13 @@ def paired_mean(differences: ArrayLike, confidence: float = 0.95) -> tuple[float
     >>> mean, [round(end, 3) for end in interval]
     (2.0, [-0.484, 4.484])
     """
-    values = np.asarray(differences, dtype=np.float64)
+    values = arguments.numbers(differences, "differences").astype(np.float64)
     if values.ndim != 1 or values.size < 2:
-        raise ValueError(f"differences has shape {values.shape}: need a vector of at least two paired differences")
+        raise ValueError(f"differences has shape {values.shape}: it must be a vector of at least two differences")
+    confidence = _confidence(confidence)
+    exponent = int(np.frexp(np.abs(values).max())[1])  # no square of a value in units of 2**exponent leaves the range
+    values = np.ldexp(values, -exponent)
     mean = float(values.mean())
     half = float(stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size))
-    return mean, Interval(mean - half, mean + half)
+    mean, low, high = (float(np.ldexp(end, exponent)) for end in (mean, mean - half, mean + half))
+    return mean, Interval(low, high)

@@ -11,8 +11,11 @@ Outside kernels use `generator`, a NumPy generator whose `SeedSequence` is keyed
 import numpy as np
 from numba import njit
 
+from prunequant import arguments
+
 __all__ = ["below", "generator", "mix64", "philox4x32", "splitmix64", "stream", "uniform", "warm"]
 
+_MAX_KEY = 2**128 - 1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -27,14 +30,20 @@ _TO_UNIT = 2.0**-53
 
 
 def generator(seed: int, *keys: int) -> np.random.Generator:
-    """A NumPy generator keyed by a seed and any number of further non-negative integers.
+    """A NumPy generator keyed by a seed and any number of further integers, each from 0 to 2**128 - 1.
+
+    Raises
+    ------
+    TypeError, ValueError : a seed or key that is no integer, or outside that range.
 
     Examples
     --------
     >>> bool(generator(1, 2).integers(1000) == generator(1, 2).integers(1000))
     True
     """
-    return np.random.default_rng(np.random.SeedSequence((seed, *keys)))
+    entropy = [arguments.integer(seed, "seed", 0, _MAX_KEY)]
+    entropy += [arguments.integer(key, f"keys[{i}]", 0, _MAX_KEY) for i, key in enumerate(keys)]
+    return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
 @njit(cache=True, nogil=True)

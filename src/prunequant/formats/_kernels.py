@@ -1,10 +1,11 @@
 """float32 kernels of the formats: one pass over memory each, in parallel over runs of blocks.
 
-Values lie in a flat C-contiguous array of rows of `length` values; blocks of `block` values run along a row and the
-last one of a row may be shorter. Every kernel returns the largest bit pattern of |x| it saw: 0x7F800000 and more means
-that x held an infinity or a NaN. Each repeats, operation by operation, the NumPy definition in its format's module;
-the tests compare them bit for bit. Indices of the inner loops are unsigned: a signed one may be negative in Python,
-and the test for it keeps the compiler from using vectors.
+Values lie in a flat, C-contiguous, read-only array (made by `base.flat`: one type, so one compilation) of rows of
+`length` values; blocks of `block` values run along a row and the last one of a row may be shorter. Every kernel
+returns the largest bit pattern of |x| it saw: 0x7F800000 and more means that x held an infinity or a NaN. Each
+repeats, operation by operation, the NumPy definition in its format's module; the tests compare them bit for bit.
+Indices of the inner loops are unsigned: a signed one may be negative in Python, and the test for it keeps the compiler
+from using vectors.
 """
 
 from __future__ import annotations
@@ -318,9 +319,12 @@ def warm() -> None:
     out = np.empty_like(x)
     one, key = np.float32(1), np.uint32(1)
     two = np.full(2, 1, np.float32)
+    x.flags.writeable = two.flags.writeable = False  # the types that `base.flat` makes
+    minus = -two
+    minus.flags.writeable = False
     i = np.int32
     integer_one_scale(x, one, -one, one, False, key, key, out)
-    integer_scales(x, 8, 4, two, -two, two, False, key, key, out)
+    integer_scales(x, 8, 4, two, minus, two, False, key, key, out)
     integer_blocks(x, 8, 4, one, -one, one, False, key, key, out)
     shared_integer(x, 8, 4, i(2), i(0), i(-126), i(0), one, False, key, key, out)
     shared_float(x, 8, 4, i(2), i(0), i(0), i(1), one, False, key, key, out)

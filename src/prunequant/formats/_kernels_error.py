@@ -36,5 +36,6 @@ def integer_squared_errors(x, scales, lows, highs, sums):
 
 def warm() -> None:
     """Compile the kernel, on a handful of values."""
-    two = np.full(2, 1, np.float32)
-    integer_squared_errors(np.linspace(-1, 1, 8, dtype=np.float32), two, -two, two, np.zeros((1, 2)))
+    x, two, minus = np.linspace(-1, 1, 8, dtype=np.float32), np.full(2, 1, np.float32), np.full(2, -1, np.float32)
+    x.flags.writeable = two.flags.writeable = minus.flags.writeable = False  # the types that `base.flat` makes
+    integer_squared_errors(x, two, minus, two, np.zeros((1, 2)))

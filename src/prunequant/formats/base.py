@@ -21,9 +21,12 @@ from math import prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats import _kernels
 
 ROUNDINGS = ("even", "stochastic")
+MAX_BLOCK = 2**31  # values that may share a scale; a longer block than the row is the row
+MAX_SEED = 2**128 - 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Blocks:
     def reduce(self, function: np.ufunc, values: NDArray | None = None) -> NDArray:
         """`function.reduceat` over each block: (rows, blocks a row)."""
         values = self.rows if values is None else values
+        if values.size == 0:
+            return np.zeros((values.shape[0], self.per_row), values.dtype)
         return function.reduceat(values, np.arange(0, values.shape[1], self.block), axis=1)
 
     def spread(self, per_block: NDArray) -> NDArray:
@@ -76,22 +81,40 @@ class Blocks:
 
 
 def as_values(x: ArrayLike, name: str = "x") -> NDArray:
-    """x as a float32 or float64 array: both kept, half precisions widened to float32, integers to float64."""
-    array = np.asarray(x)
+    """x as a float32 or float64 array: both kept, half precisions widened to float32, integers to float64.
+
+    Whether every value is finite is left to the kernels, which see it on their way.
+    """
+    array = arguments.numbers(x, name, finite=False)
     if array.dtype in (np.float32, np.float64):
         return array
-    if array.dtype.kind in "iub":
+    if array.dtype.kind in "iu":
         return array.astype(np.float64)
-    if array.dtype.itemsize <= 2 and array.dtype.kind in "fV":  # float16, bfloat16 and narrower
+    if array.dtype.itemsize <= 2:  # float16, bfloat16 and narrower
         return array.astype(np.float32)
-    raise TypeError(f"{name} has dtype {array.dtype}: give real numbers (float32 and float64 are kept)")
+    native = array.dtype.newbyteorder("=")
+    if native in (np.float32, np.float64):
+        return array.astype(native)
+    raise TypeError(f"{name} has dtype {array.dtype}: it must be float64 or narrower")
+
+
+def flat(x: NDArray) -> NDArray:
+    """x as the one kind of array that kernels are compiled for: flat, contiguous, aligned and read-only."""
+    view = np.require(x, requirements=("C", "A")).reshape(-1).view()
+    view.flags.writeable = False
+    return view
 
 
 def check_axis(axis: int, ndim: int) -> int:
     """The axis as a number in [0, ndim)."""
-    if not isinstance(axis, (int, np.integer)) or not -ndim <= axis < ndim:
-        raise ValueError(f"axis is {axis} but x has {ndim} axes: give an integer in [{-ndim}, {ndim - 1}]")
-    return int(axis) % ndim
+    if ndim == 0:
+        raise ValueError("x is a single number: it must be an array with at least one axis")
+    return arguments.integer(axis, "axis", -ndim, ndim - 1) % ndim
+
+
+def check_seed(seed: int) -> int:
+    """The seed as a Python int, from 0 to 2**128 - 1."""
+    return arguments.integer(seed, "seed", 0, MAX_SEED)
 
 
 def check_finite(largest: NDArray | float, name: str = "x") -> None:
@@ -102,38 +125,53 @@ def check_finite(largest: NDArray | float, name: str = "x") -> None:
 
 def to_blocks(x: NDArray, block: int | None, axis: int) -> Blocks:
     """The rows of blocks of x along an axis; block None means one block a row, 0 one block for the whole array."""
-    if x.ndim == 0:
-        raise ValueError("x is a single number: give an array with at least one axis")
     axis = check_axis(axis, x.ndim)
     rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
-    rows = rows.reshape(1, -1) if block == 0 else rows.reshape(-1, x.shape[axis])
-    return Blocks(rows, block or max(rows.shape[1], 1), x.shape, axis)
+    rows = rows.reshape(1, -1) if block == 0 else rows.reshape(prod(rows.shape[:-1]), x.shape[axis])
+    length = max(rows.shape[1], 1)
+    return Blocks(rows, min(block or length, length), x.shape, axis)
 
 
-def check_block(block: int) -> None:
-    if not isinstance(block, (int, np.integer)) or isinstance(block, bool) or block < 1:
-        raise ValueError(f"block is {block!r}: give the number of values that share a scale, from 1")
+def check_block(block: int) -> int:
+    """The values that share a scale as a Python int, from 1 to 2**31."""
+    return arguments.integer(block, "block", 1, MAX_BLOCK)
 
 
 def block_largest(blocks: Blocks, limit: float = 2.0**127) -> NDArray:
     """Largest magnitude of each block, refused when not finite or not below the limit."""
     rows = blocks.rows
     if rows.dtype == np.float32:
-        bits = np.empty((rows.shape[0], blocks.per_row), np.int32)
-        _kernels.largest_bits(rows.reshape(-1), rows.shape[1], blocks.block, bits.reshape(-1))
+        bits = np.zeros((rows.shape[0], blocks.per_row), np.int32)
+        if rows.size:
+            _kernels.largest_bits(flat(rows), rows.shape[1], blocks.block, bits.reshape(-1))
         largest = bits.view(np.float32)
     else:
         largest = blocks.reduce(np.maximum, np.abs(rows))
     check_finite(largest)
     if np.any(largest.astype(np.float64) >= limit):
-        raise ValueError(f"x holds magnitudes of {limit:g} or more: too large for the scales of this format")
+        raise _too_large(limit)
     return largest
 
 
-def check_seen(blocks: Blocks, bits: int) -> None:
-    """Refuse x by the largest bit pattern that a float32 kernel saw: from 2^127 up to NaN."""
+def _too_large(limit: float) -> ValueError:
+    return ValueError(f"x holds magnitudes of {limit:g} or more: too large for the scales of this format")
+
+
+def check_seen(bits: int) -> None:
+    """Refuse x by the largest bit pattern that a float32 kernel saw: from 2^127 up to NaN.
+
+    The pattern alone decides: x itself may have been written over.
+    """
+    check_finite(np.int32(bits).view(np.float32))
     if bits >= 0x7F000000:
-        block_largest(blocks)  # says which
+        raise _too_large(2.0**127)
+
+
+def check_codes(codes: NDArray, low: int, high: int) -> NDArray:
+    """Codes, all of them in [low, high]."""
+    if codes.size and not (low <= codes.min() and codes.max() <= high):
+        raise ValueError(f"codes lie in [{codes.min()}, {codes.max()}]: they must lie in [{low}, {high}]")
+    return codes
 
 
 def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
@@ -143,7 +181,7 @@ def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
     `_kernels.uniform32`. Indices are taken modulo 2**32.
     """
     key0, key1 = seed_keys(seed)
-    h = np.asarray(index).astype(np.uint32) ^ key0
+    h = arguments.integers(index, "index").astype(np.uint32) ^ key0
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
     h = h ^ key1
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
@@ -153,9 +191,7 @@ def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
 
 def seed_keys(seed: int) -> tuple[np.uint32, np.uint32]:
     """Two 32-bit keys from a seed, by NumPy's SeedSequence."""
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed is {seed!r}: give an integer that is not negative")
-    key0, key1 = np.random.SeedSequence(int(seed)).generate_state(2)
+    key0, key1 = np.random.SeedSequence(check_seed(seed)).generate_state(2)
     return key0, key1
 
 
@@ -210,12 +246,38 @@ class Format(ABC):
         """The scale of every block, (rows, blocks a row): what `step` and the codes are multiplied with."""
 
     @abstractmethod
-    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
-        """The codes and scales that are stored; `decode` gives back exactly what `quantize` returns."""
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+        """Codes in the layout of the rows, one scale a block, and what else is stored."""
 
     @abstractmethod
+    def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
+        """Values in the layout of the rows of codes."""
+
+    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
+        """The codes and scales that are stored; `decode` gives back exactly what `quantize` returns.
+
+        Parameters and errors are those of `quantize`.
+        """
+        x = as_values(x)
+        arguments.choice(rounding, "rounding", ROUNDINGS)
+        blocks = to_blocks(x, self.block_size, axis)
+        codes, scales, extra = self._encode_rows(blocks, rounding, check_seed(seed))
+        return Encoded(blocks.restore(codes), scales, blocks.axis, x.dtype, extra)
+
     def decode(self, encoded: Encoded) -> NDArray:
-        """The values that the stored codes and scales stand for."""
+        """The values that the stored codes and scales stand for.
+
+        Raises
+        ------
+        TypeError : not an `Encoded`, or codes that are no integers.
+        ValueError : codes that the format does not have, or not one scale a block.
+        """
+        arguments.instance(encoded, "encoded", Encoded, "what encode() returns")
+        blocks = to_blocks(arguments.integers(encoded.codes, "codes"), self.block_size, encoded.axis)
+        scales = (blocks.rows.shape[0], blocks.per_row)
+        if np.shape(encoded.scales) != scales:
+            raise ValueError(f"scales has shape {np.shape(encoded.scales)}: it must be one a block, {scales}")
+        return blocks.restore(self._decode_rows(blocks, encoded))
 
     def quantize(
         self,
@@ -235,10 +297,12 @@ class Format(ABC):
             half precisions become float32, integers float64.
         axis : the axis the blocks run along. A last block may be shorter than the others: as if padded with zeros.
         rounding : "even" (to nearest, ties to the even code) or "stochastic" (unbiased inside the range).
-        seed : of the stochastic rounding; the draw of a value depends on its position and the seed alone.
+        seed : of the stochastic rounding, 0 to 2**128 - 1; the draw of a value depends on its position and the seed
+            alone.
         scale : for `Integer` only — the scale itself, a positive number or one a block, (rows, blocks a row);
             None takes the scale from the largest magnitude.
-        out : array like the result to write into, C-contiguous with the blocks along its last axis.
+        out : array like the result to write into, C-contiguous with the blocks along its last axis. It may be x
+            itself, but not overlap it otherwise.
 
         Returns
         -------
@@ -246,18 +310,18 @@ class Format(ABC):
 
         Raises
         ------
-        TypeError : x is not real.
-        ValueError : NaN or infinity in x (`out` is then undefined), a bad axis, rounding, seed, scale or out.
+        TypeError : x does not hold real numbers (bool, complex, masked data), or an argument of the wrong kind.
+        ValueError : NaN or infinity in x (`out` is then undefined), magnitudes too large for the scales (from 2**127;
+            for `Integer` in float64 from 2**1023), a bad axis, rounding, seed, scale or out.
         """
         x = as_values(x)
-        if rounding not in ROUNDINGS:
-            raise ValueError(f"rounding is {rounding!r}: give one of {', '.join(ROUNDINGS)}")
+        arguments.choice(rounding, "rounding", ROUNDINGS)
+        seed = check_seed(seed)
         blocks = to_blocks(x, self.block_size, axis)
         if out is not None:
-            if not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype:
-                raise ValueError(f"out must be an array of shape {x.shape} and dtype {x.dtype}")
-            if not out.flags.c_contiguous or blocks.axis != x.ndim - 1:
-                raise ValueError("out must be C-contiguous and the blocks must run along the last axis")
+            arguments.output(out, "out", x.shape, x.dtype, x)
+            if blocks.axis != x.ndim - 1:
+                raise ValueError(f"axis is {axis} but out is given: the blocks must run along the last axis")
             if x.size:
                 self._quantize_rows(blocks, rounding, seed, scale, out.reshape(blocks.rows.shape))
             return out
@@ -276,13 +340,18 @@ class Format(ABC):
     def bits_per_value(self, shape: tuple[int, ...] | None = None, axis: int = -1) -> float:
         """Bits stored for one value of an array of this shape, scales included.
 
-        Without a shape: the limit for long rows (exact for block formats whose block divides the row).
+        Without a shape: the limit for long rows (exact for block formats whose block divides the row). Each axis of
+        the shape is an integer from 1 to 2**63 - 1.
         """
         if shape is None:
             return self.element_bits + (self.scale_bits / self.block_size if self.block_size else 0.0)
-        shape = tuple(int(n) for n in shape)
-        if not shape or prod(shape) == 0:
-            raise ValueError(f"shape is {shape}: give at least one axis and no empty one")
+        try:
+            given = tuple(shape)
+        except TypeError:
+            raise TypeError(f"shape is {arguments.shown(shape)}: it must be a tuple of integers from 1 on") from None
+        shape = tuple(arguments.integer(n, f"shape[{i}]", 1, 2**63 - 1) for i, n in enumerate(given))
+        if not shape:
+            raise ValueError("shape is (): it must have at least one axis")
         length, count = shape[check_axis(axis, len(shape))], prod(shape)
         if self.block_size == 0:
             blocks = 1

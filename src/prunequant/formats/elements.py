@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant.formats.base import round_units
+from prunequant import arguments
+from prunequant.formats.base import ROUNDINGS, as_values, check_codes, round_units
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class Element:
     """A sign, `exponent_bits` and `mantissa_bits`; or, with no exponent bits, an integer in units of 2**-mantissa_bits.
 
     Casts saturate at `largest`; subnormal numbers are kept. Source: OCP Microscaling Formats specification 1.0, §5.3.
+
+    Parameters
+    ----------
+    exponent_bits, mantissa_bits : from 0, together at most 7.
+    bias : -64 to 64, taken off the exponent field.
+    largest : the largest number of the format, positive and below 2**127.
 
     >>> ELEMENTS["fp4_e2m1"].levels[7:]
     array([0. , 0.5, 1. , 1.5, 2. , 3. , 4. , 6. ])
@@ -25,6 +32,17 @@ class Element:
     mantissa_bits: int
     bias: int
     largest: float
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("exponent_bits", 0, 7), ("mantissa_bits", 0, 7), ("bias", -64, 64)):
+            object.__setattr__(self, name, arguments.integer(getattr(self, name), name, low, high))
+        if self.exponent_bits + self.mantissa_bits > 7:
+            raise ValueError(
+                f"exponent_bits is {self.exponent_bits} and mantissa_bits is {self.mantissa_bits}: "
+                "together they must be at most 7, a byte with the sign"
+            )
+        largest = arguments.real(self.largest, "largest", 0, 2.0**127, open_low=True, open_high=True)
+        object.__setattr__(self, "largest", largest)
 
     @property
     def bits(self) -> int:
@@ -60,6 +78,8 @@ class Element:
 
     def round(self, t: NDArray, rounding: str = "even", seed: int = 0) -> NDArray:
         """t on the grid of this element: to nearest with ties to even mantissas, or stochastically; saturating."""
+        t = as_values(t, "t")
+        arguments.choice(rounding, "rounding", ROUNDINGS)
         exponent = np.maximum(np.frexp(t)[1] - 1, self.least_exponent)
         if self.integer:
             exponent = np.zeros_like(exponent)
@@ -68,17 +88,32 @@ class Element:
         return values + 0 if self.integer else values  # integers have one zero, floats keep its sign
 
     def to_codes(self, values: NDArray) -> NDArray[np.uint8]:
-        """Bit patterns of values that lie on the grid; integers as two's complement."""
+        """Bit patterns of values that lie on the grid; integers as two's complement.
+
+        Raises
+        ------
+        ValueError : a value that is no level.
+        """
+        values = as_values(values, "values")
         index = np.searchsorted(self.magnitudes, np.abs(values))
+        if np.any(self.magnitudes[np.minimum(index, self.magnitudes.size - 1)] != np.abs(values)):
+            raise ValueError("values holds numbers that are no levels of this element: round them first")
         if self.integer:
             return np.where(values < 0, -index, index).astype(np.int8).view(np.uint8)
         return (index | (np.signbit(values).astype(np.int64) << (self.bits - 1))).astype(np.uint8)
 
     def from_codes(self, codes: NDArray[np.uint8], dtype: np.dtype) -> NDArray:
-        """Values of bit patterns."""
+        """Values of bit patterns.
+
+        Raises
+        ------
+        ValueError : a code that is no bit pattern of this element, or one that stands for no number.
+        """
+        codes = check_codes(arguments.integers(codes, "codes"), 0, 2**self.bits - 1).astype(np.uint8)
         if self.integer:
             return (codes.view(np.int8) * 2.0**-self.mantissa_bits).astype(dtype)
         sign = 1 << (self.bits - 1)
+        check_codes(codes & (sign - 1), 0, self.magnitudes.size - 1)
         values = self.magnitudes[codes & (sign - 1)]
         return np.where(codes & sign, -values, values).astype(dtype)
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats import _kernels
 from prunequant.formats.base import (
+    MAX_BLOCK,
     Blocks,
     Encoded,
     Format,
     as_values,
     block_largest,
     check_seen,
+    flat,
     round_units,
     seed_keys,
     to_blocks,
@@ -40,8 +43,13 @@ class Integer(Format):
         * "gptq": the "symmetric" code of a widely copied quantizer. s = 2a/(2^b-1) with zero point 2^(b-1); but a block
           without a negative value gets s = a/(2^b-1) with the same zero point, and so clips above the middle. Kept as
           a specimen: it breaks what the theorems need.
-    granularity : "tensor" (one scale), "row" (one a row along the axis) or an integer g (one for g consecutive values).
-    scale_dtype_bits : bits stored for a scale, 32 unless told; a zero point adds b bits.
+    granularity : "tensor" (one scale), "row" (one a row along the axis) or an integer g from 1 to 2**31 (one for g
+        consecutive values; the last group of a row may be shorter).
+    scale_dtype_bits : bits stored for a scale, 0 to 64, 32 unless told; a zero point adds b bits.
+
+    Raises
+    ------
+    TypeError, ValueError : a parameter of the wrong kind, or outside its range.
 
     Notes
     -----
@@ -66,13 +74,11 @@ class Integer(Format):
     scale_dtype_bits: int = 32
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bits, (int, np.integer)) or not 2 <= self.bits <= 16:
-            raise ValueError(f"bits is {self.bits!r}: give an integer from 2 to 16")
-        if self.grid not in GRIDS:
-            raise ValueError(f"grid is {self.grid!r}: give one of {', '.join(GRIDS)}")
-        whole = isinstance(self.granularity, (int, np.integer)) and not isinstance(self.granularity, bool)
-        if self.granularity not in ("tensor", "row") and not (whole and self.granularity >= 1):
-            raise ValueError(f"granularity is {self.granularity!r}: give 'tensor', 'row' or a group size from 1")
+        set_ = object.__setattr__  # the class is frozen
+        set_(self, "bits", arguments.integer(self.bits, "bits", 2, 16))
+        set_(self, "grid", arguments.choice(self.grid, "grid", GRIDS))
+        set_(self, "granularity", _granularity(self.granularity))
+        set_(self, "scale_dtype_bits", arguments.integer(self.scale_dtype_bits, "scale_dtype_bits", 0, 64))
 
     @property
     def odd(self) -> bool:
@@ -147,7 +153,8 @@ class Integer(Format):
     def _given(self, blocks: Blocks, scale) -> tuple[NDArray, NDArray, NDArray]:
         dtype = blocks.rows.dtype
         shape = (blocks.rows.shape[0], blocks.per_row)
-        scale = np.asarray(scale, dtype=dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            scale = arguments.numbers(scale, "scale").astype(dtype)  # a copy: `out` may share its memory
         if scale.ndim and scale.shape != shape:
             raise ValueError(f"scale has shape {scale.shape}: give one number or one a block, {shape}")
         if not np.all(np.isfinite(scale)) or not np.all(scale > 0):
@@ -177,7 +184,7 @@ class Integer(Format):
 
     def _quantize_fast(self, blocks, stochastic, seed, scale, out):
         """The same numbers by the float32 kernels: one pass where the scale is given or a block fits the cache."""
-        x, y, length = blocks.rows.reshape(-1), out.reshape(-1), blocks.rows.shape[1]
+        x, y, length = flat(blocks.rows), out.reshape(-1), blocks.rows.shape[1]
         keys = seed_keys(seed)
         if scale is None and self.max_scaled and blocks.block <= FUSED_BLOCK:
             low, high = (np.float32(code) for code in self.code_range)
@@ -185,30 +192,38 @@ class Integer(Format):
             bits = _kernels.integer_blocks(x, length, blocks.block, divisor, low, high, stochastic, *keys, y)
         else:
             parameters = self.parameters(blocks) if scale is None else self._given(blocks, scale)
-            scales, lows, highs = (np.ascontiguousarray(p).reshape(-1) for p in parameters)
+            scales, lows, highs = (flat(p) for p in parameters)
             if scales.size == 1:
                 bits = _kernels.integer_one_scale(x, scales[0], lows[0], highs[0], stochastic, *keys, y)
             else:
                 bits = _kernels.integer_scales(x, length, blocks.block, scales, lows, highs, stochastic, *keys, y)
-        check_seen(blocks, bits)
+        check_seen(bits)
         return out
 
-    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
-        x = as_values(x)
-        blocks = to_blocks(x, self.block_size, axis)
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
         scale, low, _ = parameters = self.parameters(blocks)
         units = self._define(blocks, parameters, rounding, seed)
         extra = {} if self.grid in ("narrow", "twos_complement") else {"zero_point": (-low).astype(np.int32)}
         dtype = np.int8 if self.bits <= 8 and not extra else np.int32
-        codes = blocks.restore((units + blocks.spread(-low) if extra else units).astype(dtype))
-        return Encoded(codes, scale, blocks.axis, x.dtype, extra)
+        codes = (units + blocks.spread(-low) if extra else units).astype(dtype)
+        return codes, scale, extra
 
-    def decode(self, encoded: Encoded) -> NDArray:
-        blocks = to_blocks(encoded.codes, self.block_size, encoded.axis)
+    def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
         units = blocks.rows
         if encoded.extra:
             units = units - blocks.spread(encoded.extra["zero_point"])
-        return blocks.restore(blocks.spread(encoded.scales) * units.astype(encoded.dtype) + 0)
+        return blocks.spread(encoded.scales) * units.astype(encoded.dtype) + 0
+
+
+def _granularity(value: str | int) -> str | int:
+    if isinstance(value, str) and value in ("tensor", "row"):
+        return str(value)
+    try:
+        return arguments.integer(value, "granularity", 1, MAX_BLOCK)
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(value, str) else type(error)
+        wanted = f"'tensor', 'row' or a group size, an integer in [1, {MAX_BLOCK}]"
+        raise kind(f"granularity is {arguments.shown(value)}: it must be {wanted}") from None
 
 
 def _limit(dtype) -> float:

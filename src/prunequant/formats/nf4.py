@@ -9,12 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from prunequant.formats import _kernels
 from prunequant.formats.base import (
+    Blocks,
     Encoded,
     Format,
     as_values,
     block_largest,
     check_block,
+    check_codes,
     check_seen,
+    flat,
     to_blocks,
     uniform32,
 )
@@ -33,6 +36,7 @@ class NF4(Format):
 
     A value goes to the nearest level (halfway: to the lower one). Scales are stored in 32 bits. Rounding is to
     nearest only: levels at uneven distances leave "stochastic" to be defined by the distances, which is done.
+    `block` is an integer from 1 to 2**31; the last block of a row may be shorter.
 
     >>> NF4().quantize([1.0, 0.5, -0.5, 0.0]).round(4)
     array([ 1.    ,  0.4407, -0.5251,  0.    ])
@@ -44,7 +48,7 @@ class NF4(Format):
     scale_bits = 32
 
     def __post_init__(self) -> None:
-        check_block(self.block)
+        object.__setattr__(self, "block", check_block(self.block))
 
     @property
     def levels(self) -> NDArray[np.float64]:
@@ -77,20 +81,18 @@ class NF4(Format):
         if blocks.rows.dtype == np.float32 and rounding == "even":
             levels = NF4_LEVELS.astype(np.float32)
             thresholds = (levels[1:] + levels[:-1]) / 2
-            flat = (blocks.rows.reshape(-1), blocks.rows.shape[1], blocks.block)
-            bits = _kernels.nearest_level(*flat, thresholds, levels, out.reshape(-1))
-            check_seen(blocks, bits)
+            shape = (blocks.rows.shape[1], blocks.block)
+            bits = _kernels.nearest_level(flat(blocks.rows), *shape, thresholds, levels, out.reshape(-1))
+            check_seen(bits)
             return out
         scale, codes = self._define(blocks, rounding, seed)
         np.multiply(NF4_LEVELS.astype(blocks.rows.dtype)[codes], blocks.spread(scale), out=out)
         return out
 
-    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
-        x = as_values(x)
-        blocks = to_blocks(x, self.block, axis)
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
         scale, codes = self._define(blocks, rounding, seed)
-        return Encoded(blocks.restore(codes), scale, blocks.axis, x.dtype)
+        return codes, scale, {}
 
-    def decode(self, encoded: Encoded) -> NDArray:
-        blocks = to_blocks(encoded.codes, self.block, encoded.axis)
-        return blocks.restore(NF4_LEVELS.astype(encoded.dtype)[blocks.rows] * blocks.spread(encoded.scales))
+    def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
+        codes = check_codes(blocks.rows, 0, 15)
+        return NF4_LEVELS.astype(encoded.dtype)[codes] * blocks.spread(encoded.scales)

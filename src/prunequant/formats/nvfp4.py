@@ -7,8 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats import _kernels
-from prunequant.formats.base import Blocks, Encoded, Format, as_values, block_largest, check_block, seed_keys, to_blocks
+from prunequant.formats.base import (
+    Blocks,
+    Encoded,
+    Format,
+    as_values,
+    block_largest,
+    check_block,
+    flat,
+    seed_keys,
+    to_blocks,
+)
 from prunequant.formats.elements import ELEMENTS
 
 
@@ -18,8 +29,9 @@ class NVFP4(Format):
 
     Parameters
     ----------
-    block : 16 in the format's definition.
-    tensor_scale : the second-level scale g; None takes a/(448·6) from the largest magnitude of the tensor.
+    block : 16 in the format's definition, 1 to 2**31; the last block of a row may be shorter.
+    tensor_scale : the second-level scale g, a normal float32 number (2**-126 to 3.4e38); None takes a/(448·6) from the
+        largest magnitude of the tensor, and 2**-126 where that is less.
 
     Notes
     -----
@@ -36,9 +48,10 @@ class NVFP4(Format):
     saturates = True
 
     def __post_init__(self) -> None:
-        check_block(self.block)
-        if self.tensor_scale is not None and not (np.isfinite(self.tensor_scale) and self.tensor_scale > 0):
-            raise ValueError(f"tensor_scale is {self.tensor_scale}: give a positive finite number or None")
+        object.__setattr__(self, "block", check_block(self.block))
+        if self.tensor_scale is not None:
+            scale = arguments.real(self.tensor_scale, "tensor_scale", 2.0**-126, float(np.finfo(np.float32).max))
+            object.__setattr__(self, "tensor_scale", scale)
 
     _element = ELEMENTS["fp4_e2m1"]
     _scale_element = ELEMENTS["fp8_e4m3"]
@@ -58,11 +71,12 @@ class NVFP4(Format):
         largest = block_largest(blocks)
         dtype = blocks.rows.dtype.type
         if self.tensor_scale is None:
-            whole = np.float32(np.max(largest)) / np.float32(448 * 6)
+            whole = np.float32(np.max(largest, initial=0)) / np.float32(448 * 6)
         else:
             whole = np.float32(self.tensor_scale)
         whole = max(whole, np.finfo(np.float32).smallest_normal)
-        ratio = (largest / dtype(6)) / dtype(whole)
+        with np.errstate(over="ignore"):  # under a small tensor_scale: then c is the largest e4m3
+            ratio = np.minimum((largest / dtype(6)) / dtype(whole), dtype(448))
         return whole, self._scale_element.round(ratio)
 
     def scales(self, x: ArrayLike, axis: int = -1) -> NDArray:
@@ -73,7 +87,8 @@ class NVFP4(Format):
     def _define(self, blocks, rounding, seed):
         whole, scale = self._scale_parts(blocks)
         total = blocks.spread(scale * blocks.rows.dtype.type(whole))
-        t = np.divide(blocks.rows, total, out=np.zeros_like(blocks.rows), where=total > 0)
+        with np.errstate(over="ignore"):
+            t = np.divide(blocks.rows, total, out=np.zeros_like(blocks.rows), where=total > 0)
         return whole, scale, total, self._element.round(np.clip(t, -8, 8), rounding, seed)
 
     def _quantize_rows(self, blocks, rounding, seed, scale, out):
@@ -81,10 +96,10 @@ class NVFP4(Format):
             raise ValueError("scale cannot be given for NVFP4: give tensor_scale to the format")
         if blocks.rows.dtype == np.float32:
             whole, scale = self._scale_parts(blocks)
-            total = (scale * whole).reshape(-1)
+            total = scale * whole
             _kernels.scaled_e2m1(
-                blocks.rows.reshape(-1),
-                total,
+                flat(blocks.rows),
+                flat(total),
                 blocks.rows.shape[1],
                 blocks.block,
                 rounding == "stochastic",
@@ -96,16 +111,12 @@ class NVFP4(Format):
         np.multiply(values, total, out=out)
         return out
 
-    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
-        x = as_values(x)
-        blocks = to_blocks(x, self.block, axis)
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
         whole, scale, _, values = self._define(blocks, rounding, seed)
-        codes = blocks.restore(self._element.to_codes(values))
         extra = {"tensor_scale": np.float32(whole)}
-        return Encoded(codes, self._scale_element.to_codes(scale), blocks.axis, x.dtype, extra)
+        return self._element.to_codes(values), self._scale_element.to_codes(scale), extra
 
-    def decode(self, encoded: Encoded) -> NDArray:
-        blocks = to_blocks(encoded.codes, self.block, encoded.axis)
+    def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
         scale = self._scale_element.from_codes(encoded.scales, encoded.dtype)
         total = scale * np.asarray(encoded.extra["tensor_scale"]).astype(encoded.dtype)
-        return blocks.restore(self._element.from_codes(blocks.rows, encoded.dtype) * blocks.spread(total))
+        return self._element.from_codes(blocks.rows, encoded.dtype) * blocks.spread(total)

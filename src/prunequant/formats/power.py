@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats import _kernels
 from prunequant.formats.base import (
     Blocks,
@@ -16,6 +17,7 @@ from prunequant.formats.base import (
     block_largest,
     check_block,
     check_seen,
+    flat,
     round_units,
     seed_keys,
     to_blocks,
@@ -76,23 +78,19 @@ class _PowerOfTwoScaled(Format):
             raise ValueError(f"scale cannot be given for {self}: its blocks choose their own")
         if blocks.rows.dtype == np.float32:
             bits = self._kernel(blocks, rounding == "stochastic", seed_keys(seed), out)
-            check_seen(blocks, bits)
+            check_seen(bits)
             return out
         exponent, values = self._define(blocks, rounding, seed)
         out[...] = np.ldexp(values, blocks.spread(exponent))
         return out
 
-    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
-        x = as_values(x)
-        blocks = to_blocks(x, self.block, axis)
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
         exponent, values = self._define(blocks, rounding, seed)
-        codes = blocks.restore(self._element.to_codes(values))
-        return Encoded(codes, (exponent + 127).astype(np.uint8), blocks.axis, x.dtype)
+        return self._element.to_codes(values), (exponent + 127).astype(np.uint8), {}
 
-    def decode(self, encoded: Encoded) -> NDArray:
-        blocks = to_blocks(encoded.codes, self.block, encoded.axis)
-        exponent = blocks.spread(encoded.scales.astype(np.int64) - 127)
-        return blocks.restore(np.ldexp(self._element.from_codes(blocks.rows, encoded.dtype), exponent))
+    def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
+        exponent = blocks.spread(np.asarray(encoded.scales).astype(np.int64) - 127)
+        return np.ldexp(self._element.from_codes(blocks.rows, encoded.dtype), exponent)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class MX(_PowerOfTwoScaled):
     Parameters
     ----------
     element : "fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2" or "int8".
-    block : values that share a scale, 32 in the specification.
+    block : values that share a scale, 32 in the specification, 1 to 2**31; the last block of a row may be shorter.
     scale_rule : "floor", the specification's: 2^(floor(log2 a) - e_max) for the largest magnitude a, under which a
         value in the top part of the binade saturates; or "rceil": the smallest power of two under which none does.
 
@@ -126,11 +124,9 @@ class MX(_PowerOfTwoScaled):
     scale_rule: str = "floor"
 
     def __post_init__(self) -> None:
-        if self.element not in ELEMENTS:
-            raise ValueError(f"element is {self.element!r}: give one of {', '.join(ELEMENTS)}")
-        if self.scale_rule not in ("floor", "rceil"):
-            raise ValueError(f"scale_rule is {self.scale_rule!r}: give 'floor' or 'rceil'")
-        check_block(self.block)
+        object.__setattr__(self, "element", arguments.choice(self.element, "element", ELEMENTS))
+        object.__setattr__(self, "block", check_block(self.block))
+        object.__setattr__(self, "scale_rule", arguments.choice(self.scale_rule, "scale_rule", ("floor", "rceil")))
 
     @property
     def _element(self) -> Element:
@@ -155,7 +151,7 @@ class MX(_PowerOfTwoScaled):
         shape = (blocks.rows.shape[1], blocks.block)
         if element.integer:
             return _kernels.shared_integer(
-                blocks.rows.reshape(-1),
+                flat(blocks.rows),
                 *shape,
                 shift,
                 above,
@@ -167,7 +163,7 @@ class MX(_PowerOfTwoScaled):
                 out.reshape(-1),
             )
         return _kernels.shared_float(
-            blocks.rows.reshape(-1),
+            flat(blocks.rows),
             *shape,
             shift,
             above,
@@ -187,7 +183,7 @@ class HBFP(_PowerOfTwoScaled):
     Parameters
     ----------
     bits : 3 to 16, the sign included: bits - 1 bits of magnitude.
-    block : values that share an exponent, 64 unless told.
+    block : values that share an exponent, 64 unless told, 1 to 2**31; the last block of a row may be shorter.
 
     Notes
     -----
@@ -208,9 +204,8 @@ class HBFP(_PowerOfTwoScaled):
     block: int = 64
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bits, (int, np.integer)) or not 3 <= self.bits <= 16:
-            raise ValueError(f"bits is {self.bits!r}: give an integer from 3 to 16")
-        check_block(self.block)
+        object.__setattr__(self, "bits", arguments.integer(self.bits, "bits", 3, 16))
+        object.__setattr__(self, "block", check_block(self.block))
 
     @property
     def levels(self) -> NDArray[np.float64]:
@@ -234,7 +229,7 @@ class HBFP(_PowerOfTwoScaled):
     def _kernel(self, blocks, stochastic, keys, out):
         magnitude = self.bits - 1
         return _kernels.shared_integer(
-            blocks.rows.reshape(-1),
+            flat(blocks.rows),
             blocks.rows.shape[1],
             blocks.block,
             np.int32(magnitude),
@@ -247,14 +242,10 @@ class HBFP(_PowerOfTwoScaled):
             out.reshape(-1),
         )
 
-    def encode(self, x: ArrayLike, axis: int = -1, *, rounding: str = "even", seed: int = 0) -> Encoded:
-        x = as_values(x)
-        blocks = to_blocks(x, self.block, axis)
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
         exponent, units = self._define(blocks, rounding, seed)
-        codes = blocks.restore(units.astype(np.int8 if self.bits <= 8 else np.int16))
-        return Encoded(codes, (exponent + 127).astype(np.uint8), blocks.axis, x.dtype)
+        return units.astype(np.int8 if self.bits <= 8 else np.int16), (exponent + 127).astype(np.uint8), {}
 
-    def decode(self, encoded: Encoded) -> NDArray:
-        blocks = to_blocks(encoded.codes, self.block, encoded.axis)
-        exponent = blocks.spread(encoded.scales.astype(np.int64) - 127)
-        return blocks.restore(np.ldexp(blocks.rows.astype(encoded.dtype), exponent))
+    def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
+        exponent = blocks.spread(np.asarray(encoded.scales).astype(np.int64) - 127)
+        return np.ldexp(blocks.rows.astype(encoded.dtype), exponent)

@@ -93,6 +93,7 @@ def keep_from(bits, threshold, mask, counts):
 def warm() -> None:
     """Compile every kernel, on a handful of values."""
     bits = np.linspace(-1, 1, 8, dtype=np.float32).view(np.int32)
+    bits.flags.writeable = False  # the type that `formats.base.flat` makes
     two_of_four(bits, np.empty_like(bits))
     bracket(bits, np.int32(0), np.int32(5), np.empty((1, 8), np.int32), np.empty((1, 3), np.int64))
     keep_from(bits, np.int32(5), np.empty(8, np.bool_), np.zeros((1, 2), np.int64))

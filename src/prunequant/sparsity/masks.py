@@ -15,15 +15,23 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats._kernels import largest_bits
-from prunequant.formats.base import as_values, check_axis, uniform32
+from prunequant.formats.base import as_values, check_axis, check_seed, flat, uniform32
 from prunequant.sparsity.select import SMALL, keep_from_kth
 
 TIES = ("first", "last", "random", "magnitude")
+MAX_GROUP = 2**31
+_PATTERN = "'N:M' (N of M kept) or a sparsity in [0, 1]"
 
 
 def parse_pattern(pattern: str | float) -> tuple[int, int] | float:
-    """ "N:M" as (N kept, M); a sparsity as a float.
+    """ "N:M" as (N kept, M), 0 <= N <= M, 1 <= M <= 2**31; a sparsity in [0, 1] as a float.
+
+    Raises
+    ------
+    TypeError : neither a string nor a number.
+    ValueError : another string, or a number outside [0, 1].
 
     >>> parse_pattern("2:4"), parse_pattern(0.5)
     ((2, 4), 0.5)
@@ -32,39 +40,51 @@ def parse_pattern(pattern: str | float) -> tuple[int, int] | float:
         try:
             n, m = (int(part) for part in pattern.split(":"))
         except ValueError:
-            raise ValueError(f"pattern is {pattern!r}: give 'N:M' (N of M kept) or a sparsity in [0, 1]") from None
+            raise ValueError(f"pattern is {arguments.shown(pattern)}: it must be {_PATTERN}") from None
         return _check_n_m(n, m)
-    if isinstance(pattern, (int, float, np.floating, np.integer)) and 0 <= pattern <= 1:
-        return float(pattern)
-    raise ValueError(f"pattern is {pattern!r}: give 'N:M' (N of M kept) or a sparsity in [0, 1]")
+    try:
+        return arguments.real(pattern, "pattern", 0, 1)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"pattern is {arguments.shown(pattern)}: it must be {_PATTERN}") from None
 
 
 def pruned_count(sparsity: float, count: int) -> int:
-    """floor(sparsity * count), with the sparsity read as the decimal it was written as (0.29 of 100 is 29)."""
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity is {sparsity}: give a fraction of pruned values in [0, 1]")
-    return math.floor(Fraction(float(sparsity)).limit_denominator(10**9) * count)
+    """floor(sparsity * count), with the sparsity read as the decimal it was written as (0.29 of 100 is 29).
+
+    Parameters
+    ----------
+    sparsity : the fraction of pruned values, in [0, 1].
+    count : 0 to 2**63 - 1.
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong kind, or outside its range.
+
+    >>> pruned_count(0.29, 100)
+    29
+    """
+    sparsity, count = arguments.real(sparsity, "sparsity", 0, 1), arguments.integer(count, "count", 0, 2**63 - 1)
+    return math.floor(Fraction(sparsity).limit_denominator(10**9) * count)
 
 
 def _check_n_m(n: int, m: int) -> tuple[int, int]:
-    for name, value in (("n", n), ("m", m)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}: give an integer")
-    if not 0 <= n <= m or m < 1:
-        raise ValueError(f"n:m is {n}:{m}: give 0 <= n <= m, n values kept of every m")
-    return int(n), int(m)
+    n, m = arguments.integer(n, "n"), arguments.integer(m, "m")
+    if not 0 <= n <= m or not 1 <= m <= MAX_GROUP:
+        given = f"{arguments.shown(n)}:{arguments.shown(m)}"
+        raise ValueError(f"n:m is {given}: n values of every m are kept, 0 <= n <= m and 1 <= m <= {MAX_GROUP}")
+    return n, m
 
 
 def _tie_key(shape: tuple[int, ...], ties: str, original: ArrayLike | None, seed: int) -> NDArray | None:
     """What breaks ties: larger is kept, then the lowest index. None for the pure index rules."""
-    if ties not in TIES:
-        raise ValueError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
+    arguments.choice(ties, "ties", TIES)
+    seed = check_seed(seed)
     if ties == "random":
         return uniform32(np.arange(math.prod(shape), dtype=np.uint64), seed).reshape(shape)
     if ties == "magnitude":
         if original is None:
             raise ValueError("ties='magnitude' needs original: the values before quantization")
-        original = as_values(original, "original")
+        original = _scores(original, "original")
         if original.shape != shape:
             raise ValueError(f"original has shape {original.shape} but the scores have shape {shape}")
         return np.abs(original)
@@ -74,10 +94,10 @@ def _tie_key(shape: tuple[int, ...], ties: str, original: ArrayLike | None, seed
 def _scores(x: ArrayLike, name: str) -> NDArray:
     x = as_values(x, name)
     if x.ndim == 0:
-        raise ValueError(f"{name} is a single number: give an array with at least one axis")
+        raise ValueError(f"{name} is a single number: it must be an array with at least one axis")
     if x.dtype == np.float32 and x.size > SMALL:
         bits = np.empty(1, np.int32)
-        largest_bits(np.ascontiguousarray(x).reshape(-1), x.size, x.size, bits)
+        largest_bits(flat(x), x.size, x.size, bits)
         finite = bits[0] < 0x7F800000
     else:
         finite = np.all(np.isfinite(x))
@@ -146,7 +166,7 @@ def keep_largest(
     ties : "first", "last", "random" or "magnitude" (needs `original`); see the module.
     axis : for "N:M" the axis of the groups (default the last); for a sparsity, None ranks the whole array and an axis
         ranks each line along it by itself.
-    original, seed : for ties "magnitude" and "random".
+    original, seed : for ties "magnitude" (finite, the shape of the scores) and "random" (0 to 2**128 - 1).
 
     Returns
     -------
@@ -154,6 +174,7 @@ def keep_largest(
 
     Raises
     ------
+    TypeError : an argument of the wrong kind.
     ValueError : a bad pattern, axis or tie rule, scores that are not finite, a length that M does not divide.
 
     Notes
@@ -182,8 +203,10 @@ def _select(score, pattern, ties, axis, original, seed, magnitudes: bool) -> NDA
     moved = np.moveaxis(np.abs(score) if magnitudes else score, axis, -1)
     length = moved.shape[-1]
     keep, group = (length - pruned_count(parsed, length), length) if isinstance(parsed, float) else parsed
-    if group == 0 or length % group:
+    if group and length % group:
         raise ValueError(f"axis {axis} has length {length}, which groups of {group} do not divide")
+    if score.size == 0:
+        return np.ones(score.shape, dtype=bool)
     if key is not None:
         key = np.moveaxis(key, axis, -1).reshape(-1, group)
     mask = _keep_in_rows(moved.reshape(-1, group), keep, ties, key)
@@ -208,7 +231,8 @@ def magnitude(
     array([False,  True,  True, False])
     """
     if isinstance(sparsity, str):
-        raise TypeError(f"sparsity is {sparsity!r}: give a fraction in [0, 1] (n_m takes N of M)")
+        raise TypeError(f"sparsity is {sparsity!r}: it must be a fraction in [0, 1] (n_m takes N of M)")
+    sparsity = arguments.real(sparsity, "sparsity", 0, 1)
     return _select(_scores(x, "x"), sparsity, ties, axis, original, seed, magnitudes=True)
 
 
@@ -224,7 +248,7 @@ def n_m(
 ) -> NDArray[np.bool_]:
     """Mask that keeps the n largest magnitudes of every m consecutive values along an axis.
 
-    m must divide the axis. The other parameters and the errors are those of `keep_largest`.
+    0 <= n <= m <= 2**31, and m must divide the axis. The other parameters and the errors are those of `keep_largest`.
 
     >>> n_m([1.0, -4.0, 3.0, 2.0, 0.0, 0.0, 5.0, 0.0], 2, 4)
     array([False,  True,  True, False,  True, False,  True, False])
@@ -238,14 +262,26 @@ def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
 
     For p = 2 this is |q|(2|x| - |q|) for a q on the side of x.
 
+    Parameters
+    ----------
+    x, quantized : arrays of one shape, finite.
+    norm : p, 1 <= p < inf.
+
+    Returns
+    -------
+    array like x, computed in the dtype of x: p-th powers beyond its range are 0 or infinite there.
+
+    Raises
+    ------
+    TypeError, ValueError : arrays or a norm of the wrong kind, shape or range.
+
     >>> gain([3.0, 1.4, 1.39], [3.0, 1.0, 1.39])
     array([9.    , 1.8   , 1.9321])
     """
     x, quantized = _scores(x, "x"), _scores(quantized, "quantized")
     if x.shape != quantized.shape:
         raise ValueError(f"quantized has shape {quantized.shape} but x has shape {x.shape}: they must be the same")
-    if not 1 <= norm < math.inf:
-        raise ValueError(f"norm is {norm}: give 1 <= norm < inf (the largest error has no gain a value)")
+    norm = arguments.real(norm, "norm", 1)
     if norm == 2:
         return quantized * (2 * x - quantized)
     return np.abs(x) ** norm - np.abs(x - quantized) ** norm
@@ -270,7 +306,18 @@ def joint(
     >>> joint(x, np.array([3.0, 1.0, 1.39, 0.0]), 0.5)
     array([ True, False,  True, False])
     """
+    x, quantized = _usual(_scores(x, "x"), _scores(quantized, "quantized"))
     return keep_largest(gain(x, quantized, norm), pattern, ties, axis=axis, original=x, seed=seed)
+
+
+def _usual(x: NDArray, quantized: NDArray) -> tuple[NDArray, NDArray]:
+    """Both in units of a power of two, where their powers would leave the range of their dtype; else as they are."""
+    largest = max(float(np.max(np.abs(v), initial=0)) for v in (x, quantized))
+    low, high = (2.0**-40, 2.0**40) if np.float32 in (x.dtype, quantized.dtype) else (2.0**-400, 2.0**400)
+    if largest == 0 or low <= largest <= high:
+        return x, quantized
+    exponent = int(np.frexp(largest)[1])
+    return np.ldexp(x, -exponent), np.ldexp(quantized, -exponent)
 
 
 def channels(
@@ -278,16 +325,40 @@ def channels(
 ) -> NDArray[np.bool_]:
     """Mask that prunes whole channels: the floor(sparsity·channels) slices along `axis` of smallest L_p norm.
 
+    Parameters
+    ----------
+    x : array of real numbers, finite.
+    sparsity : the fraction of pruned channels, in [0, 1].
+    axis : the axis of the channels.
+    norm : p, 1 <= p <= inf.
+    ties : "first" or "last".
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong kind or outside its range; NaN or infinity in x.
+
     >>> channels([[1.0, 1.0], [0.0, 3.0]], 0.5)
     array([[False, False],
            [ True,  True]])
     """
     x = _scores(x, "x")
     axis = check_axis(axis, x.ndim)
-    if not 1 <= norm:
-        raise ValueError(f"norm is {norm}: give 1 <= norm <= inf")
-    lines = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-    keep = keep_largest(np.linalg.norm(lines, ord=norm, axis=1), sparsity, ties)
+    norm = arguments.real(norm, "norm", 1, infinite=True)
+    sparsity = arguments.real(sparsity, "sparsity", 0, 1)
+    lines = np.moveaxis(x, axis, 0).reshape(x.shape[axis], x.size // max(x.shape[axis], 1))
+    keep = keep_largest(_norms(lines, norm), sparsity, ties)
     shape = [1] * x.ndim
     shape[axis] = -1
     return np.broadcast_to(keep.reshape(shape), x.shape).copy()
+
+
+def _norms(lines: NDArray, norm: float) -> NDArray:
+    """The L_p norm of each line, its largest magnitude (or the power of two below it) taken out before the powers."""
+    if lines.shape[1] == 0:
+        return np.zeros(lines.shape[0])
+    largest = np.max(np.abs(lines), axis=1, keepdims=True)
+    if norm in (1, 2, math.inf):
+        exponent = np.frexp(largest)[1]
+        return np.ldexp(np.linalg.norm(np.ldexp(lines, -exponent), ord=norm, axis=1), exponent[:, 0])
+    unit = np.where(largest > 0, largest, largest.dtype.type(1))
+    return np.linalg.norm(lines / unit, ord=norm, axis=1) * unit[:, 0]

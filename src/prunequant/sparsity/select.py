@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prunequant.formats.base import as_values, check_axis
+from prunequant import arguments
+from prunequant.formats.base import as_values, check_axis, flat
 from prunequant.sparsity import _kernels
 
 _SAMPLE = 1 << 16
@@ -13,7 +14,7 @@ SMALL = 1 << 18
 
 
 def _bits(x: NDArray[np.float32]) -> NDArray[np.int32]:
-    return np.ascontiguousarray(x).reshape(-1).view(np.int32)
+    return flat(x).view(np.int32)
 
 
 def _refuse(largest: int) -> None:
@@ -29,6 +30,11 @@ def kth_largest_magnitude(x: ArrayLike, k: int) -> float:
     x : array of real numbers, finite.
     k : 1 to x.size.
 
+    Raises
+    ------
+    TypeError : x that does not hold real numbers, or k that is no integer.
+    ValueError : an empty x, NaN or infinity, k outside [1, x.size].
+
     Notes
     -----
     float32 arrays of more than 262,144 values take a sample, bracket the answer between two of its order statistics,
@@ -41,14 +47,15 @@ def kth_largest_magnitude(x: ArrayLike, k: int) -> float:
     3.0
     """
     x = as_values(x)
-    if not isinstance(k, (int, np.integer)) or not 1 <= k <= x.size:
-        raise ValueError(f"k is {k!r}: give an integer from 1 to {x.size}, the number of values")
+    if x.size == 0:
+        raise ValueError("x is empty: it must hold at least one value")
+    k = arguments.integer(k, "k", 1, x.size)
     if x.dtype != np.float32 or x.size <= SMALL:
         magnitudes = np.abs(x).reshape(-1)
         if not np.all(np.isfinite(magnitudes)):
             raise ValueError("x holds NaN or infinity: every value must be finite")
         return float(np.partition(magnitudes, x.size - k)[x.size - k])
-    return float(np.int32(_kth_bits(_bits(x), int(k))).view(np.float32))
+    return float(np.int32(_kth_bits(_bits(x), k)).view(np.float32))
 
 
 def _kth_bits(bits: NDArray[np.int32], k: int) -> int:
@@ -108,7 +115,11 @@ def prune_2_4(x: ArrayLike, axis: int = -1, *, out: NDArray | None = None) -> ND
     Parameters
     ----------
     x : array of real numbers, finite; 4 must divide its axis.
-    out : array like x to write into, C-contiguous, for float32 x with the groups along the last axis.
+    out : array like x to write into, C-contiguous. It may be x itself, but not overlap it otherwise.
+
+    Raises
+    ------
+    TypeError, ValueError : x, axis or out of the wrong kind, shape or range; NaN or infinity (`out` is then undefined).
 
     >>> prune_2_4([1.0, -4.0, 3.0, 2.0])
     array([ 0., -4.,  3.,  0.])
@@ -116,15 +127,11 @@ def prune_2_4(x: ArrayLike, axis: int = -1, *, out: NDArray | None = None) -> ND
     from prunequant.sparsity.masks import n_m
 
     x = as_values(x)
-    if x.ndim == 0:
-        raise ValueError("x is a single number: give an array with at least one axis")
     axis = check_axis(axis, x.ndim)
     if x.shape[axis] % 4:
         raise ValueError(f"axis {axis} has length {x.shape[axis]}, which groups of 4 do not divide")
-    if out is not None and (
-        not isinstance(out, np.ndarray) or out.shape != x.shape or out.dtype != x.dtype or not out.flags.c_contiguous
-    ):
-        raise ValueError(f"out must be a C-contiguous array of shape {x.shape} and dtype {x.dtype}")
+    if out is not None:
+        arguments.output(out, "out", x.shape, x.dtype, x)
     if x.dtype != np.float32 or axis != x.ndim - 1:
         pruned = np.where(n_m(x, 2, 4, axis=axis), x, x.dtype.type(0))
         if out is None:
