@@ -151,3 +151,34 @@ def test_no_network_is_told_apart_from_other_failures_and_noise_is_dropped(tmp_p
         install(str(conflict))
     said = capsys.readouterr()
     assert "needs the network" not in said.err and "could not install" in said.err
+
+
+def run_environment():
+    return runpy.run_path(str(ROOT / "tools" / "run_environment.py"))["variables"]()
+
+
+def test_threads_are_set_in_one_place_and_nothing_else_is():
+    """The Makefile includes the file, the tools and the tests' conftest read it; numbers depend on none of it."""
+    assert set(run_environment()) == {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}
+    assert "include tools/run.env" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    others = [path for folder in ("tools", ".github", "tests") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    others += [ROOT / "Makefile", ROOT / "environment.yml", ROOT / "_config.yml"]
+    setting = re.compile(r"(OPENBLAS_CORETYPE|PYTHONHASHSEED|OMP_NUM_THREADS)\"?\s*(=|:|\?=|:=)\s*\S")
+    allowed = {ROOT / "tools" / "run.env", ROOT / "tools" / "portability.py", Path(__file__)}
+    found = [path for path in others if path.suffix in (".py", ".sh", ".yml", ".env", "") and path not in allowed]
+    assert not [path for path in found if setting.search(path.read_text(encoding="utf-8", errors="ignore"))]
+
+
+def test_the_caller_s_own_variables_win_and_another_file_may_be_named(tmp_path):
+    tools = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tools"), *sys.path])}
+    show = "import execute, pathlib; print(execute.environment(pathlib.Path('.')).get('OMP_NUM_THREADS'))"
+
+    def shown(**more):
+        variables = {name: value for name, value in tools.items() if name != "OMP_NUM_THREADS"}
+        return subprocess.run(
+            [sys.executable, "-c", show], env={**variables, **more}, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert shown() == "1"
+    assert shown(OMP_NUM_THREADS="3") == "3"
+    assert shown(PRUNEQUANT_RUN_ENV=os.devnull) == "None"
