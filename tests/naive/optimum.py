@@ -34,3 +34,25 @@ def random_problem(rng, n, correlation=0.5, samples=None):
     for i in range(1, n):
         inputs[:, i] = correlation * inputs[:, i - 1] + np.sqrt(1 - correlation**2) * inputs[:, i]
     return rng.standard_normal(n), inputs.T @ inputs / len(inputs)
+
+
+SINGULAR = ("integer", "duplicated", "opposite", "one-hot", "dead", "few samples")
+
+
+def singular_gram(rng, kind, n):
+    """A Gram matrix of a kind of SINGULAR, n ≥ 2 ("integer" and "one-hot" ones are singular mostly, not always)."""
+    inputs = rng.standard_normal((2 * n, n))
+    one, other = rng.choice(n, 2, replace=False)
+    if kind == "integer":
+        inputs = rng.integers(-2, 3, (int(rng.integers(1, n + 1)), n)).astype(float)
+    elif kind == "duplicated":
+        inputs[:, one] = inputs[:, other]
+    elif kind == "opposite":
+        inputs[:, one] = -inputs[:, other]
+    elif kind == "one-hot":
+        inputs = np.eye(n)[rng.integers(0, n, n + 2)][:, rng.integers(0, n, n)]
+    elif kind == "dead":
+        inputs[:, one] = 0.0
+    elif kind == "few samples":
+        inputs = inputs[: int(rng.integers(1, n))]
+    return inputs.T @ inputs

@@ -85,10 +85,10 @@ def test_a_singular_gram_needs_a_ridge_only_with_a_refit():
 
 
 @pytest.mark.parametrize(
-    ("keep", "message"), [(7, "keep is 7"), (-1, "keep is -1"), (2.0, "keep is 2.0"), (True, "keep is True")]
+    ("keep", "error"), [(7, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError), ("2", TypeError)]
 )
-def test_a_keep_that_cannot_be_is_refused(keep, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_keep_that_cannot_be_is_refused(keep, error):
+    with pytest.raises(error, match=f"keep is {keep!r}: it must be an integer in"):
         optimum.best_pruning(np.ones(6), np.eye(6), keep)
 
 

@@ -131,14 +131,13 @@ GOOD = np.array([[2.0, 0.3], [0.3, 1.0]])
         ({"gram": np.eye(3)}, r"gram must be \(2, 2\)"),
         ({"gram": np.array([[1.0, 0.5], [0.1, 1.0]])}, "not symmetric"),
         ({"gram": np.array([[1.0, 2.0], [2.0, 1.0]])}, "not positive semidefinite"),
-        ({"gram": np.array([[1.0, np.nan], [np.nan, 1.0]])}, "gram holds a nan"),
-        ({"weights": np.array([1.0, np.inf])}, "weights holds a nan or an infinity"),
+        ({"gram": np.array([[1.0, np.nan], [np.nan, 1.0]])}, "gram holds NaN or infinity"),
+        ({"weights": np.array([1.0, np.inf])}, "weights holds NaN or infinity"),
         ({"weights": np.zeros((2, 2, 2))}, "weights has shape"),
         ({"scale": 0.0}, "scale is 0.0"),
         ({"scale": -1.0}, "scale is -1.0"),
         ({"scale": np.ones(3)}, r"scale has shape \(3,\)"),
         ({"bits": 1}, "bits is 1"),
-        ({"bits": 4.0}, "bits is 4.0"),
         ({"node_limit": 0}, "node_limit is 0"),
         ({"grid": "mid_rise"}, "grid is 'mid_rise'"),
         ({"rounding": "up"}, "rounding is 'up'"),
@@ -148,6 +147,11 @@ def test_bad_input_is_refused_with_its_name(change, message):
     arguments = {"weights": np.array([0.4, -1.0]), "gram": GOOD, "bits": 3, "scale": 0.5} | change
     with pytest.raises(ValueError, match=message):
         optimum.best_quantization(**arguments)
+
+
+def test_a_whole_float_is_not_a_number_of_bits():
+    with pytest.raises(TypeError, match=r"bits is 4\.0: it must be an integer in"):
+        optimum.best_quantization(np.array([0.4, -1.0]), GOOD, 4.0, 0.5)
 
 
 def test_words_are_not_weights():

@@ -95,9 +95,10 @@ def _domination(budget: Budget, stochastic: bool) -> Evidence:
                     holds &= bool(np.all(low <= np.exp(size**2 / 2) * (1 + 1e-12)))
                 cases += 1
     holds &= drift <= 6 and max(share) <= 1
+    top = round(max(share), 9)  # without coins all walks are one, and their covariance is zero up to rounding
     figures = (
         Figure("largest mean of u, in standard errors of the bound", drift, digits=2),
-        Figure("largest eigenvalue of Cov u, in units of σ²", max(share), digits=2),
+        Figure("largest eigenvalue of Cov u, in units of σ²", top, digits=2),
         Figure("data × scaling × step cases", cases),
     )
     return Evidence(holds, figures, trials=runs, seed=SEED)

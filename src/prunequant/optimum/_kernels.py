@@ -41,13 +41,13 @@ def decode(r, z, low, high, tail, ones, node_limit, best, out):
     something better. Returns (value, lower bound, nodes); the bound equals the value when the tree was exhausted.
 
     s[k, j] = Σ_{l ≥ j} r[k, l] (z_l − q_l) is kept between visits; stale[k] is the largest j whose entry is out of
-    date.
+    date. Where r[k, k] = 0 the row costs s[k, k+1]² whatever q_k is: a cost of the levels decided before.
     """
     n = z.size
     s = np.zeros((n, n + 1))
     stale = np.full(n + 1, n - 1)
     centre = np.zeros(n)
-    above = np.zeros(n + 1)  # cost of the levels decided before
+    above = np.zeros(n + 1)  # cost of the levels decided before, and of this row where its pivot is zero
     q = np.zeros(n, np.int64)
     error = np.zeros(n)  # z - q
     down = np.zeros(n, np.int64)
@@ -64,6 +64,8 @@ def decode(r, z, low, high, tail, ones, node_limit, best, out):
             c = z[k]
             if diagonal > 0.0:
                 c += s[k, k + 1] / diagonal
+            else:
+                above[k] += s[k, k + 1] * s[k, k + 1]
             centre[k] = c
             if ones >= 0:
                 left = ones - used[k + 1]

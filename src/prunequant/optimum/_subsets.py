@@ -132,15 +132,19 @@ def obs(inverse, weights, r, gone):
     for _ in range(r):
         pick, least = -1, np.inf
         for i in range(n):
-            if not gone[i] and weights[i] * weights[i] / inverse[i, i] < least:
-                pick, least = i, weights[i] * weights[i] / inverse[i, i]
+            if gone[i]:
+                continue
+            cost = weights[i] * weights[i] / inverse[i, i] if inverse[i, i] > 0.0 else np.inf  # rounding may leave ≤ 0
+            if pick < 0 or cost < least:
+                pick, least = i, cost
         pivot = inverse[pick, pick]
-        ratio = weights[pick] / pivot
-        column = inverse[:, pick].copy()
-        for i in range(n):
-            weights[i] -= column[i] * ratio
-            for j in range(n):
-                inverse[i, j] -= column[i] * column[j] / pivot
+        if pivot > 0.0:
+            ratio = weights[pick] / pivot
+            column = inverse[:, pick].copy()
+            for i in range(n):
+                weights[i] -= column[i] * ratio
+                for j in range(n):
+                    inverse[i, j] -= column[i] * column[j] / pivot
         weights[pick] = 0.0
         gone[pick] = True
         inverse[pick, :] = 0.0

@@ -13,22 +13,47 @@ checks them and makes them feasible. Kuzmin et al. 2023 (k = 0 alone, no box); P
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
+from prunequant.arguments import flag, instance, integer, integers, numbers, real
 from prunequant.extras import need
 
-from .problem import NODE_LIMIT, check_problem, inverse
+from .problem import NODE_LIMIT, check_node_limit, inverse
 from .quantize import _Layer, best_quantization
 
 
 def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
     """The bound above for given multipliers, made feasible: ν is shrunk, μ raised, until A is safely positive definite.
 
-    p (n, n), d (n,), cuts (n, K) integers, nu (n, K), low, high, mu (n,). Never negative, and valid whatever the
-    numbers given (rounding is charged against it).
+    p (n, n) symmetric, d (n,), cuts (n, K) integers, nu (n, K), low, high, mu (n,). Never negative, and valid whatever
+    the multipliers given (rounding is charged against it; those that are negative or not finite count as 0).
+
+    Raises
+    ------
+    TypeError : arrays that do not hold real numbers, cuts that are not integers
+    ValueError : shapes that do not agree, NaN or infinity outside nu and mu, p that is not symmetric
+
+    >>> cuts = np.array([[0]])  # one weight 0.4 steps above an integer: the error is 0.16 or 0.36
+    >>> bound = certified_bound(np.eye(1), np.array([0.4]), cuts, np.array([[0.8]]), [-2], [1], [0.0])
+    >>> round(bound, 3)
+    0.16
     """
-    nu, mu = np.maximum(np.nan_to_num(nu), 0.0), np.maximum(np.nan_to_num(mu), 0.0)
+    p, d, low, high = (
+        numbers(x, name).astype(np.float64) for x, name in ((p, "p"), (d, "d"), (low, "low"), (high, "high"))
+    )
+    cuts = integers(cuts, "cuts").astype(np.float64)
+    nu, mu = (numbers(x, name, finite=False).astype(np.float64) for x, name in ((nu, "nu"), (mu, "mu")))
+    n = d.size
+    shapes = {"p": (n, n), "d": (n,), "cuts": (n, cuts.size // max(n, 1)), "nu": cuts.shape}
+    shapes |= {"low": (n,), "high": (n,), "mu": (n,)}
+    for (name, shape), x in zip(shapes.items(), (p, d, cuts, nu, low, high, mu)):
+        if n == 0 or x.shape != shape:
+            raise ValueError(f"{name} has shape {x.shape}: it must be {shape}, for d of shape {d.shape}")
+    if np.max(np.abs(p - p.T)) > 1e-9 * np.max(np.abs(p)):
+        raise ValueError("p is not symmetric: it must be the Gram matrix in steps")
+    nu, mu = (np.where(np.isfinite(x) & (x > 0), x, 0.0) for x in (nu, mu))
     size = np.linalg.norm(p, 2)
     row = np.maximum(nu.sum(axis=1, keepdims=True), 1e-300)
     boxed = bool(np.any(mu > 0))
@@ -41,15 +66,17 @@ def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
         a = p - np.diag(v.sum(axis=1)) + np.diag(m)
         b = p @ d - 0.5 * np.sum((2 * cuts + 1) * v, axis=1) + 0.5 * m * (low + high)
         c = d @ p @ d - np.sum(v * cuts * (cuts + 1)) + np.sum(m * low * high)
-        rounding = 1e-14 * len(d) * np.linalg.norm(a, 2)
+        rounding = 1e-14 * n * np.linalg.norm(a, 2)
         least = np.linalg.eigvalsh(a)[0] - rounding
         if least <= 0:
             continue
         x = np.linalg.solve(a, b)
         residual = b - a @ x  # min f ≥ f(x) − ‖residual‖²/least for any x
         value = c - 2 * b @ x + x @ a @ x - residual @ residual / least
-        magnitude = abs(c) + 2 * np.abs(b) @ np.abs(x) + np.abs(x) @ np.abs(a) @ np.abs(x)
-        best = max(best, value - 1e-14 * len(d) * magnitude)
+        terms_b = np.abs(p) @ np.abs(d) + 0.5 * np.sum(np.abs(2 * cuts + 1) * v, axis=1) + 0.5 * m * np.abs(low + high)
+        terms_c = np.abs(d) @ np.abs(p) @ np.abs(d) + np.sum(v * np.abs(cuts * (cuts + 1))) + m @ np.abs(low * high)
+        magnitude = terms_c + 2 * terms_b @ np.abs(x) + np.abs(x) @ np.abs(a) @ np.abs(x)
+        best = max(best, value - 1e-14 * n * magnitude)
     return float(best)
 
 
@@ -77,17 +104,20 @@ def sdp_bound(
     ----------
     weights, gram, bits, scale, grid : as in `best_quantization`
     box : also use that the integers lie in the grid; False, with cuts=0, is the relaxation of Kuzmin et al. 2023
-    cuts : intervals used on either side of the one around the unconstrained optimum
-    solver : the name of a cvxpy solver for semidefinite programmes
+    cuts : int, 0 … 32: intervals used on either side of the one around the unconstrained optimum
+    solver : the name of an installed cvxpy solver for semidefinite programmes
 
     Returns
     -------
-    float or (neurons,): no quantized weights have a smaller error
+    float or (neurons,): no quantized weights have a smaller error. Where the solver fails and leaves no point to
+    certify, the bound is the trivial one, 0, and a UserWarning says for which neuron and why
 
     Raises
     ------
-    ImportError : cvxpy is not installed (extra `sdp`)
-    ValueError : as `best_quantization`; a gram that is singular
+    ImportError : cvxpy is not installed: pip install 'prunequant[sdp]'
+    TypeError : as `best_quantization`
+    ValueError : as `best_quantization`; a gram that is singular; a solver that is not installed or cannot solve
+        semidefinite programmes
 
     Notes
     -----
@@ -101,13 +131,14 @@ def sdp_bound(
     >>> 0 < bound <= best_quantization(np.array([0.4, 0.4]), gram, bits=2, scale=1.0).error + 1e-9
     True
     """
-    if not isinstance(cuts, int) or cuts < 0:
-        raise ValueError(f"cuts is {cuts!r}: it must be a non-negative integer")
+    cuts = integer(cuts, "cuts", 0, 32)
+    box = flag(box, "box")
     layer = _Layer(weights, gram, bits, scale, grid, "any", "given")
     inverse(layer.gram)
+    solver = _check_solver(solver)
     bounds = []
     for j in range(layer.weights.shape[1]):
-        s = layer.scale[:, j]
+        s = layer.unit[:, j]
         p, z = layer.gram * np.multiply.outer(s, s), layer.z[:, j]
         unit = np.trace(p) / len(z)
         floor = np.floor(z).astype(np.int64)
@@ -116,17 +147,49 @@ def sdp_bound(
             intervals = _cuts(low, high, cuts)
         else:
             intervals = _cuts(np.full(len(z), -cuts), np.full(len(z), cuts + 1), cuts)
-        nu, mu = _multipliers(p / unit, z - floor, intervals, low, high, box, solver)
+        nu, mu, failure = _multipliers(p / unit, z - floor, intervals, low, high, box, solver)
+        if failure:
+            warnings.warn(f"{solver} failed on neuron {j}, whose bound is 0: {failure}", UserWarning, stacklevel=2)
         bounds.append(unit * certified_bound(p / unit, z - floor, intervals, nu, low, high, mu))
-    return float(bounds[0]) if layer.one else np.array(bounds)
+    bounds = layer.problem.error(np.array(bounds))
+    return float(bounds[0]) if layer.problem.one else bounds
 
 
-def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.ndarray]:
-    """Approximate optimal multipliers (ν, μ) from the dual semidefinite programme."""
+def _cvxpy():
     need("cvxpy")
-    import cvxpy as cp
+    import cvxpy
 
+    return cvxpy
+
+
+def _check_solver(solver) -> str:
+    """The solver's name, if it is an installed one that takes semidefinite programmes."""
+    cp = _cvxpy()
+    name = instance(solver, "solver", str, "the name of a cvxpy solver, such as 'CLARABEL'").upper()
+    installed = cp.installed_solvers()
+    if name in installed and _takes_semidefinite(name):
+        return name
+    why = "cannot solve semidefinite programmes" if name in installed else "is not installed, or unknown to cvxpy"
+    fit = ", ".join(repr(other) for other in installed if _takes_semidefinite(other))
+    raise ValueError(f"solver is {solver!r}, which {why}: it must be one of those installed, {fit}")
+
+
+def _takes_semidefinite(solver: str) -> bool:
+    """Whether cvxpy would hand the solver the smallest semidefinite programme."""
+    cp = _cvxpy()
+    x = cp.Variable((2, 2), symmetric=True)
+    try:
+        cp.Problem(cp.Minimize(cp.trace(x)), [x >> 0]).get_problem_data(solver)
+    except cp.error.SolverError:
+        return False
+    return True
+
+
+def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.ndarray, str]:
+    """Approximate optimal multipliers (ν, μ) from the dual semidefinite programme, and why there are none but zeros."""
+    cp = _cvxpy()
     n, k = cuts.shape
+    low, high = low.astype(np.float64), high.astype(np.float64)  # their products may pass an int64
     nu = cp.Variable((n, k), nonneg=True)
     mu = cp.Variable(n, nonneg=True) if box else np.zeros(n)
     gamma = cp.Variable((1, 1))
@@ -138,13 +201,15 @@ def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.nda
         value = value + cp.sum(cp.multiply(mu, low * high))
     b = cp.reshape(b, (n, 1), order="C")
     problem = cp.Problem(cp.Maximize(value), [cp.bmat([[a, b], [b.T, gamma]]) >> 0])
+    failure = ""
     try:
         problem.solve(solver=solver)
-    except cp.error.SolverError:
-        pass  # whatever point it reached is repaired and certified
+    except cp.error.SolverError as error:
+        failure = " ".join(str(error).split()) or "no reason given"
     if nu.value is None:
-        return np.zeros((n, k)), np.zeros(n)
-    return np.asarray(nu.value), np.asarray(mu.value) if box else np.zeros(n)
+        return np.zeros((n, k)), np.zeros(n), failure or f"it ended as {problem.status}"
+    # whatever point it reached is repaired and certified
+    return np.asarray(nu.value), np.asarray(mu.value) if box else np.zeros(n), ""
 
 
 def layer_bound(
@@ -162,12 +227,16 @@ def layer_bound(
     Parameters
     ----------
     weights, gram, bits, scale, grid : as in `best_quantization`; gram positive definite
-    chunk : features solved exactly at a time
-    node_limit : nodes for each chunk
+    chunk : int, at least 1: features solved exactly at a time
+    node_limit : int, 1 … 2^62: nodes for each chunk of each neuron, and so the longest it may take
 
     Returns
     -------
     float or (neurons,)
+
+    Raises
+    ------
+    TypeError, ValueError : as `best_quantization`; a gram that is singular
 
     Notes
     -----
@@ -183,10 +252,10 @@ def layer_bound(
     >>> round(layer_bound(np.array([0.4, 0.4]), gram, bits=2, scale=1.0, chunk=1), 4)
     0.128
     """
-    if not isinstance(chunk, int | np.integer) or chunk < 1:
-        raise ValueError(f"chunk is {chunk!r}: it must be a positive integer")
-    weights, gram = check_problem(weights, gram)
+    chunk = integer(chunk, "chunk", 1)
+    node_limit = check_node_limit(node_limit)
     layer = _Layer(weights, gram, bits, scale, grid, "any", "given")
+    gram = layer.gram
     full = inverse(gram)
     n = len(gram)
     root = np.zeros((n, n))
@@ -195,17 +264,31 @@ def layer_bound(
         part = slice(start, min(start + chunk, n))
         schur = inverse(full[part, part])
         found = best_quantization(
-            layer.weights[part], schur, bits, layer.scale[part], node_limit, grid=grid
+            layer.problem.weights[part], schur, layer.bits, layer.unit[part], node_limit, grid=layer.grid
         ).lower_bound
         singles.append(found)
         values, vectors = np.linalg.eigh(schur)
         root[part, part] = (vectors / np.sqrt(values)) @ vectors.T
     singles = np.array(singles)
     least = max(float(np.linalg.eigvalsh(root @ gram @ root)[0]) - 1e-12 * n, 0.0)
-    bound = np.maximum(singles.max(axis=0), least * singles.sum(axis=0))
-    return float(bound[0]) if layer.one else bound
+    bound = layer.problem.error(np.maximum(singles.max(axis=0), least * singles.sum(axis=0)))
+    return float(bound[0]) if layer.problem.one else bound
 
 
 def dual_gap_decibel(error: float, bound: float) -> float:
-    """How far a bound may overstate the reachable signal-to-noise ratio: 10 log10(error/bound)."""
-    return math.inf if bound <= 0 else 10 * math.log10(error / bound)
+    """How far a bound may overstate the reachable signal-to-noise ratio: 10 log10(error/bound).
+
+    error : finite, at least 0. bound : finite; infinity is returned where it is 0 or less.
+
+    >>> round(dual_gap_decibel(0.2, 0.1), 4)
+    3.0103
+    """
+    error, bound = real(error, "error", 0), real(bound, "bound")
+    if bound <= 0:
+        return math.inf
+    if error == 0:
+        return -math.inf
+    ratio = error / bound
+    if ratio == 0 or math.isinf(ratio):
+        return 10 * (math.log10(error) - math.log10(bound))
+    return 10 * math.log10(ratio)

@@ -4,31 +4,55 @@ from __future__ import annotations
 
 import numpy as np
 
+from prunequant.arguments import flag, integer
+
 from . import _kernels, _subsets
-from .problem import (
-    NODE_LIMIT,
-    Solution,
-    check_node_limit,
-    check_problem,
-    collect,
-    each_neuron,
-    inverse,
-)
+from .problem import NODE_LIMIT, Problem, Solution, check_node_limit, each_neuron, factor, inverse
 from .quantize import _order, _triangle
-
-
-def _check_keep(keep, n: int) -> int:
-    if not isinstance(keep, int | np.integer) or isinstance(keep, bool) or not 0 <= keep <= n:
-        raise ValueError(f"keep is {keep!r}: it must be an integer from 0 to {n}, the number of weights of a neuron")
-    return int(keep)
 
 
 def refitted(weights: np.ndarray, gram: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The values on the mask that minimise (values − w)ᵀ gram (values − w), one neuron; zero elsewhere.
 
+    weights (n,), gram (n, n) positive semidefinite, mask (n,) bool. Where the kept inputs are dependent, so that many
+    values do, the one nearest to zero, each weight measured by the power of its input.
+
+    Raises
+    ------
+    TypeError : a mask that is not of bools, weights or gram that are not real numbers
+    ValueError : shapes that do not agree, a gram that is not symmetric or not positive semidefinite
+
     >>> refitted(np.array([1.0, 1.0]), np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([True, False]))
     array([1.5, 0. ])
     """
+    problem = Problem(weights, gram)
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask has dtype {mask.dtype}: it must hold True for the kept weights, False for the others")
+    if not problem.one or mask.shape != problem.shape:
+        raise ValueError(
+            f"weights has shape {problem.shape} and mask {mask.shape}: both must be (features,), one neuron"
+        )
+    kept = np.flatnonzero(mask)
+    factor(problem.gram)
+    w, block = problem.weights[:, 0], problem.gram[np.ix_(kept, kept)]
+    if not kept.size or _regular(block):
+        return problem.from_units(_refitted(w, problem.gram, mask))
+    size = np.sqrt(np.diag(block))
+    size[size == 0.0] = 1.0
+    values = np.zeros(len(w))
+    fit = np.linalg.pinv(block / size / size[:, None], rcond=len(kept) * 1e-15, hermitian=True)
+    values[kept] = fit @ (problem.gram[kept] @ w / size) / size
+    return problem.from_units(values)
+
+
+def _regular(block: np.ndarray) -> bool:
+    values = np.linalg.eigvalsh(block)
+    return values[0] > 1e-13 * values[-1]
+
+
+def _refitted(weights: np.ndarray, gram: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`refitted` on a positive definite gram."""
     values = np.zeros(len(weights))
     kept = np.flatnonzero(mask)
     if kept.size:
@@ -54,10 +78,10 @@ def best_pruning(weights, gram, keep: int, node_limit: int = NODE_LIMIT, *, refi
 
     Parameters
     ----------
-    weights : (features,) or (features, neurons)
+    weights : (features,) or (features, neurons), within ±1e300
     gram : (features, features): inputs.T @ inputs, symmetric; positive definite with a refit, else semidefinite
     keep : int, 0 … features: weights kept in each neuron
-    node_limit : nodes of the search tree of each neuron
+    node_limit : int, 1 … 2^62: nodes of the search tree of each neuron, and so the longest it may take
     refit : the kept weights are set to their least-squares values (the problem of Kuzmin et al. 2023); False leaves
     them
 
@@ -67,7 +91,9 @@ def best_pruning(weights, gram, keep: int, node_limit: int = NODE_LIMIT, *, refi
 
     Raises
     ------
-    ValueError : keep larger than the number of weights, gram not symmetric, not positive, or singular with a refit
+    TypeError : an argument of the wrong kind (keep a float, weights of words)
+    ValueError : keep larger than the number of weights, gram not symmetric, not positive, or singular with a refit,
+        numbers so large that an error would pass the largest float
 
     Notes
     -----
@@ -83,16 +109,15 @@ def best_pruning(weights, gram, keep: int, node_limit: int = NODE_LIMIT, *, refi
     >>> best_pruning(np.array([1.1, 1.0, 1.2]), gram, keep=2, refit=False).values
     array([1.1, 1. , 0. ])
     """
-    weights, gram = check_problem(weights, gram)
+    problem = Problem(weights, gram)
     node_limit = check_node_limit(node_limit)
-    keep = _check_keep(keep, weights.shape[0])
-    one = weights.ndim == 1
-    columns = weights.reshape(len(weights), -1)
-    solve = _with_refit(columns, gram, keep, node_limit) if refit else _in_place(columns, gram, keep, node_limit)
-    return collect(columns, gram, each_neuron(solve, columns.shape[1]), one)
+    keep = integer(keep, "keep", 0, len(problem.plain))
+    solve = (_with_refit if flag(refit, "refit") else _in_place)(problem, keep, node_limit)
+    return problem.collect(each_neuron(solve, problem.plain.shape[1]))
 
 
-def _with_refit(columns, gram, keep, node_limit):
+def _with_refit(problem, keep, node_limit):
+    columns, gram = problem.weights, problem.gram
     n = len(columns)
     r = n - keep
     full = inverse(gram)
@@ -100,7 +125,7 @@ def _with_refit(columns, gram, keep, node_limit):
     def solve(j):
         w = np.ascontiguousarray(columns[:, j])
         if r == 0:
-            return w, None, 0
+            return problem.plain[:, j], None, 0
         if keep == 0:
             return np.zeros(n), None, 0
         gone = np.zeros(n, bool)
@@ -110,12 +135,14 @@ def _with_refit(columns, gram, keep, node_limit):
         part = w[pruned]
         start = float(part @ np.linalg.solve(full[np.ix_(pruned, pruned)], part))
         best, bound, nodes = _subsets.best_subset(full, w, r, node_limit, start * (1 + 1e-12), pruned)
-        return refitted(w, gram, _without(n, pruned)), (None if bound >= min(best, start) else bound), nodes
+        values = problem.from_units(_refitted(w, gram, _without(n, pruned)))
+        return values, (None if bound >= min(best, start) else bound), nodes
 
     return solve
 
 
-def _in_place(columns, gram, keep, node_limit):
+def _in_place(problem, keep, node_limit):
+    columns, gram = problem.weights, problem.gram
     n = len(columns)
 
     def solve(j):
@@ -130,7 +157,7 @@ def _in_place(columns, gram, keep, node_limit):
         zero, one = np.zeros(n, np.int64), np.ones(n, np.int64)
         none = np.zeros(n)
         best, bound, nodes = _kernels.decode(r, none, zero, one, none, n - keep, node_limit, start, q)
-        values = w.copy()
+        values = problem.plain[:, j].copy()
         values[permutation[q == 1]] = 0.0
         return values, (None if bound >= best else bound), nodes
 
@@ -138,35 +165,50 @@ def _in_place(columns, gram, keep, node_limit):
 
 
 def magnitude_pruning(weights, gram, keep: int, *, refit: bool = False) -> Solution:
-    """Keep the largest |w| of each neuron; with `refit` the kept ones are set to their least-squares values."""
-    weights, gram = check_problem(weights, gram)
-    keep = _check_keep(keep, weights.shape[0])
-    columns = weights.reshape(len(weights), -1)
-    if refit:
-        inverse(gram)
+    """Keep the largest |w| of each neuron; with `refit` the kept ones are set to their least-squares values.
+
+    Arguments, result and errors as in `best_pruning`; nothing is proved.
+
+    >>> magnitude_pruning(np.array([1.0, 3.0, -2.0]), np.eye(3), keep=2).values
+    array([ 0.,  3., -2.])
+    """
+    problem = Problem(weights, gram)
+    keep = integer(keep, "keep", 0, len(problem.plain))
+    refit = flag(refit, "refit")
+    (inverse if refit else factor)(problem.gram)
     out = []
-    for w in np.ascontiguousarray(columns.T):
+    for w in np.ascontiguousarray(problem.plain.T):
         mask = _largest(np.abs(w), keep)
-        out.append((refitted(w, gram, mask) if refit else np.where(mask, w, 0.0), 0.0, 0))
-    return collect(columns, gram, out, weights.ndim == 1)
+        if refit:
+            values = problem.from_units(_refitted(problem.to_units(w), problem.gram, mask))
+        else:
+            values = np.where(mask, w, 0.0)
+        out.append((values, 0.0, 0))
+    return problem.collect(out)
 
 
 def obs_pruning(weights, gram, keep: int, *, swaps: bool = True) -> Solution:
     """Greedy removal with refit (Optimal Brain Surgeon), then exchanges of a pruned for a kept weight while they help.
 
+    Arguments, result and errors as in `best_pruning` with a refit; nothing is proved.
+
     Notes
     -----
     O(r n²) for r removals, O(r k²) for each exchange. Hassibi and Stork 1993.
+
+    >>> gram = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 0.5]])
+    >>> obs_pruning(np.array([1.1, 1.0, 1.2]), gram, keep=2).values
+    array([2. , 0. , 1.2])
     """
-    weights, gram = check_problem(weights, gram)
-    keep = _check_keep(keep, weights.shape[0])
-    columns = weights.reshape(len(weights), -1)
-    full = inverse(gram)
+    problem = Problem(weights, gram)
+    keep = integer(keep, "keep", 0, len(problem.plain))
+    swaps = flag(swaps, "swaps")
+    full = inverse(problem.gram)
     out = []
-    for w in np.ascontiguousarray(columns.T):
+    for w in np.ascontiguousarray(problem.weights.T):
         gone = np.zeros(len(w), bool)
         _subsets.obs(full.copy(), w.copy(), len(w) - keep, gone)
         if swaps and 0 < keep < len(w):
-            _subsets.obs_swaps(gram, w.copy(), gone, 2 * len(w))
-        out.append((refitted(w, gram, ~gone), 0.0, 0))
-    return collect(columns, gram, out, weights.ndim == 1)
+            _subsets.obs_swaps(problem.gram, w.copy(), gone, 2 * len(w))
+        out.append((problem.from_units(_refitted(w, problem.gram, ~gone)), 0.0, 0))
+    return problem.collect(out)

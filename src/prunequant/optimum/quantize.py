@@ -6,25 +6,43 @@ per output neuron. With gram = RᵀR this is the closest point of a lattice insi
 last row of R upwards (sphere decoding); rounding in that order without ever turning back is OPTQ (GPTQ), known
 elsewhere as Babai's nearest plane. Kuzmin et al. 2023 (who bound it by a semidefinite programme); Schnorr and
 Euchner 1994.
+
+The term of row k, with z = w/s and R already in steps, is t_k² for t_k = r_kk (q_k − z_k) + d_k, where
+d_k = Σ_{j>k} r_kj (q_j − z_j) depends on the integers decided before only. Two cases:
+
+* r_kk > 0: t_k² = r_kk² (q_k − c_k)² with the centre c_k = z_k − d_k/r_kk, and candidates cost more the further they
+  lie from it.
+* r_kk = 0, which happens exactly when gram is singular (a duplicated, opposite or dead input, fewer samples than
+  inputs): t_k² = d_k², the same for every q_k. The rest of the row need not be zero, as R comes from a QR
+  factorization; so the constant counts as a cost of the levels decided before, and all integers of the box are
+  candidates of equal cost, which only the rows above tell apart (they are tried in the order of |q_k − z_k|).
+
+In both cases the sum over the rows n−1 … k never falls on the way down the tree and is the error itself at a leaf.
+So a branch whose sum reaches the best error found contains nothing better, and an exhausted tree proves the optimum;
+cut short, the least sum among the branches not visited is a lower bound. Were d_k² left out, leaves would be valued
+below their error, and the wrong one kept with a proof. The nearest plane minimises t_k² alone: where r_kk = 0 every
+integer does, and the one nearest to z_k is taken.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from prunequant.arguments import choice, integer, integers
 from prunequant.distortion import best_scale
 
 from . import _kernels
 from .problem import (
+    GRIDS,
     NODE_LIMIT,
+    Problem,
     Solution,
     box,
     check_node_limit,
-    check_problem,
     check_scale,
-    collect,
     each_neuron,
     factor,
+    in_steps,
 )
 
 ORDERS = ("blast", "given", "diagonal")
@@ -38,19 +56,24 @@ def _order(gram: np.ndarray, order) -> np.ndarray:
             return np.arange(n)[::-1]
         if order == "diagonal":  # OPTQ's act-order: the largest input power first
             return np.argsort(np.diag(gram), kind="stable")
-        if order == "blast":
-            ridge = 1e-12 * max(np.trace(gram) / n, 1e-300)
-            for _ in range(5):
-                try:
-                    return _kernels.blast_order(np.linalg.inv(gram + ridge * np.eye(n)))
-                except np.linalg.LinAlgError:
-                    ridge *= 1e3
-            return np.arange(n)
-        raise ValueError(f"order is {order!r}: it must be one of {ORDERS} or a permutation, first rounded first")
-    given = np.asarray(order)
+        ridge = 1e-12 * max(np.trace(gram) / n, 1e-300)
+        for _ in range(5):
+            try:
+                return _kernels.blast_order(np.linalg.inv(gram + ridge * np.eye(n)))
+            except np.linalg.LinAlgError:
+                ridge *= 1e3
+        return np.arange(n)
+    return order[::-1]
+
+
+def _check_order(order, n: int):
+    """A name of ORDERS, or a permutation of the n features as int64."""
+    if isinstance(order, str):
+        return choice(order, "order", ORDERS)
+    given = integers(order, "order")
     if given.shape != (n,) or sorted(given.tolist()) != list(range(n)):
         raise ValueError(f"order has shape {given.shape}: it must be a permutation of 0 … {n - 1}")
-    return given[::-1]
+    return given.astype(np.int64)
 
 
 def _triangle(gram: np.ndarray, permutation: np.ndarray) -> np.ndarray:
@@ -59,7 +82,25 @@ def _triangle(gram: np.ndarray, permutation: np.ndarray) -> np.ndarray:
     if np.any(np.tril(m, -1)):
         m = np.linalg.qr(m, mode="r")
         m = m * np.where(np.diag(m) < 0, -1.0, 1.0)[:, None]
-    return np.ascontiguousarray(m)
+    m = np.ascontiguousarray(m)
+    # A pivot lost beside its row is a zero: the centre, a sum of the row over it, would pass the largest float.
+    np.fill_diagonal(m, np.where(np.diag(m) < 1e-250 * np.max(np.abs(m), axis=1), 0.0, np.diag(m)))
+    return m
+
+
+def _rounding_triangle(r: np.ndarray) -> np.ndarray:
+    """r with the pivots that are zero up to rounding set to zero: what they ask of their integer is noise.
+
+    Nearest plane follows a pivot however small, and would send the integer of a duplicated input to the end of the
+    grid. `decode` takes r as it is: there a small pivot only decides the order of trial.
+    """
+    diagonal = np.diag(r)
+    lost = np.square(diagonal) <= 4 * len(r) * np.finfo(float).eps * np.sum(np.square(r), axis=0)
+    if not np.any(lost):
+        return r
+    r = r.copy()
+    np.fill_diagonal(r, np.where(lost, 0.0, diagonal))
+    return r
 
 
 def _tail(r: np.ndarray, z: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -70,7 +111,7 @@ def _tail(r: np.ndarray, z: np.ndarray, low: np.ndarray, high: np.ndarray) -> np
     """
     diagonal = np.diag(r)
     widest = np.maximum(np.abs(z - low), np.abs(z - high))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         reach = np.where(diagonal > 0, (np.abs(np.triu(r, 1)) @ widest) / diagonal, np.inf)
     near = np.clip(np.rint(z), low, high)
     outside = np.maximum(np.maximum(low - z, z - high), 0.0)
@@ -83,34 +124,45 @@ class _Layer:
     """Checked input of one call, and the triangular factor shared by neurons whose scale is one number."""
 
     def __init__(self, weights, gram, bits, scale, grid, rounding, order):
-        weights, self.gram = check_problem(weights, gram)
-        self.one = weights.ndim == 1
+        bits = integer(bits, "bits", 2, 16)
+        grid = choice(grid, "grid", GRIDS)
+        self.problem = problem = Problem(weights, gram)
+        order = _check_order(order, len(problem.plain))
         if scale is None:
-            scale = best_scale(weights, bits, grid) if self.one else best_scale(weights, bits, grid, axis=0)
-        full = check_scale(scale, weights)
-        self.weights = weights.reshape(len(weights), -1)
+            scale = best_scale(problem.weights, bits, grid, axis=0)
+            scale = problem.from_units(scale[0] if problem.one else scale)
+        full = check_scale(scale, problem.plain[:, 0] if problem.one else problem.plain)
+        self.bits, self.grid = bits, grid
+        self.weights, self.gram = problem.plain, problem.gram
         self.scale = full.reshape(self.weights.shape)
-        self.z = self.weights / self.scale
+        self.z = in_steps(self.weights, self.scale)
+        problem.measure(float(self.scale.max()) * 2 ** (bits - 1))
+        self.unit = problem.to_units(self.scale)
         self.low, self.high = box(self.z, bits, grid, rounding)
         self.order = order
         self.shared = None
         if np.all(self.scale == self.scale[:1]):
             permutation = _order(self.gram, order)
-            self.shared = permutation, _triangle(self.gram, permutation)
+            r = _triangle(self.gram, permutation)
+            self.shared = permutation, r, _rounding_triangle(r)
         else:
             factor(self.gram)
 
     def column(self, j: int):
-        """Permutation, r of the gram in steps, and the permuted target and box of neuron j."""
-        s = self.scale[:, j]
+        """Permutation, r of the gram in steps, r for rounding, and the permuted target and box of neuron j."""
+        s = self.unit[:, j]
         if self.shared is not None:
-            permutation, r = self.shared[0], self.shared[1] * s[0]
+            permutation, r, rounding = self.shared
+            same = rounding is r
+            r = r * s[0]
+            rounding = r if same else rounding * s[0]
         else:
             stepped = self.gram * np.multiply.outer(s, s)
             permutation = _order(stepped, self.order)
             r = _triangle(stepped, permutation)
+            rounding = _rounding_triangle(r)
         parts = (self.z[permutation, j], self.low[permutation, j], self.high[permutation, j])
-        return permutation, r, *(np.ascontiguousarray(p) for p in parts)
+        return permutation, r, rounding, *(np.ascontiguousarray(p) for p in parts)
 
     def values(self, permutation, q, j) -> np.ndarray:
         out = np.empty(len(q))
@@ -132,11 +184,12 @@ def best_quantization(
 
     Parameters
     ----------
-    weights : (features,) or (features, neurons)
+    weights : (features,) or (features, neurons), within ±1e300
     gram : (features, features): inputs.T @ inputs, symmetric positive semidefinite
-    bits : int, 2 … 16
-    scale : one number, or an array that broadcasts to the weights; None: the least-squares scale of each neuron
-    node_limit : nodes of the search tree of each neuron
+    bits : int, 2 … 16 (2 … 12 without a scale)
+    scale : one number, or an array that broadcasts to the weights, positive, at most 1e300, and no weight beyond 2^52
+        steps; None: the least-squares scale of each neuron
+    node_limit : int, 1 … 2^62: nodes of the search tree of each neuron, and so the longest it may take
     grid : "twos_complement" or "narrow"
     rounding : "any" level of the grid, or "floor_ceil": only the two next to w/scale (the optimum of AdaRound's
     problem)
@@ -148,13 +201,16 @@ def best_quantization(
 
     Raises
     ------
-    ValueError : shapes that do not agree, gram not symmetric or not positive semidefinite, a scale that is not positive
+    TypeError : an argument of the wrong kind (bits a float, weights of words)
+    ValueError : shapes that do not agree, gram not symmetric or not positive semidefinite, a scale out of range,
+        numbers so large that an error would pass the largest float
 
     Notes
     -----
     Depth-first sphere decoding (Schnorr-Euchner) in V-BLAST order from the heuristic's error; about 3e7 nodes a second.
     Exponential in features at worst: 4 bits reach n = 50 in less than 0.1 s on random layers, n about 70 in a second.
-    A singular gram is allowed (its null directions cannot prune the tree). Twin: tests/naive/optimum.py.
+    A singular gram is allowed: its null directions cannot prune the tree, and what they leave constant is counted
+    (see the module). Twin: tests/naive/optimum.py.
 
     Examples
     --------
@@ -166,15 +222,15 @@ def best_quantization(
     layer = _Layer(weights, gram, bits, scale, grid, rounding, "blast")
 
     def solve(j):
-        permutation, r, z, low, high = layer.column(j)
+        permutation, r, rounded, z, low, high = layer.column(j)
         q = np.empty(len(z), np.int64)
-        _kernels.babai(r, z, low, high, q)
+        _kernels.babai(rounded, z, low, high, q)
         _kernels.improve(r.T @ r, z, low, high, len(z) <= 256, q)
         start = float(np.sum((r @ (q - z)) ** 2))
         best, bound, nodes = _kernels.decode(r, z, low, high, _tail(r, z, low, high), -1, node_limit, start, q)
         return layer.values(permutation, q, j), (None if bound >= best else bound), nodes
 
-    return collect(layer.weights, layer.gram, each_neuron(solve, layer.weights.shape[1]), layer.one)
+    return layer.problem.collect(each_neuron(solve, layer.weights.shape[1]))
 
 
 def babai(
@@ -183,26 +239,25 @@ def babai(
     """Successive rounding with feedback (OPTQ, Babai's nearest plane), then local search.
 
     order : "given" (OPTQ as published), "diagonal" (its act-order), "blast", or a permutation, first rounded first.
-    search : 0 none, 1 single changes (1-opt), 2 also pairs of ±1 changes (2-opt). Other parameters and the result as in
-    `best_quantization`; nothing is proved. O(features³ + neurons·features²).
+    search : int, 0 none, 1 single changes (1-opt), 2 also pairs of ±1 changes (2-opt). Other parameters, the result and
+    errors as in `best_quantization`; nothing is proved. O(features³ + neurons·features²).
 
     >>> gram = np.array([[1.0, 0.9], [0.9, 1.0]])
     >>> babai(np.array([0.4, 0.4]), gram, bits=2, scale=1.0).values
     array([0., 1.])
     """
-    if search not in (0, 1, 2):
-        raise ValueError(f"search is {search!r}: it must be 0, 1 or 2")
+    search = integer(search, "search", 0, 2)
     layer = _Layer(weights, gram, bits, scale, grid, "any", order)
 
     def solve(j):
-        permutation, r, z, low, high = layer.column(j)
+        permutation, r, rounded, z, low, high = layer.column(j)
         q = np.empty(len(z), np.int64)
-        _kernels.babai(r, z, low, high, q)
+        _kernels.babai(rounded, z, low, high, q)
         if search:
             _kernels.improve(r.T @ r, z, low, high, search == 2, q)
         return layer.values(permutation, q, j), 0.0, 0
 
-    return collect(layer.weights, layer.gram, each_neuron(solve, layer.weights.shape[1]), layer.one)
+    return layer.problem.collect(each_neuron(solve, layer.weights.shape[1]))
 
 
 def nearest(weights, gram, bits: int = 4, scale=None, *, grid: str = "twos_complement") -> Solution:
@@ -214,4 +269,4 @@ def nearest(weights, gram, bits: int = 4, scale=None, *, grid: str = "twos_compl
     layer = _Layer(weights, gram, bits, scale, grid, "any", "given")
     values = np.clip(np.rint(layer.z), layer.low, layer.high) * layer.scale
     columns = [(values[:, j], 0.0, 0) for j in range(values.shape[1])]
-    return collect(layer.weights, layer.gram, columns, layer.one)
+    return layer.problem.collect(columns)
