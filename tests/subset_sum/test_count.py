@@ -81,5 +81,5 @@ def test_counts_can_fill_memory_that_is_given():
     out = np.full((4, 11), 77, dtype=np.uint64)
     assert subset_sum.count(x, -5, 5, out=out) is out
     assert (out == subset_sum.count(x, -5, 5)).all()
-    with pytest.raises(ValueError, match="out is int64"):
+    with pytest.raises(ValueError, match="dtype int64: it must be"):
         subset_sum.count(x, -5, 5, out=out.astype(np.int64))

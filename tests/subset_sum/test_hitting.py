@@ -102,16 +102,16 @@ def test_measured_failures_lie_within_five_deviations_of_the_mixture_law_near_th
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ((-1, 4, "all", 1, 0), ValueError, "n_max -1"),
+        ((-1, 4, "all", 1, 0), ValueError, "n_max is -1"),
         ((4, 0, "all", 1, 0), ValueError, "bound is 0"),
         ((4, 4, "some", 1, 0), ValueError, "targets is 'some'"),
-        ((4, 4, 1.5, 1, 0), TypeError, "targets is a float"),
+        ((4, 4, 1.5, 1, 0), TypeError, "targets is 1.5: it must be an integer"),
         ((4, 4, (3, 2), 1, 0), ValueError, "holds no multiple"),
         ((4, 4, "all", 1, -1), ValueError, "seed is -1"),
         ((4, 4, "all", 1, 0, "uniform"), ValueError, "sampler is 'uniform'"),
         ((4, 5, "all", 1, 0, "product"), ValueError, "needs a square"),
-        ((2**20, 2**30, "all", 1, 0), ValueError, "more than"),
-        ((4, 4, "all", 1.0, 0), TypeError, "trials is a float"),
+        ((2**16, 2**30, "all", 1, 0), ValueError, "more than"),
+        ((4, 4, "all", 1.0, 0), TypeError, "trials is 1.0"),
     ],
 )
 def test_bad_arguments_are_named(arguments, error, words):

@@ -84,7 +84,7 @@ def test_markov_and_cauchy_schwarz_enclose_the_exact_probability():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="problem is 'sums'"):
         theory.first_moment(3, 2, 1, "sums")
-    with pytest.raises(TypeError, match="n is a float"):
+    with pytest.raises(TypeError, match=r"n is 3\.0: it must be an integer"):
         theory.second_moment(3.0, 2, 1)
     with pytest.raises(ValueError, match="bytes"):
         theory.second_moment(40, 2**24, 1)

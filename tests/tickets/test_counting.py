@@ -63,6 +63,6 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="at most 10"):
         counting.brute_force_weights(np.ones(11, int), np.ones(11, int))
     with pytest.raises(ValueError, match="are needed"):
-        counting.distinct_functions(np.ones((2, 2)), np.ones((2, 3)), np.ones((1, 2)))
+        counting.distinct_functions(*(np.ones(shape, int) for shape in ((2, 2), (2, 3), (1, 2))))
     with pytest.raises(ValueError, match="no block"):
         controls.least_width(4, 255, layers=5, largest=20)

@@ -141,7 +141,7 @@ def test_different_seeds_make_different_tickets_and_the_same_seed_the_same():
 def test_off_grid_targets_wrong_shapes_and_float_weights_are_refused():
     with pytest.raises(ValueError, match=r"weights\[0\] reaches 9, off the grid"):
         tickets.Network([[[9, 1]]], 7)
-    with pytest.raises(TypeError, match="integers are needed"):
+    with pytest.raises(TypeError, match="must hold integers"):
         tickets.Network([[[0.5]]], 7)
     with pytest.raises(ValueError, match="1 inputs, but layer 0 has 2 outputs"):
         tickets.Network([[[1], [2]], [[3]]], 7)

@@ -35,5 +35,7 @@ def test_blocks_are_the_diagonal_blocks_of_the_dense_first_matrix():
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", True])
 def test_a_seed_that_is_no_64_bit_number_is_refused(seed):
-    with pytest.raises(ValueError, match="seed"):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"seed is .*: it must be an integer in \[0, 18446744073709551615\]"
+    ):
         source.weights(seed, 0, 0, 3, 0, 4)

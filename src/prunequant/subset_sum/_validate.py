@@ -1,8 +1,10 @@
-"""Checks of arguments, shared by the public functions: an error names the argument, what was given, what is allowed."""
+"""What is particular to subset sums in the checks of arguments: samples, targets, lengths and windows."""
 
 import operator
 
 import numpy as np
+
+from prunequant.arguments import integer, integers, real, shown
 
 from ._kernels_reach import largest_magnitude
 
@@ -15,23 +17,18 @@ class SearchTooLarge(ValueError):
     """The instance is beyond every exact method here: too many values for a search, too large ones for a table."""
 
 
-def integer(value, name: str) -> int:
-    """A Python int from any integer (bool excluded)."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {value!r}: it must be an integer")
+def number(value, name: str, low: float | None = None, high: float | None = None) -> int | float:
+    """A Python int where an integer was given, so that products of integers stay exact, else a Python float."""
+    checked = real(value, name, low, high)
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is a {type(value).__name__}: it must be an integer") from None
+        return checked
 
 
 def values(x, name: str = "x", ndim: tuple[int, ...] = (1, 2)) -> tuple[np.ndarray, int]:
     """C-contiguous int64 samples and the largest magnitude among them."""
-    x = np.asarray(x)
-    if x.size == 0 and x.dtype.kind == "f":  # np.asarray([]) is float
-        x = x.astype(np.int64)
-    if x.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {x.dtype}: it must hold integers")
+    x = integers(x, name)
     if x.ndim not in ndim:
         allowed = " or ".join("(n,)" if d == 1 else "(N, n)" for d in ndim)
         raise ValueError(f"{name} has shape {x.shape}: it must be {allowed}")
@@ -40,7 +37,7 @@ def values(x, name: str = "x", ndim: tuple[int, ...] = (1, 2)) -> tuple[np.ndarr
     else:
         largest = max(abs(int(x.min())), abs(int(x.max()))) if x.size else 0
     if largest > MAX_VALUE:
-        raise ValueError(f"{name} holds a value of magnitude {largest}: the largest allowed is 2**40")
+        raise ValueError(f"{name} holds a value of magnitude {shown(largest)}: the largest allowed is 2**40")
     if largest * x.shape[-1] >= MAX_SUM:
         raise ValueError(f"{name} has {x.shape[-1]} values of magnitude up to {largest}: their sums may pass 2**62")
     return np.ascontiguousarray(x, dtype=np.int64), largest
@@ -50,9 +47,7 @@ def row_lengths(lengths, rows: int, columns: int) -> np.ndarray:
     """(N,) int64 numbers of used entries, all of them by default."""
     if lengths is None:
         return np.full(rows, columns, dtype=np.int64)
-    lengths = np.asarray(lengths)
-    if lengths.dtype.kind not in "iu":
-        raise TypeError(f"lengths has dtype {lengths.dtype}: it must hold integers")
+    lengths = integers(lengths, "lengths")
     if lengths.shape != (rows,):
         raise ValueError(f"lengths has shape {lengths.shape}: it must be ({rows},), one entry a row of x")
     if rows and (int(lengths.min()) < 0 or int(lengths.max()) > columns):
@@ -62,13 +57,9 @@ def row_lengths(lengths, rows: int, columns: int) -> np.ndarray:
 
 def row_targets(targets, rows: int) -> np.ndarray:
     """(N,) int64 targets; anything beyond 2**62 is out of reach of every sum and is brought back to there."""
-    targets = np.asarray(targets)
-    if targets.dtype == object and all(isinstance(t, int) for t in targets.flat):
+    targets = integers(targets, "targets")
+    if targets.dtype == object:
         targets = np.asarray(np.clip(targets, -MAX_SUM, MAX_SUM), dtype=np.int64)
-    if targets.size == 0 and targets.dtype.kind == "f":
-        targets = targets.astype(np.int64)
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"targets has dtype {targets.dtype}: it must hold integers")
     if targets.shape not in ((), (rows,)):
         raise ValueError(f"targets has shape {targets.shape}: it must be ({rows},), one target a row of x, or a scalar")
     limit = np.asarray(MAX_SUM, dtype=np.uint64 if targets.dtype.kind == "u" else np.int64)
@@ -81,9 +72,7 @@ def row_targets(targets, rows: int) -> np.ndarray:
 
 def window(low, high) -> tuple[int, int]:
     """A non-empty window of integers."""
-    low, high = integer(low, "low"), integer(high, "high")
+    low, high = integer(low, "low", -MAX_SUM, MAX_SUM), integer(high, "high", -MAX_SUM, MAX_SUM)
     if low > high:
         raise ValueError(f"the window [{low}, {high}] is empty: low must not pass high")
-    if low < -MAX_SUM or high > MAX_SUM:
-        raise ValueError(f"the window [{low}, {high}] must lie within [-2**62, 2**62]")
     return low, high

@@ -6,6 +6,8 @@ The number Z of solutions whose moments Kumar & Natale 2025 (Lemmas 1 and 3) tak
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import output
+
 from . import _kernels_count as kernels
 from ._threads import apart, run_rows
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge, values, window
@@ -20,7 +22,7 @@ def count(x: NDArray[np.int64], low: int, high: int, out: NDArray[np.uint64] | N
     Parameters
     ----------
     x : (n,) or (N, n) integers, |x| <= 2**40 — one instance, or one a row
-    low, high : int — the window, both ends included
+    low, high : int — the window, both ends included, within [-2**62, 2**62]
     out : C-contiguous uint64 of the result's shape, optional — filled and returned; fresh memory costs more than
     small counts
 
@@ -30,7 +32,7 @@ def count(x: NDArray[np.int64], low: int, high: int, out: NDArray[np.uint64] | N
 
     Raises
     ------
-    TypeError, ValueError : not integers, an empty window, values or sums too large
+    TypeError, ValueError : not integers, an empty window, values or sums too large, an `out` that does not fit
     OverflowError : more than 63 samples and a number that passes 2**64 - 1
     SearchTooLarge : neither the table nor the join of two halves fits
 
@@ -55,8 +57,8 @@ def count(x: NDArray[np.int64], low: int, high: int, out: NDArray[np.uint64] | N
     shape = (rows, width) if x.ndim == 2 else (width,)
     if out is None:
         out = np.empty(shape, dtype=np.uint64)
-    elif out.shape != shape or out.dtype != np.uint64 or not out.flags.c_contiguous:
-        raise ValueError(f"out is {out.dtype} of shape {out.shape}: it must be C-contiguous uint64 of shape {shape}")
+    else:
+        output(out, "out", shape, np.uint64, x)
     numbers = out.reshape(rows, width)
     dtype = np.uint32 if columns <= 31 else np.uint64
     total = max((int(np.abs(row).sum()) for row in instances), default=0)

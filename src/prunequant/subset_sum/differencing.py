@@ -9,9 +9,11 @@ M samples on for M <= 2**24. Source: Karmarkar & Karp 1982.
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import integer
+
 from . import _kernels_difference as kernels
 from ._threads import run_rows
-from ._validate import MAX_SUM, integer, row_lengths, row_targets, values
+from ._validate import MAX_SUM, row_lengths, row_targets, values
 from .solvers import Solutions, _verify
 
 
@@ -21,7 +23,7 @@ def karmarkar_karp(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | Non
     Parameters
     ----------
     x : (n,) integers, |x| <= 2**40
-    target : int
+    target : int, of any size
 
     Returns
     -------

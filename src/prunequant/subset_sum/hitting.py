@@ -10,10 +10,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import choice, integer, shown
+
 from . import _kernels_hitting as kernels
 from ._threads import run_rows
-from ._validate import MAX_TABLE_BYTES, MAX_VALUE, integer
+from ._validate import MAX_SUM, MAX_TABLE_BYTES, MAX_VALUE
 
+MAX_SAMPLES = 2**16
+MAX_TRIALS = 2**27  # their times fill 1 GiB
 SAMPLERS = {"signed": kernels.SIGNED, "positive": kernels.POSITIVE, "product": kernels.PRODUCT}
 
 
@@ -30,15 +34,16 @@ def hitting_times(
 
     Parameters
     ----------
-    n_max : int — samples drawn at most; a trial that needs more gives n_max + 1
-    bound : int — M, the largest magnitude of a sample
+    n_max : int in [0, 2**16] — samples drawn at most; a trial that needs more gives n_max + 1
+    bound : int in [1, 2**40] — M, the largest magnitude of a sample; n_max·M up to about 2**32
     targets : "all", every allowed t; "random", one allowed t != 0 a trial, uniform; an int, that t in every trial;
         or a pair (low, high), every allowed t of that window
-    trials : int
-    seed : int, 0 <= seed < 2**64
+    trials : int in [0, 2**27] — each takes the time below: run many as shards
+    seed : int in [0, 2**64 - 1]
     sampler : "signed", uniform on {-M..M}, allowed t: |t| <= M; "positive", uniform on {1..M}, allowed t: 1..M;
         "product", a·b with a uniform on {1..K}, b on {-K..K}, K² = M, allowed t: the multiples of K with |t| <= M
-    trial_offset : int — the number of the first trial: shards of a sweep share a seed and count no trial twice
+    trial_offset : int in [0, 2**62] — the number of the first trial: shards of a sweep share a seed and count no
+        trial twice
 
     Returns
     -------
@@ -60,17 +65,10 @@ def hitting_times(
     >>> int(np.median(times)), bool((times[1000:] == shard).all())
     (10, True)
     """
-    n_max, bound = integer(n_max, "n_max"), integer(bound, "bound")
-    trials, seed = integer(trials, "trials"), integer(seed, "seed")
-    offset = integer(trial_offset, "trial_offset")
-    if n_max < 0 or trials < 0 or offset < 0:
-        raise ValueError(f"n_max {n_max}, trials {trials}, trial_offset {offset}: none may be negative")
-    if not 1 <= bound <= MAX_VALUE:
-        raise ValueError(f"bound is {bound}: it must lie in [1, 2**40]")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed}: it must lie in [0, 2**64)")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler is {sampler!r}: it must be one of {', '.join(SAMPLERS)}")
+    n_max, bound = integer(n_max, "n_max", 0, MAX_SAMPLES), integer(bound, "bound", 1, MAX_VALUE)
+    trials, seed = integer(trials, "trials", 0, MAX_TRIALS), integer(seed, "seed", 0, 2**64 - 1)
+    offset = integer(trial_offset, "trial_offset", 0, MAX_SUM)
+    sampler = choice(sampler, "sampler", SAMPLERS)
     if 2 * (n_max * bound // 64 + 2) * 8 > MAX_TABLE_BYTES:
         raise ValueError(f"n_max {n_max} samples up to {bound}: their sums need more than {MAX_TABLE_BYTES} bytes")
     root = math.isqrt(bound)
@@ -81,13 +79,17 @@ def hitting_times(
     random_target = False
     if isinstance(targets, str):
         if targets not in ("all", "random"):
-            raise ValueError(f"targets is {targets!r}: it must be 'all', 'random', an integer or a pair (low, high)")
+            raise ValueError(
+                f"targets is {shown(targets)}: it must be 'all', 'random', an integer or a pair (low, high)"
+            )
         random_target = targets == "random"
     elif isinstance(targets, tuple):
-        low, high = (integer(t, "targets") for t in targets)
+        if len(targets) != 2:
+            raise ValueError(f"targets is {shown(targets)}: a window is a pair (low, high)")
+        low, high = (integer(t, f"targets[{i}]") for i, t in enumerate(targets))
         low, high = -(-low // step) * step, high // step * step
         if low > high:
-            raise ValueError(f"targets is {targets}: the window holds no multiple of {step}")
+            raise ValueError(f"targets is {shown(targets)}: the window holds no multiple of {step}")
     else:
         low = high = integer(targets, "targets")
         step = 1

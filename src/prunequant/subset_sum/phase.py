@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import choice, integer, real
 from prunequant.intervals import Interval, clopper_pearson
 
-from .hitting import hitting_times
+from ._validate import MAX_SUM
+from .hitting import MAX_TRIALS, hitting_times
 
 TARGETS = {
     "random": lambda bound: "random",
@@ -35,13 +37,13 @@ def count_times(
 
     Parameters
     ----------
-    log2_bound : int — M = 2**log2_bound
+    log2_bound : int in [0, 40] — M = 2**log2_bound
     targets : "random", one allowed target a trial; "all", every allowed one; "half", t = M/2; "bound", t = M;
         "centre", every |t| <= M/2
     sampler : see `hitting_times`
-    n_max : int — samples at most
-    trials, shard : int — trials in a shard, and which shard
-    seed : int
+    n_max : int in [0, 2**16] — samples at most
+    trials, shard : int — trials in a shard, at most 2**27, and which shard, from 0; shard·trials up to 2**62
+    seed : int in [0, 2**64 - 1]
 
     Returns
     -------
@@ -49,18 +51,19 @@ def count_times(
 
     Raises
     ------
-    ValueError : an unknown name of targets or sampler, or a size that `hitting_times` refuses
+    TypeError, ValueError : an unknown name of targets or sampler, or a size that `hitting_times` refuses
 
     Examples
     --------
     >>> count_times(3, "half", "signed", 4, trials=100, shard=0, seed=1)["counts"]
     [0, 4, 12, 13, 21, 50]
     """
-    if targets not in TARGETS:
-        raise ValueError(f"targets is {targets!r}: it must be one of {', '.join(TARGETS)}")
-    bound = 2 ** int(log2_bound)
+    bound = 2 ** integer(log2_bound, "log2_bound", 0, 40)
+    targets = choice(targets, "targets", TARGETS)
+    trials = integer(trials, "trials", 0, MAX_TRIALS)
+    shard = integer(shard, "shard", 0, MAX_SUM // max(trials, 1))
     times = hitting_times(n_max, bound, TARGETS[targets](bound), trials, seed, sampler, trial_offset=shard * trials)
-    return {"counts": np.bincount(times, minlength=n_max + 2).tolist()}
+    return {"counts": np.bincount(times, minlength=integer(n_max, "n_max") + 2).tolist()}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,14 @@ class PhaseCurve:
     seed: int
     counts: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        for name in ("log2_bound", "n_max", "seed"):
+            object.__setattr__(self, name, integer(getattr(self, name), name, 0))
+        counts = tuple(integer(count, f"counts[{k}]", 0) for k, count in enumerate(self.counts))
+        if len(counts) != self.n_max + 2:
+            raise ValueError(f"counts has {len(counts)} entries: n_max {self.n_max} needs {self.n_max + 2}")
+        object.__setattr__(self, "counts", counts)
+
     @property
     def trials(self) -> int:
         return sum(self.counts)
@@ -83,10 +94,9 @@ class PhaseCurve:
 
         Raises
         ------
-        ValueError : n outside [0, n_max]
+        TypeError, ValueError : n is no integer in [0, n_max]
         """
-        if not 0 <= n <= self.n_max:
-            raise ValueError(f"n is {n}: this curve was run with 0 to {self.n_max} samples")
+        n = integer(n, "n", 0, self.n_max)
         return sum(self.counts[n + 1 :])
 
     def failure(self) -> NDArray[np.float64]:
@@ -100,11 +110,14 @@ class PhaseCurve:
     def quantile(self, level: float) -> int | None:
         """The least n with which a share `level` of the trials succeeds, or None when n_max samples are too few.
 
+        level : float in [0, 1]
+
         Examples
         --------
         >>> PhaseCurve(3, "half", "signed", 4, 1, (0, 4, 12, 13, 21, 50)).quantile(0.5)
         4
         """
+        level = real(level, "level", 0, 1)
         reached = np.flatnonzero(np.cumsum(self.counts)[:-1] >= level * self.trials)
         return int(reached[0]) if reached.size else None
 

@@ -19,7 +19,7 @@ def reachable(x: NDArray[np.int64], low: int, high: int) -> NDArray[np.bool_]:
     Parameters
     ----------
     x : (n,) or (N, n) integers, |x| <= 2**40 — one instance, or one a row
-    low, high : int — the window, both ends included
+    low, high : int — the window, both ends included, within [-2**62, 2**62]
 
     Returns
     -------
@@ -61,7 +61,7 @@ def covered(x: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64] | in
     Parameters
     ----------
     x : (n,) or (N, n) integers, |x| <= 2**40
-    low, high : int — the window, both ends included
+    low, high : int — the window, both ends included, within [-2**62, 2**62]
 
     Returns
     -------

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import integer
+
 from . import _kernels_solve as kernels
 from ._threads import run_rows
-from ._validate import MAX_TABLE_BYTES, SearchTooLarge, integer, row_lengths, row_targets, values
+from ._validate import MAX_TABLE_BYTES, SearchTooLarge, row_lengths, row_targets, values
 
 MAX_MEET_ITEMS = 52
 
@@ -37,7 +39,7 @@ def solve(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | None:
     Parameters
     ----------
     x : (n,) integers, |x| <= 2**40
-    target : int
+    target : int, of any size
 
     Returns
     -------

@@ -8,23 +8,34 @@ from prunequant.random import below, stream
 RELU, LINEAR, UNIFORM = 0, 1, 2  # items u⁺v, u·v, v
 
 
+ONE = np.uint64(1)
+ZERO = np.uint64(0)
+SIX = np.uint64(6)
+LOW_6 = np.uint64(63)
+
+
 @njit(cache=True, nogil=True)
-def _or_shifted(bits, shift):
-    """bits |= bits shifted by shift (up when positive, down when negative); what leaves the window is lost."""
-    words = bits.shape[0]
-    by = abs(shift)
-    q = by >> 6
-    r = np.uint64(by & 63)
-    back = np.uint64(63) - r
-    one = np.uint64(1)
+def _or_shifted(bits, now, then, first, last, final, shift):
+    """The set at bits[then:] = the one at bits[now:] and its shift (up when positive); (first, last) word in use.
+
+    Words first..last of the set may hold bits, those around them are zero, and words 0..final make the window: what
+    leaves it is lost. Two places rather than one, so that the loop runs on whole vectors.
+    """
+    by = np.uint64(abs(shift))
+    jump = by >> SIX
+    rest = by & LOW_6
+    back = LOW_6 - rest
     if shift > 0:
-        for w in range(words - 1, q - 1, -1):
-            low = (bits[w - q - 1] >> one) >> back if w - q - 1 >= 0 else np.uint64(0)
-            bits[w] |= (bits[w - q] << r) | low
+        last = min(last + jump + ONE, final)
+        near, far = now - jump, now - jump - ONE
+        for w in range(first, last + ONE):
+            bits[then + w] = bits[now + w] | (bits[near + w] << rest) | ((bits[far + w] >> ONE) >> back)
     else:
-        for w in range(words - q):
-            high = (bits[w + q + 1] << one) << back if w + q + 1 < words else np.uint64(0)
-            bits[w] |= (bits[w + q] >> r) | high
+        first = first - jump - ONE if first > jump else ZERO
+        near, far = now + jump, now + jump + ONE
+        for w in range(first, last + ONE):
+            bits[then + w] = bits[now + w] | (bits[near + w] >> rest) | ((bits[far + w] << ONE) << back)
+    return first, last
 
 
 @njit(cache=True, nogil=True)
@@ -36,13 +47,18 @@ def count_hits(kind, half_range, target_step, targets, units, window, trials, se
     """
     chunks = first_hit.shape[0]
     for chunk in range(start, stop):
-        bits = np.empty((2 * window >> 6) + 1, np.uint64)
+        final = np.uint64(2 * window >> 6)
+        largest = half_range if kind == UNIFORM else half_range * half_range
+        pad = np.uint64((largest >> 6) + 2)  # zeros around the windows: no shift reads another set
+        bits = np.zeros(2 * (final + ONE) + np.uint64(3) * pad, np.uint64)
+        middle = np.uint64(window >> 6)
         waiting = np.empty(targets, np.int64)
         size = np.uint64(2 * half_range + 1)
         for trial in range(chunk, trials, chunks):
             state = stream(np.uint64(seed), np.uint64(trial))
-            bits[:] = np.uint64(0)
-            bits[window >> 6] = np.uint64(1) << np.uint64(window & 63)
+            now, then = pad, np.uint64(2) * pad + final + ONE
+            first, last = middle, middle
+            bits[now + middle] = ONE << np.uint64(window & 63)
             left = targets
             for w in range(targets):
                 waiting[w] = w + 1
@@ -57,11 +73,12 @@ def count_hits(kind, half_range, target_step, targets, units, window, trials, se
                 x *= np.int64(r) - half_range
                 if x == 0:
                     continue
-                _or_shifted(bits, x)
+                first, last = _or_shifted(bits, now, then, first, last, final, x)
+                now, then = then, now
                 still = 0
                 for i in range(left):
                     at = waiting[i] * target_step + window
-                    if (bits[at >> 6] >> np.uint64(at & 63)) & np.uint64(1):
+                    if (bits[now + np.uint64(at >> 6)] >> np.uint64(at & 63)) & ONE:
                         first_hit[chunk, waiting[i] - 1, m] += 1
                     else:
                         waiting[still] = waiting[i]
@@ -71,6 +88,9 @@ def count_hits(kind, half_range, target_step, targets, units, window, trials, se
                     break
             for i in range(left):
                 first_hit[chunk, waiting[i] - 1, units + 1] += 1
+            for w in range(first, last + ONE):
+                bits[now + w] = ZERO
+                bits[then + w] = ZERO
 
 
 @njit(cache=True, nogil=True)
@@ -165,7 +185,7 @@ def cheapest_subsets(items, lengths, costs, targets, words, least, start, stop):
 
 def warm() -> None:
     """Compile every kernel once, on tiny inputs."""
-    count_hits(RELU, 2, 2, 2, 3, 64, 2, 1, np.zeros((1, 2, 5), np.int64), 0, 1)
+    count_hits(RELU, 2, 2, 2, 3, 64, 2, np.uint64(1), np.zeros((1, 2, 5), np.int64), 0, 1)
     sets = np.zeros(8)
     sets[2] = 1.0
     window_chain(sets, np.empty(8), np.array([1]), np.ones(1), 0.0, 3, np.ones((2, 2)))

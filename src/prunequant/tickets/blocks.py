@@ -14,19 +14,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant.arguments import flag, instance, integer, real
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets.carve import Recipe, carve, prune
 from prunequant.tickets.structured import Pair, find_pair, recipe_for
 
 
 def residual(weights: NDArray[np.int64], x: NDArray[np.int64], levels: int, divisor: int) -> NDArray[np.int64]:
-    """The target's block: max(⌊(W x + K_t x)/g + ½⌋, 0) on rows x (N, d); 1 in the skip is K_t in units of the sum."""
+    """The target's block: max(⌊(W x + K_t x)/g + ½⌋, 0) on rows x (N, d); 1 in the skip is K_t in units of the sum.
+
+    weights : (d, d), x : (N, d) integers of any type; levels, divisor : ints in [1, 2^31]
+    """
+    weights, x, levels, divisor = _residual(weights, x, levels, divisor)
     sums = exact.matmul(x, weights.T) + exact.scale(x, levels)
     return exact.relu(exact.round_half_up(sums, divisor))
 
 
+def _residual(weights, x, levels, divisor):
+    weights, x = exact.integers(weights, "weights"), exact.integers(x, "x")
+    if x.ndim != 2 or weights.ndim != 2:
+        raise ValueError(f"weights has shape {weights.shape} and x {x.shape}: (d, d) and (N, d) are needed")
+    return weights, x, integer(levels, "levels", 1, 2**31), integer(divisor, "divisor", 1, 2**31)
+
+
 def residual_ticket(pair: Pair, x: NDArray[np.int64], levels: int, divisor: int) -> NDArray[np.int64]:
     """The same block with W replaced by a ticket of depth 2: the skip is scaled to the ticket's units."""
+    instance(pair, "pair", Pair, "a Pair, as find_pair returns it")
+    _, x, levels, divisor = _residual(np.zeros((1, 1), np.int64), x, levels, divisor)
     sums = pair.forward(x[:, :, None, None])[:, :, 0, 0] + exact.scale(x, levels * pair.factor)
     return exact.relu(exact.round_half_up(sums, divisor * pair.factor))
 
@@ -41,6 +55,7 @@ class ShallowResidual:
 
     def forward(self, x: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
         """Rows x (N, d) ≥ 0 are handed over in ``copies`` equal copies each; no path goes round the layer."""
+        _, x, _, divisor = _residual(np.zeros((1, 1), np.int64), x, 1, divisor)
         sums = exact.matmul(np.repeat(x, self.copies, axis=1), self.values.T)
         return exact.relu(exact.round_half_up(sums, divisor * self.factor))
 
@@ -48,8 +63,16 @@ class ShallowResidual:
 def find_shallow_residual(
     weights: NDArray[np.int64], levels: int, seed: int, failure: float = 0.01, skip: bool = True
 ) -> ShallowResidual:
-    """Carve W + K_t·I out of fresh weights on copies; ``skip=False`` leaves the identity out (the control)."""
-    goal = weights + levels * np.eye(len(weights), dtype=np.int64) * bool(skip)
+    """Carve W + K_t·I out of fresh weights on copies; ``skip=False`` leaves the identity out (the control).
+
+    weights : (d, d) integers up to ``levels``; levels : int in [1, 2^15 − 1]; seed : int in [0, 2^64 − 1];
+        failure : float in (0, 1)
+    """
+    levels = integer(levels, "levels", 1, 2**15 - 1)
+    weights = exact.within(weights, "weights", levels, "(d, d)", 2)
+    if weights.shape[0] != weights.shape[1]:
+        raise ValueError(f"weights has shape {weights.shape}: (d, d) is needed, the skip adds the input to the output")
+    goal = weights + levels * np.eye(len(weights), dtype=np.int64) * flag(skip, "skip")
     made: Recipe = recipe_for(goal, levels, levels, failure, kind="uniform", signed=False, reach=2 * levels)
     return ShallowResidual(prune(carve(goal, made, seed), seed).v, made.width, made.factor)
 
@@ -60,6 +83,8 @@ class Attention:
 
     Queries, keys and values are exact sums; scores are q·k; weights round(softmax(temperature·score)·levels); the
     mix of the values goes through the output matrix. All integers.
+
+    heads : int ≥ 1 that divides d; temperature : float in [0, 1e9]; levels : int in [1, 2^31]
     """
 
     query: NDArray[np.int64]
@@ -70,6 +95,20 @@ class Attention:
     temperature: float
     levels: int = 255
 
+    def __post_init__(self) -> None:
+        fields = {n: exact.integers(getattr(self, n), n) for n in ("query", "key", "value", "output")}
+        shape = fields["query"].shape
+        for name, w in fields.items():
+            if w.ndim != 2 or not w.size or w.shape != (shape[0], shape[0]):
+                raise ValueError(f"{name} has shape {w.shape}: four matrices (d, d) are needed")
+        fields["heads"] = integer(self.heads, "heads", 1, shape[0])
+        if shape[0] % fields["heads"]:
+            raise ValueError(f"heads is {fields['heads']}: it must divide {shape[0]}")
+        fields["temperature"] = real(self.temperature, "temperature", 0, 1e9)
+        fields["levels"] = integer(self.levels, "levels", 1, 2**31)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
     @property
     def matrices(self) -> tuple[NDArray[np.int64], ...]:
         """Query, key, value, output."""
@@ -77,6 +116,7 @@ class Attention:
 
     def forward(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens (N, d) to tokens (N, d)."""
+        x = exact.integers(x, "x")
         return self.mix(x, [lambda t, w=w: exact.matmul(t, w.T) for w in self.matrices])
 
     def mix(self, x: NDArray[np.int64], maps) -> NDArray[np.int64]:
@@ -114,6 +154,7 @@ def _exact_map(pair: Pair, x: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def find_attention(block: Attention, levels: int, seed: int, failure: float = 0.01) -> AttentionTicket:
     """Linear tickets for query, key, value and output: one subset sum a weight, no split by sign."""
-    share = failure / 4
+    instance(block, "block", Attention, "an Attention block")
+    share = real(failure, "failure", 0, 1, open_low=True, open_high=True) / 4
     pairs = [find_pair(w, levels, failure=share, seed=seed, layer=l, linear=True) for l, w in enumerate(block.matrices)]
     return AttentionTicket(block, tuple(pairs))

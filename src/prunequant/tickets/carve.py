@@ -13,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import flag, instance, integer
 from prunequant.subset_sum import solve_words
 from prunequant.subset_sum._threads import run_rows
+from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import _kernels as kernels
 from prunequant.tickets import source
-from prunequant.tickets.certificate import MAX_UNITS, Law, law
+from prunequant.tickets.certificate import MAX_BLOCKS, MAX_UNITS, Law, law
 
 CHUNK = 1 << 17
 MISSING = 255
@@ -37,7 +39,13 @@ class TicketNotFound(RuntimeError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one target matrix is carved: source layer, law of its items, sub-blocks, signed inputs or not."""
+    """How one target matrix is carved: source layer, law of its items, sub-blocks, signed inputs or not.
+
+    layer : int in [0, 2^32 − 1]
+    kind, source, target, reach : the law of the items, see `certificate.law`
+    blocks : 1 to 254 integers in [1, 64]
+    signed : bool
+    """
 
     layer: int
     kind: str
@@ -48,11 +56,17 @@ class Recipe:
     reach: int | None = None
 
     def __post_init__(self) -> None:
-        law(self.kind, self.source, self.target, self.reach)  # indivisible steps are an error before any work
-        if not self.blocks or any(not 1 <= m <= MAX_UNITS for m in self.blocks):
-            raise ValueError(f"blocks is {self.blocks}: sub-blocks of 1 to {MAX_UNITS} units are allowed")
-        if self.source > source.MAX_HALF_RANGE:
-            raise ValueError(f"source step 1/{self.source}: 1/step up to {source.MAX_HALF_RANGE} is allowed")
+        of = law(self.kind, self.source, self.target, self.reach)  # indivisible steps are an error before any work
+        blocks = tuple(
+            integer(m, f"blocks[{i}]", 1, MAX_UNITS) for i, m in enumerate(exact.several(self.blocks, "blocks"))
+        )
+        if not 1 <= len(blocks) <= MAX_BLOCKS:
+            raise ValueError(f"blocks has {len(blocks)} entries: 1 to {MAX_BLOCKS} sub-blocks are allowed")
+        fields = {"layer": source.check_layer(self.layer), "kind": of.kind, "source": of.source, "target": of.target}
+        fields |= {"blocks": blocks, "signed": flag(self.signed, "signed")}
+        fields |= {"reach": None if self.reach is None else of.reach}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @property
     def law(self) -> Law:
@@ -129,16 +143,32 @@ def sub_blocks(recipe: Recipe, u: NDArray[np.int64]):
         offset += size
 
 
+def check_target(target: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64]:
+    """A matrix as int64 that a recipe may be asked for."""
+    instance(recipe, "recipe", Recipe, "a Recipe")
+    target = exact.integers(target, "target")
+    if target.ndim != 2 or not target.size:
+        raise ValueError(f"target has shape {target.shape}: (rows, columns) is needed, neither 0")
+    if exact.largest(target) > recipe.law.reach:
+        raise ValueError(
+            f"a target weight is {exact.largest(target)}, off the grid: |w| ≤ {recipe.law.reach} is allowed"
+        )
+    return target.astype(np.int64)
+
+
 def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.int64] | None = None) -> Carving:
     """Masks for every entry of the integer matrix ``target`` (rows, columns); raises `TicketNotFound`.
+
+    target : (rows, columns) integers of any type, at most the recipe's reach in magnitude; no side is 0
+    recipe : Recipe
+    seed : int in [0, 2^64 − 1]
+    u : the units of the recipe, where they are at hand
 
     Time is a few microseconds a weight; memory beyond the masks is bounded by the chunk, whatever the size of the
     source.
     """
     key = source.check_seed(seed)
-    reach = recipe.law.reach
-    if target.size and np.abs(target).max() > reach:
-        raise ValueError(f"a target weight is {np.abs(target).max()}, off the grid: |w| ≤ {reach} is allowed")
+    target = check_target(target, recipe)
     rows, columns = target.shape
     u = units(recipe, seed, columns) if u is None else u
     words = np.zeros((rows, columns, len(recipe.halves)), np.uint64)
@@ -181,6 +211,7 @@ class Kept(NamedTuple):
 
 def kept(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> Kept:
     """Regenerate the source and add up what every mask keeps, in exact integers."""
+    instance(carving, "carving", Carving, "a Carving, as carve returns it")
     recipe, key = carving.recipe, source.check_seed(seed)
     u = units(recipe, seed, carving.columns) if u is None else u
     result = Kept(*(np.zeros(carving.words.shape, np.int64) for _ in range(3)))
@@ -220,6 +251,7 @@ class Pruned(NamedTuple):
 
 def prune(carving: Carving, seed: int) -> Pruned:
     """Materialise the pruned matrices of one layer (dense: for networks that fit in memory)."""
+    instance(carving, "carving", Carving, "a Carving, as carve returns it")
     recipe, key = carving.recipe, source.check_seed(seed)
     u = units(recipe, seed, carving.columns)
     shape = (carving.rows, carving.columns * recipe.width)

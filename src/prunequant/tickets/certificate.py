@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from prunequant.arguments import choice, instance, integer, real
 from prunequant.subset_sum._threads import run_rows
 from prunequant.tickets import _kernels_law as kernels
 
@@ -38,7 +39,12 @@ CONFIDENCE = 1 - 1e-6
 TABLE = "failures.json"
 LIVE_TRIALS = 400_000
 LIVE_SEED = 20250811
+LIVE_SPAN = 255**2  # beyond it fewer trials, so that a live run takes the same time at every step
+MAX_LIVE_SPAN = 8191**2
 MAX_WINDOW_LEVELS = 8
+MAX_SOURCE = 2**15 - 1
+MAX_BLOCKS = 254
+MAX_REACH = 2**31
 
 
 class Law(NamedTuple):
@@ -57,16 +63,26 @@ class Law(NamedTuple):
 
 
 def law(kind: str, source: int, target: int, reach: int | None = None) -> Law:
-    """A checked `Law`; reach is the largest |w| asked for, in target units (default K_t)."""
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: one of {', '.join(KINDS)} is allowed")
+    """A checked `Law`; reach is the largest |w| asked for, in target units (default K_t).
+
+    kind : "relu", "linear" or "uniform"; source : int in [1, 2^15 − 1]; target : int ≥ 1 that divides source² (source
+        when uniform); reach : int in [1, 2^31]
+    """
+    kind = choice(kind, "kind", KINDS)
+    source, target = integer(source, "source", 1, MAX_SOURCE), integer(target, "target", 1, MAX_SOURCE**2)
+    reach = target if reach is None else integer(reach, "reach", 1, MAX_REACH)
     span, name = (source, "δ_in") if kind == "uniform" else (source**2, "δ_in²")
     if span % target:
         raise ValueError(
             f"target step 1/{target} is not a multiple of {name} = 1/{span}: sums of source weights live on that "
             f"grid, so exact tickets need K_t to divide {span} (K_t = {target} does not)"
         )
-    return Law(kind, source, target, target if reach is None else int(reach))
+    return Law(kind, source, target, reach)
+
+
+def check(of: Law) -> Law:
+    """A law of whole numbers, whoever made it."""
+    return law(*instance(of, "of", Law, "a law, such as certificate.law('relu', 7, 7)"))
 
 
 def count_failures(of: Law, trials: int, seed: int, units: int = MAX_UNITS) -> NDArray[np.int64]:
@@ -74,9 +90,10 @@ def count_failures(of: Law, trials: int, seed: int, units: int = MAX_UNITS) -> N
 
     Parameters
     ----------
-    of : Law
-    trials, seed : int; the counts do not depend on the number of threads
-    units : int ≤ 64, the largest block
+    of : Law with K ≤ 8191 (2^15 − 1 when "uniform") and reach ≤ 2^18
+    trials : int in [1, 2^26]; the counts do not depend on the number of threads
+    seed : int in [0, 2^64 − 1]
+    units : int in [1, 64], the largest block
 
     Returns
     -------
@@ -86,13 +103,30 @@ def count_failures(of: Law, trials: int, seed: int, units: int = MAX_UNITS) -> N
     -----
     O(trials · units · K²/64) word operations in a window of 3K² (at least twice the largest target).
     """
-    span = of.source if of.kind == "uniform" else of.source**2
+    of = check(of)
+    trials, seed = integer(trials, "trials", 1, 2**26), integer(seed, "seed", 0, 2**64 - 1)
+    units = integer(units, "units", 1, MAX_UNITS)
+    span = _span(of)
+    if span > MAX_LIVE_SPAN or of.reach * of.factor > 2 * MAX_LIVE_SPAN or of.reach > 2**18:
+        raise ValueError(
+            f"source step 1/{of.source}, weights up to {of.reach}/{of.target}: failures are measured for 1/step up to "
+            "8191 and weights up to 2"
+        )
     window = -(-max(3 * span, 2 * of.reach * of.factor, 128) // 64) * 64
-    chunks = min(256, max(1, trials))
+    chunks = min(256, trials, max(1, 2**25 // (of.reach * (units + 2))))
     hits = np.zeros((chunks, of.reach, units + 2), np.int64)
-    arguments = (KINDS[of.kind], of.source, of.factor, of.reach, units, window, trials, seed, hits)
+    arguments = (KINDS[of.kind], of.source, of.factor, of.reach, units, window, trials, np.uint64(seed), hits)
     run_rows(lambda start, stop: kernels.count_hits(*arguments, start, stop), chunks, 1)
     return trials - np.cumsum(hits.sum(axis=0), axis=1)[:, 1 : units + 1]
+
+
+def _span(of: Law) -> int:
+    return of.source if of.kind == "uniform" else of.source**2
+
+
+def live_trials(of: Law) -> int:
+    """Trials of a live run: 400,000 up to K = 255, beyond it as many as take the same time."""
+    return max(1, LIVE_TRIALS * LIVE_SPAN // max(LIVE_SPAN, _span(of)))
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +141,8 @@ def failures(of: Law) -> tuple[NDArray[np.int64], int]:
     entry = _recorded()["entries"].get("/".join(map(str, of)))
     if entry is not None:
         return np.array(entry["failures"], np.int64), int(entry["trials"])
-    return count_failures(of, LIVE_TRIALS, LIVE_SEED), LIVE_TRIALS
+    trials = live_trials(check(of))
+    return count_failures(of, trials, LIVE_SEED), trials
 
 
 def rates(of: Law) -> NDArray[np.float64]:
@@ -122,12 +157,14 @@ def upper_limits(of: Law, confidence: float = CONFIDENCE, laws: int = 1) -> NDAr
 
     ``laws`` is the number of different laws that share the confidence (Bonferroni over laws and entries).
     """
+    confidence, laws = real(confidence, "confidence", 0, 1, open_high=True), integer(laws, "laws", 1, 2**20)
     counts, trials = failures(of)
     alpha = (1 - confidence) / (counts.size * laws)
-    upper = np.ones(counts.shape)
-    open_ = counts < trials
-    upper[open_] = stats.beta.isf(alpha, counts[open_] + 1, trials - counts[open_])
-    return _framed(upper)
+    different, place = np.unique(counts, return_inverse=True)  # a quantile costs more than a look-up
+    upper = np.ones(different.shape)
+    open_ = different < trials
+    upper[open_] = stats.beta.isf(alpha, different[open_] + 1, trials - different[open_])
+    return _framed(upper[place].reshape(counts.shape))
 
 
 def _framed(values: NDArray) -> NDArray:
@@ -148,7 +185,8 @@ def choose_blocks(of: Law, log_failure: float, weight_counts: NDArray | None = N
     With ``weight_counts`` (how many weights have each |w|) the sum over those weights is certified instead of the
     worst weight.
     """
-    limits = upper_limits(of, laws=laws)
+    log_failure = real(log_failure, "log_failure", None, 0, open_high=True)
+    limits = upper_limits(check(of), laws=laws)
     counts = np.zeros(of.reach + 1)
     counts[-1 if weight_counts is None else slice(None)] = 1 if weight_counts is None else weight_counts
     best: tuple[int, ...] | None = None
@@ -178,16 +216,19 @@ def window_failure(of: Law, units: int) -> NDArray[np.float64]:
 
     Raises
     ------
-    ValueError : reach above 8 (2^17 subsets)
+    TypeError, ValueError : reach above 8 (2^17 subsets), units outside [1, 2^14]
     """
+    of, units = check(of), integer(units, "units", 1, 2**14)
     if of.reach > MAX_WINDOW_LEVELS:
         raise ValueError(f"the proved bound follows 2^(2·reach) sets: reach {of.reach} is above {MAX_WINDOW_LEVELS}")
-    v = np.arange(-of.source, of.source + 1)
-    u = np.array([1]) if of.kind == "uniform" else np.maximum(v, 0) if of.kind == "relu" else v
-    items = np.multiply.outer(u, v).ravel()
-    useful = (items % of.factor == 0) & (np.abs(items) <= 2 * of.reach * of.factor) & (items != 0)
-    shifts, counts = np.unique(items[useful] // of.factor, return_counts=True)
-    law_ = counts / items.size
+    u = np.arange(1, 2 if of.kind == "uniform" else of.source + 1)
+    pairs = []  # how many (u, v > 0) have u·v = s·c
+    for s in range(1, 2 * of.reach + 1):
+        v = s * of.factor // u
+        pairs.append(int(((u * v == s * of.factor) & (v <= of.source)).sum()) * (2 if of.kind == "linear" else 1))
+    shifts = np.array([s for s in range(-len(pairs), len(pairs) + 1) if s and pairs[abs(s) - 1]], np.int64)
+    size = 2 * of.source + 1
+    law_ = np.array([pairs[abs(s) - 1] for s in shifts.tolist()]) / (size if of.kind == "uniform" else size**2)
     points = 2 * of.reach + 1
     now = np.zeros(1 << points)
     now[1 << of.reach] = 1.0
@@ -211,7 +252,7 @@ def record(path: str, trials: int, seed: int = LIVE_SEED) -> None:
     """Count failures for every law of `table_laws` and write the table (fewer trials where K > 16, as 16/K)."""
     entries = {}
     for of in table_laws():
-        number = max(1, trials * 16 // max(16, of.source))
+        number = max(1, integer(trials, "trials", 1, 2**26) * 16 // max(16, of.source))
         counts = count_failures(of, number, seed)
         entries["/".join(map(str, of))] = {"trials": number, "failures": counts.tolist()}
     with open(path, "w", encoding="utf-8") as file:
@@ -230,7 +271,11 @@ def record(path: str, trials: int, seed: int = LIVE_SEED) -> None:
 
 
 def common_grid(source: int, target: int) -> int:
-    """The smallest source K' ≥ source with K'² a multiple of K_t: what an indivisible pair may be replaced by."""
+    """The smallest source K' ≥ source with K'² a multiple of K_t: what an indivisible pair may be replaced by.
+
+    source, target : int in [1, 2^20]
+    """
+    source, target = integer(source, "source", 1, 2**20), integer(target, "target", 1, 2**20)
     k = source
     while k * k % target:
         k += 1

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prunequant.arguments import integer, real
 from prunequant.subset_sum import solve_words
+from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import certificate
 from prunequant.tickets.carve import TicketNotFound
 from prunequant.tickets.network import Network
@@ -36,7 +38,7 @@ def undersized(target: Network, made: Plan, seeds: Sequence[int]) -> Undersized:
     cluster), so the standard error is the one between seeds.
     """
     counts = []
-    for seed in seeds:
+    for seed in exact.several(seeds, "seeds"):
         try:
             find(target, made, seed)
             counts.append(0)
@@ -54,10 +56,12 @@ def single_weight_success(source: int, target: int, units: int, trials: int = 20
     """Fraction of random blocks of ``units`` hidden units in which a uniformly drawn weight w ≠ 0 is found (one half).
 
     The first experiment of Lemma 5; with 2n = 4·log2(1/δ) units, at threshold, it mostly fails.
+
+    source, target, units, trials, seed : as in `certificate.law` and `certificate.count_failures`
     """
     of = certificate.law("relu", source, target)
     failures = certificate.count_failures(of, trials, seed, units)[:, -1]
-    return float(1 - failures.mean() / trials)
+    return float(1 - failures.mean() / integer(trials, "trials"))
 
 
 class Width(NamedTuple):
@@ -77,11 +81,20 @@ def least_width(
     is 2d² subset sums. Sizes grow in steps of ``grid``. Compare with C·d·log2(1/δ) and with the additive law 2
     log2(1/δ) + const.
 
+    d : int in [1, 64]; levels : int in [1, 2^15 − 1]; wanted : float in [0, 1]; layers : int in [1, 2^10];
+        seed : int in [0, 2^64 − 1]; grid, largest : ints in [1, 2^10], d²·layers·largest at most 2^22
+
     Examples
     --------
     >>> bool(least_width(2, 3, layers=20).units > 2 * np.log2(3))
     True
     """
+    d, levels = integer(d, "d", 1, 64), integer(levels, "levels", 1, 2**15 - 1)
+    layers, seed = integer(layers, "layers", 1, 2**10), integer(seed, "seed", 0, 2**64 - 1)
+    grid, largest = integer(grid, "grid", 1, 2**10), integer(largest, "largest", 1, 2**10)
+    wanted = real(wanted, "wanted", 0, 1)
+    if d * d * layers * largest > 2**22:
+        raise ValueError(f"d is {d}, layers is {layers} and largest is {largest}: d²·layers·largest is at most 2^22")
     draws = [np.random.default_rng(np.random.SeedSequence((seed, layer))) for layer in range(layers)]
     goals, items, positions = [], [], []
     for rng in draws:

@@ -21,6 +21,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import integer
 from prunequant.extras import need
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets.network import Network, append
@@ -51,10 +52,10 @@ def train_digits(seed: int = 0, hidden: int = 32, target_step=None, activation: 
 
     Parameters
     ----------
-    seed : of the split and of the training
-    hidden : hidden units
+    seed : of the split and of the training, an int in [0, 2^32 − 1]
+    hidden : hidden units, an int in [1, 2^12]
     target_step : δ_t, default 1/7 (4 bits, levels −7..7)
-    activation : largest hidden activation seen in training, in steps γ
+    activation : an int in [1, 2^31], the largest hidden activation seen in training, in steps γ
 
     Returns
     -------
@@ -70,6 +71,8 @@ def train_digits(seed: int = 0, hidden: int = 32, target_step=None, activation: 
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
 
+    seed, hidden = integer(seed, "seed", 0, 2**32 - 1), integer(hidden, "hidden", 1, 2**12)
+    activation = integer(activation, "activation", 1, 2**31)
     levels = inverse(step(4) if target_step is None else target_step, "target_step")
     pixels, labels = load_digits(return_X_y=True)
     pixels = pixels.astype(np.int64)

@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import flag, integer
 from prunequant.tickets import certificate, files
-from prunequant.tickets.carve import carve
+from prunequant.tickets._arithmetic import integers, largest
+from prunequant.tickets.carve import Carving, carve
 from prunequant.tickets.efficientnet import (
     IntegerNetwork,
     Layer,
@@ -30,6 +32,7 @@ from prunequant.tickets.efficientnet import (
     quantize,
     read_model,
 )
+from prunequant.tickets.source import check_seed
 from prunequant.tickets.structured import Pair, matrix, recipe_for
 
 KIND = "efficientnet-lite0"
@@ -44,7 +47,11 @@ def digits(bias: NDArray[np.int64], levels: int) -> NDArray[np.int64]:
     >>> digits(np.array([8, -100]), 7).tolist()
     [[-7, 1], [5, -7]]
     """
-    base, rest, out = 2 * levels + 1, bias.astype(np.int64).copy(), []
+    levels = integer(levels, "levels", 1, 2**15 - 1)
+    rest = integers(bias, "bias")
+    if rest.ndim != 1 or largest(rest) > 2**62:
+        raise ValueError(f"bias has shape {rest.shape} and values up to {largest(rest)}: (O,) up to 2^62 is needed")
+    base, rest, out = 2 * levels + 1, rest.astype(np.int64), []
     while not out or rest.any():
         digit = (rest + levels) % base - levels
         out.append(digit)
@@ -131,12 +138,21 @@ def load(path) -> dict[str, LayerTicket]:
     header, carvings = files.read(path)
     if header.get("kind") != KIND:
         raise files.TicketFileError(f"{path}: holds a ticket of kind {header.get('kind')!r}, {KIND!r} is needed")
-    pairs = {
-        name: Pair(carving, header["seed"], tuple(header["shapes"][name][0]), header["shapes"][name][1])
-        for name, carving in carvings.items()
-    }
-    names = dict.fromkeys(name.rsplit(".", 1)[0] for name in pairs)
-    return {name: LayerTicket(pairs[f"{name}.kernel"], pairs[f"{name}.bias"]) for name in names}
+    try:
+        seed = int(check_seed(header["seed"]))
+        pairs = {name: _pair(carving, seed, *header["shapes"][name]) for name, carving in carvings.items()}
+        names = dict.fromkeys(name.rsplit(".", 1)[0] for name in pairs)
+        return {name: LayerTicket(pairs[f"{name}.kernel"], pairs[f"{name}.bias"]) for name in names}
+    except files.WRONG as error:
+        raise files.TicketFileError(f"{path}: its header does not describe its masks ({error!r})") from None
+
+
+def _pair(carving: Carving, seed: int, shape: list[int], depthwise: bool) -> Pair:
+    o, i, k, _ = shape = tuple(integer(side, "shape", 1, 2**31) for side in shape)
+    rows, columns = (k * k, o) if flag(depthwise, "depthwise") else (o * k * k, i)
+    if (carving.rows, carving.columns) != (rows, columns) or shape[3] != k or (depthwise and i != 1):
+        raise ValueError(f"masks of {carving.rows} by {carving.columns} weights for a kernel of shape {shape}")
+    return Pair(carving, seed, shape, depthwise)
 
 
 def recover_efficientnet(

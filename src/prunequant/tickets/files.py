@@ -19,12 +19,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import integer, shown
 from prunequant.tickets.carve import MISSING, Carving, Recipe
+from prunequant.tickets.network import MAX_LEVELS
 from prunequant.tickets.plan import Plan
+from prunequant.tickets.source import check_seed
 from prunequant.tickets.ticket import Ticket
 
 FORMAT, VERSION = "prunequant-ticket", "1"
 GENERATOR = "philox4x32-10, rejection to {-K..K}"
+
+
+WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, zlib.error)
 
 
 class TicketFileError(ValueError):
@@ -42,8 +48,9 @@ def pack(carving: Carving) -> dict[str, NDArray[np.uint8]]:
 
 def unpack(recipe: Recipe, shape: tuple[int, ...], words: NDArray, tries: NDArray) -> Carving:
     """The carving of two tensors; sizes that do not fit the shape are an error."""
-    count = int(np.prod(shape))
-    raw, attempts = (zlib.decompress(t.tobytes()) for t in (words, tries))
+    rows, columns, halves = (integer(side, "shape", 1, 2**31) for side in shape)
+    shape, count = (rows, columns, halves), rows * columns * halves
+    raw, attempts = _inflated(words, 8 * count), _inflated(tries, count)
     if len(raw) != 8 * count or len(attempts) != count:
         raise ValueError(f"holds {len(raw) // 8} masks and {len(attempts)} tries for shape {shape}")
     planes = np.frombuffer(raw, np.uint8).reshape(8, count)
@@ -52,6 +59,17 @@ def unpack(recipe: Recipe, shape: tuple[int, ...], words: NDArray, tries: NDArra
     if shape[2] != len(recipe.halves) or (chosen >= min(MISSING, len(recipe.blocks))).any():
         raise ValueError("points to a sub-block that the plan does not have")
     return Carving(recipe, masks, chosen)
+
+
+def _inflated(tensor: NDArray, size: int) -> bytes:
+    """What a tensor holds, as far as ``size`` bytes and a little more: a small file cannot fill the memory."""
+    if tensor.dtype != np.uint8:
+        raise ValueError(f"holds a tensor of dtype {tensor.dtype}, uint8 is needed")
+    inflater = zlib.decompressobj()
+    data = inflater.decompress(tensor.tobytes(), min(size + 8, 2**62))
+    if not inflater.eof and len(data) <= size:
+        raise ValueError("holds a tensor that ends too early")
+    return data
 
 
 def write(path, header: Mapping, carvings: Mapping[str, Carving]) -> int:
@@ -86,7 +104,7 @@ def read(path) -> tuple[dict, dict[str, Carving]]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, MemoryError, *WRONG) as error:  # a dtype that NumPy lacks is an AttributeError
         raise TicketFileError(f"{path}: not a readable safetensors file ({error})") from None
     if metadata.get("format") != FORMAT:
         raise TicketFileError(f"{path}: format is {metadata.get('format')!r}, {FORMAT!r} is needed")
@@ -95,17 +113,21 @@ def read(path) -> tuple[dict, dict[str, Carving]]:
     text = metadata.get("header", "")
     if metadata.get("sha256") != _checksum(text, tensors):
         raise TicketFileError(f"{path}: damaged, its contents do not have the checksum in its header")
-    header = json.loads(text)
-    if header.get("generator") != GENERATOR:
-        raise TicketFileError(f"{path}: its source came from {header.get('generator')!r}, not {GENERATOR!r}")
+    try:
+        header = json.loads(text)
+        generator, matrices = header["generator"], dict(header["matrices"])
+    except WRONG as error:
+        raise TicketFileError(f"{path}: its header is not that of a ticket ({error!r})") from None
+    if generator != GENERATOR:
+        raise TicketFileError(f"{path}: its source came from {shown(generator)}, not {GENERATOR!r}")
     carvings = {}
-    for name, entry in header["matrices"].items():
-        recipe = Recipe(**{**entry["recipe"], "blocks": tuple(entry["recipe"]["blocks"])})
+    for name, entry in matrices.items():
         try:
-            parts = tensors[f"{name}.words"], tensors[f"{name}.tries"]
-            carvings[name] = unpack(recipe, tuple(entry["shape"]), *parts)
-        except (KeyError, ValueError, zlib.error) as error:
-            raise TicketFileError(f"{path}: matrix {name}: {error}") from None
+            recipe = Recipe(**entry["recipe"])
+            carvings[name] = unpack(recipe, entry["shape"], tensors[f"{name}.words"], tensors[f"{name}.tries"])
+        except WRONG as error:
+            missing = isinstance(error, KeyError)
+            raise TicketFileError(f"{path}: matrix {name}: {f'{error} is missing' if missing else error}") from None
     return header, carvings
 
 
@@ -130,19 +152,37 @@ def save(ticket: Ticket, path) -> None:
 
 
 def load(path) -> Ticket:
-    """Read a ticket; `Ticket.network` then shows the target that its masks stand for."""
+    """Read a ticket; `Ticket.network` then shows the target that its masks stand for.
+
+    Raises
+    ------
+    FileNotFoundError, TicketFileError : no such file; not a ticket, damaged, or a header and masks that do not belong
+        together, whatever its checksum says
+    """
     header, carvings = read(path)
     if header.get("kind") != "network":
-        raise TicketFileError(f"{path}: holds a ticket of kind {header.get('kind')!r}, not a network's")
-    fields = {k: _tuples(v) for k, v in header["plan"].items()}
-    return Ticket(
-        Plan(**fields),
-        header["seed"],
-        tuple(carvings[f"layer{l}"] for l in range(len(carvings))),
-        tuple(header["divisors"]),
-        tuple(header["constants"]),
-    )
+        raise TicketFileError(f"{path}: holds a ticket of kind {shown(header.get('kind'))}, not a network's")
+    try:
+        return _ticket(header, carvings)
+    except WRONG as error:
+        raise TicketFileError(f"{path}: its header does not describe its masks ({error!r})") from None
 
 
-def _tuples(value):
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _ticket(header: Mapping, carvings: Mapping[str, Carving]) -> Ticket:
+    plan, seed = Plan(**header["plan"]), int(check_seed(header["seed"]))
+    layers = len(plan.target)
+    numbers = {}
+    for name in ("divisors", "constants"):
+        numbers[name] = tuple(integer(v, f"{name}[{l}]", 0, MAX_LEVELS) for l, v in enumerate(header[name]))
+        if len(numbers[name]) != layers:
+            raise ValueError(f"{name} has {len(numbers[name])} entries for {layers} layers")
+    if tuple(map(bool, numbers["constants"])) != plan.constants:
+        raise ValueError(f"constants is {numbers['constants']}, but the plan has {plan.constants}")
+    if sorted(carvings) != sorted(f"layer{l}" for l in range(layers)):
+        raise ValueError(f"it holds {shown(sorted(carvings))}, the plan has {layers} layers")
+    masks = tuple(carvings[f"layer{l}"] for l in range(layers))
+    sides = zip(masks, plan.recipes, plan.shape[1:], plan.copies, plan.columns)
+    for l, (carving, recipe, outputs, copies, columns) in enumerate(sides):
+        if carving.recipe != recipe or carving.words.shape[:2] != (outputs * copies, columns):
+            raise ValueError(f"layer{l} was carved by another recipe, or for another shape, than the plan's")
+    return Ticket(plan, seed, masks, numbers["divisors"], numbers["constants"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from prunequant.arguments import instance, integer
 from prunequant.tickets.ticket import Ticket
 
 
@@ -17,9 +18,10 @@ class PrunedSource(torch.nn.Module):
 
     def __init__(self, ticket: Ticket, largest_input: int) -> None:
         super().__init__()
+        instance(ticket, "ticket", Ticket, "a Ticket, as find returns it")
         self.scale = ticket.scale
         self.steps: list[tuple[bool, int, int]] = []
-        scale, reach = 1, int(largest_input)
+        scale, reach = 1, integer(largest_input, "largest_input", 0, 2**62)
         for l, (carving, layer) in enumerate(zip(ticket.carvings, ticket.layers)):
             width, columns = carving.recipe.width, carving.columns
             constant = ticket.constants[l] * scale

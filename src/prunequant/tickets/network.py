@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.tickets import _arithmetic as exact
+
+MAX_LEVELS = 2**62
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +27,17 @@ class Network:
     Parameters
     ----------
     weights : sequence of (out, in) integer arrays, entries in −levels..levels
-    levels : int or one a layer; K_t = 1/δ_t
-    divisors : None (no rounding anywhere), or one a layer: g ≥ 1 rounds ⌊z/g + ½⌋, 0 leaves the sum as it is
-    constants : None, or one a layer: c > 0 appends a coordinate that always carries c to the layer's input, so
-        that the last column of its weights is a bias (bias = weight · c in units of the sum); 0 appends none
+    levels : int in [1, 2^62], or one a layer; K_t = 1/δ_t
+    divisors : None (no rounding anywhere), or one a layer, in [0, 2^62]: g ≥ 1 rounds ⌊z/g + ½⌋, 0 leaves the sum as it
+        is
+    constants : None, or one a layer, in [0, 2^62]: c > 0 appends a coordinate that always carries c to the layer's
+        input, so that the last column of its weights is a bias (bias = weight · c in units of the sum); 0 appends none
+
+    The weights are copied; the copies cannot be written to.
+
+    Raises
+    ------
+    TypeError, ValueError : anything that is not as above, by name
 
     Examples
     --------
@@ -43,33 +53,28 @@ class Network:
     constants: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        weights = tuple(exact.integers(w, f"weights[{i}]") for i, w in enumerate(self.weights))
-        if not weights:
+        listed = exact.several(self.weights, "weights")
+        if not listed:
             raise ValueError("weights is empty: a network has at least one layer")
-        levels = (self.levels,) * len(weights) if np.isscalar(self.levels) else tuple(self.levels)
-        divisors = (0,) * len(weights) if self.divisors is None else tuple(int(g) for g in self.divisors)
-        constants = (0,) * len(weights) if self.constants is None else tuple(int(c) for c in self.constants)
-        for name, values in (("levels", levels), ("divisors", divisors), ("constants", constants)):
-            if len(values) != len(weights):
-                raise ValueError(f"{name} has {len(values)} entries for {len(weights)} layers")
+        weights = tuple(exact.integers(w, f"weights[{i}]") for i, w in enumerate(listed))
+        none = (0,) * len(weights)
+        levels = _one_a_layer(self.levels, "levels", 1, len(weights))
+        divisors = none if self.divisors is None else _one_a_layer(self.divisors, "divisors", 0, len(weights))
+        constants = none if self.constants is None else _one_a_layer(self.constants, "constants", 0, len(weights))
         for l, (w, k) in enumerate(zip(weights, levels)):
             if w.ndim != 2 or not w.size:
                 raise ValueError(f"weights[{l}] has shape {w.shape}: (out, in) is needed")
-            if int(k) != k or k < 1:
-                raise ValueError(f"levels of layer {l} is {k}: a positive integer 1/δ_t is needed")
             if exact.largest(w) > k:
                 raise ValueError(f"weights[{l}] reaches {exact.largest(w)}, off the grid: |w| ≤ {k} is allowed")
-            if divisors[l] < 0 or constants[l] < 0:
-                raise ValueError(f"layer {l}: divisors and constants must not be negative")
             if l and w.shape[1] != weights[l - 1].shape[0] + bool(constants[l]):
                 raise ValueError(
                     f"weights[{l}] has {w.shape[1]} inputs, but layer {l - 1} has {weights[l - 1].shape[0]} outputs"
                     + (" and a constant is appended" if constants[l] else "")
                 )
             w.setflags(write=False)
-        for name, value in (("weights", weights), ("divisors", divisors), ("constants", constants)):
+        fields = {"weights": weights, "levels": levels, "divisors": divisors, "constants": constants}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "levels", tuple(int(k) for k in levels))
 
     @property
     def depth(self) -> int:
@@ -105,6 +110,13 @@ class Network:
         return x
 
 
+def _one_a_layer(values, name: str, least: int, layers: int) -> tuple[int, ...]:
+    listed = exact.several(values, name) if name != "levels" or exact.is_several(values) else (values,) * layers
+    if len(listed) != layers:
+        raise ValueError(f"{name} has {len(listed)} entries for {layers} layers")
+    return tuple(arguments.integer(v, f"{name}[{l}]", least, MAX_LEVELS) for l, v in enumerate(listed))
+
+
 def append(x: NDArray, constant: int, copies: int = 1) -> NDArray:
     """x (N, d) with ``copies`` columns that carry the constant (none when it is 0)."""
     if not constant:
@@ -116,11 +128,18 @@ def append(x: NDArray, constant: int, copies: int = 1) -> NDArray:
 def random_network(shape: Sequence[int], levels: int, seed: int, divisors: Sequence[int] | None = None) -> Network:
     """A network with weights uniform on {−levels..levels}.
 
+    shape : layer widths, each in [1, 2^31], at most 2^27 weights in all; levels : int in [1, 2^62];
+        seed : int in [0, 2^64 − 1]; divisors : as in `Network`
+
     Examples
     --------
     >>> random_network((3, 2), 4, seed=0).shape
     (3, 2)
     """
-    rng = np.random.default_rng(seed)
-    pairs = zip(shape[1:], shape[:-1])
+    widths = tuple(arguments.integer(d, f"shape[{i}]", 1, 2**31) for i, d in enumerate(exact.several(shape, "shape")))
+    levels = arguments.integer(levels, "levels", 1, MAX_LEVELS)
+    rng = np.random.default_rng(arguments.integer(seed, "seed", 0, 2**64 - 1))
+    pairs = list(zip(widths[1:], widths[:-1]))
+    if not pairs or sum(o * i for o, i in pairs) > 2**27:
+        raise ValueError(f"shape is {widths}: two widths or more, and at most 2^27 weights, are needed")
     return Network([rng.integers(-levels, levels + 1, pair) for pair in pairs], levels, divisors)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import choice, flag, instance, integer, real
+from prunequant.subset_sum import MAX_TABLE_BYTES
 from prunequant.subset_sum._threads import run_rows
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import _kernels as kernels
@@ -25,6 +27,7 @@ from prunequant.tickets.carve import (
     Recipe,
     TicketNotFound,
     carve,
+    check_target,
     kept,
     prune,
     sub_blocks,
@@ -37,8 +40,8 @@ MODES = {"nearest": 12.0, "stochastic": 6.0}
 
 def predicted_variance(energy: float, hidden_step: float, mode: str = "nearest") -> float:
     """Output variance γ_h²/12 · Σ v² (nearest) or γ_h²/6 · Σ v² (stochastic), in the unit of γ_h times that of v."""
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}: one of {tuple(MODES)} is allowed")
+    mode = choice(mode, "mode", MODES)
+    hidden_step, energy = real(hidden_step, "hidden_step", 0, 1e100), real(energy, "energy", 0, 1e100)
     return hidden_step**2 / MODES[mode] * float(energy)
 
 
@@ -50,6 +53,8 @@ def correlated_variance(layer: Pruned, hidden_step: float) -> NDArray[np.float64
     sawtooth), so the variance is γ_h²/12 · Σ_kk' v_k v_k' c(u_k, u_k'); Σ v² is its diagonal. For a matrix with
     one column, over non-negative inputs.
     """
+    instance(layer, "layer", Pruned, "a Pruned layer, as carve.prune returns it")
+    hidden_step = real(hidden_step, "hidden_step", 0, 1e100)
     used = layer.u.ravel() > 0
     u = layer.u.ravel()[used]
     common = np.gcd.outer(u, u)
@@ -90,14 +95,30 @@ def interior_rounding(
     complete). Blocks are three sub-blocks of ``units``; ``quiet`` takes the quietest ticket of each weight in
     place of the first one found.
 
+    Parameters
+    ----------
+    source_levels : int in [1, 2^15 − 1]
+    coarseness : float in [0, 2^20]
+    weights : int in [1, 2^12]
+    samples : int ≥ 1, samples·(weights + 3·units) at most 2^27
+    seed : int in [0, 2^64 − 1]
+    mode : "nearest" or "stochastic"
+    resolution : int in [1, 2^20]
+    quiet : bool
+    units : int in [1, 64]
+
     Examples
     --------
     >>> interior_rounding(coarseness=0, weights=20, samples=20).differing
     0.0
     """
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}: one of {tuple(MODES)} is allowed")
-    k = source_levels
+    mode, quiet = choice(mode, "mode", MODES), flag(quiet, "quiet")
+    k = integer(source_levels, "source_levels", 1, source.MAX_HALF_RANGE)
+    weights, samples = integer(weights, "weights", 1, 2**12), integer(samples, "samples", 1, 2**20)
+    seed, resolution = integer(seed, "seed", 0, 2**64 - 1), integer(resolution, "resolution", 1, 2**20)
+    units, coarseness = integer(units, "units", 1, 64), real(coarseness, "coarseness", 0, 2**20)
+    if samples * (3 * units + weights) > 2**27:
+        raise ValueError(f"samples is {samples} and weights is {weights}: samples·(weights + 3·units) is at most 2^27")
     rng = np.random.default_rng(np.random.SeedSequence((seed, 1)))
     target = rng.integers(1, k + 1, (weights, 1))
     recipe = Recipe(0, "relu", k, k, (units,) * 3, False)
@@ -121,7 +142,8 @@ def interior_rounding(
 def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "noise") -> Carving:
     """Of all tickets within a sub-block, the one with least Σ v² for every weight (``cost="size"``: fewest weights).
 
-    Same source, same exactness as `carve`; O(units · range of the sums) a weight. Raises `TicketNotFound`.
+    Same arguments, source and exactness as `carve`; O(units · range of the sums) a weight. Raises `TicketNotFound`,
+    and ValueError where the sums of one weight span more than 1 GiB of table.
 
     Examples
     --------
@@ -131,9 +153,9 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
     >>> bool((kept(quiet, 1).energy <= kept(loud, 1).energy).all())
     True
     """
-    if cost not in ("noise", "size"):
-        raise ValueError(f"cost is {cost!r}: 'noise' or 'size' is allowed")
+    cost = choice(cost, "cost", ("noise", "size"))
     key = source.check_seed(seed)
+    target = check_target(target, recipe)
     rows, columns = target.shape
     u = units(recipe, seed, columns)
     words = np.zeros((rows, columns, len(recipe.halves)), np.uint64)
@@ -152,6 +174,12 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
                 key, recipe.layer, recipe.source, columns, recipe.width, offset, size, fit.position, fit.factor,
                 r, c, lengths, items, 0, r.size,
             )  # fmt: skip
+            span = int(np.abs(items).sum(axis=1).max()) + 1
+            if span * (items.shape[1] + 8) > MAX_TABLE_BYTES:
+                raise ValueError(
+                    f"recipe has source step 1/{recipe.source}: the sums of one weight span {span} values, their table "
+                    f"over {items.shape[1]} units passes {MAX_TABLE_BYTES} bytes"
+                )
             v = items // np.where(fit.factor[c] == 0, 1, fit.factor[c])
             costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
             found, least = np.zeros(r.size, np.uint64), np.empty(r.size)

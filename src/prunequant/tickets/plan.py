@@ -15,31 +15,36 @@ from math import exp, log, log2, prod
 
 import numpy as np
 
+from prunequant.arguments import choice, flag, instance, integer, real
+from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import certificate
 from prunequant.tickets.carve import Recipe
 from prunequant.tickets.network import Network
 
 DEPTHS = ("2l", "l+1")
 METHODS = ("measured", "proved")
+MAX_WIDTH = 2**31
 
 
 def step(bits: int) -> Fraction:
-    """The step of a symmetric grid of 2^bits − 1 levels in [−1, 1]: 1/(2^(bits−1) − 1).
+    """The step of a symmetric grid of 2^bits − 1 levels in [−1, 1]: 1/(2^(bits−1) − 1); bits in [2, 20].
+
+    At least 2, for a sign and a magnitude; a source has at most 16.
 
     Examples
     --------
     >>> step(4)
     Fraction(1, 7)
     """
-    if bits < 2:
-        raise ValueError(f"bits is {bits}: at least 2 are needed for a sign and a magnitude")
+    bits = integer(bits, "bits", 2, 20)
     return Fraction(1, 2 ** (bits - 1) - 1)
 
 
 def inverse(value: float | Fraction, name: str) -> int:
-    """1/step as an integer; anything else is an error that names the step."""
-    fraction = Fraction(value).limit_denominator(10**6)
-    if not 0 < fraction <= 1 or fraction.numerator != 1 or abs(float(fraction) - float(value)) > 1e-12:
+    """1/step as an integer up to 10^6; anything else is an error that names the step."""
+    number = real(value, name, 0, 1, open_low=True)
+    fraction = (value if isinstance(value, Fraction) else Fraction(number)).limit_denominator(10**6)
+    if fraction.numerator != 1 or abs(float(fraction) - number) > 1e-12:
         raise ValueError(f"{name} is {value}: 1/step must be a whole number (Fraction(1, 7), 1/8, ...)")
     return fraction.denominator
 
@@ -58,6 +63,8 @@ class Plan:
     asked, certified : failure probability asked for, and the bound that holds for any target of this shape (for the one
         given, when a target was given)
     method, confidence : "measured" with the confidence of its trials, or "proved" with confidence 1
+
+    Every field is checked; sequences become tuples, numbers Python numbers.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +78,34 @@ class Plan:
     certified: float
     method: str
     confidence: float
+
+    def __post_init__(self) -> None:
+        shape = tuple(integer(d, f"shape[{i}]", 1, MAX_WIDTH) for i, d in enumerate(exact.several(self.shape, "shape")))
+        layers = len(shape) - 1
+        if layers < 1:
+            raise ValueError(f"shape is {shape}: at least two positive layer widths are needed")
+        top = certificate.MAX_SOURCE
+        fields = {
+            "shape": shape,
+            "target": self._each("target", lambda k, name: integer(k, name, 1, top**2), layers),
+            "source": self._each("source", lambda k, name: integer(k, name, 1, top), layers),
+            "blocks": self._each("blocks", _sub_blocks, layers),
+            "signed_inputs": flag(self.signed_inputs, "signed_inputs"),
+            "constants": self._each("constants", flag, layers),
+            "depth": choice(self.depth, "depth", DEPTHS),
+            "asked": _probability(self.asked, "asked"),
+            "certified": real(self.certified, "certified", 0, 1),
+            "method": choice(self.method, "method", METHODS),
+            "confidence": real(self.confidence, "confidence", 0, 1),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def _each(self, name: str, check, layers: int) -> tuple:
+        values = exact.several(getattr(self, name), name)
+        if len(values) != layers:
+            raise ValueError(f"{name} has {len(values)} entries for {layers} layers")
+        return tuple(check(value, f"{name}[{l}]") for l, value in enumerate(values))
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -155,9 +190,7 @@ class Plan:
 
     def with_blocks(self, blocks: Sequence[int | Sequence[int]]) -> Plan:
         """The same plan with other sub-blocks; its certificate is recomputed and may exceed what was asked for."""
-        chosen = tuple((b,) if isinstance(b, int) else tuple(b) for b in blocks)
-        if len(chosen) != len(self.blocks):
-            raise ValueError(f"blocks has {len(chosen)} entries for {len(self.blocks)} layers")
+        chosen = tuple(b if exact.is_several(b) else (b,) for b in exact.several(blocks, "blocks"))
         changed = replace(self, blocks=chosen, method="measured", confidence=certificate.CONFIDENCE)
         return replace(changed, certified=_certified(changed, None))
 
@@ -179,12 +212,25 @@ class Plan:
         )
 
 
+def _sub_blocks(sizes, name: str) -> tuple[int, ...]:
+    listed = exact.several(sizes, name)
+    if not 1 <= len(listed) <= certificate.MAX_BLOCKS:
+        raise ValueError(f"{name} has {len(listed)} entries: 1 to {certificate.MAX_BLOCKS} sub-blocks are allowed")
+    return tuple(integer(m, f"{name}[{i}]", 1, certificate.MAX_UNITS) for i, m in enumerate(listed))
+
+
+def _probability(value, name: str) -> float:
+    return real(value, name, 0, 1, open_low=True, open_high=True)
+
+
 def _kinds(layers: int, depth: str) -> tuple[str, ...]:
     return ("relu",) * layers if depth == "2l" else ("relu",) + ("uniform",) * (layers - 1)
 
 
 def check_fit(target: Network, made: Plan) -> None:
     """Raise ValueError unless the plan was made for a network like this one."""
+    instance(target, "target", Network, "a Network")
+    instance(made, "plan", Plan, "a Plan, as plan returns it")
     constants = tuple(bool(c) for c in target.constants)
     for name, have, want in (
         ("shape", target.shape, made.shape),
@@ -210,11 +256,12 @@ def plan(
 
     Parameters
     ----------
-    shape : layer widths (784, 128, 10), or a `Network`: the certificate is then for its own weights, which needs fewer
-        units than the worst network of its shape
+    shape : layer widths (784, 128, 10), ints in [1, 2^31], or a `Network`: the certificate is then for its own weights,
+        which needs fewer units than the worst network of its shape
     target_step, source_step : δ_t and δ_in as fractions (1/8, Fraction(1, 7)), or one a layer; 1/step is a whole
         number and δ_t a multiple of δ_in² (of δ_in for the later layers of depth "l+1"); source_step defaults to
-        target_step
+        target_step. 1/δ_in is at most 8191 (32767 for the later layers of depth "l+1"); what the recorded table lacks
+        is measured, in seconds
     failure : float in (0, 1), for the whole network
     signed_inputs : False when the network's inputs are never negative: half the subset sums of the first layer
     depth : "2l" or "l+1"
@@ -227,7 +274,8 @@ def plan(
 
     Raises
     ------
-    ValueError : steps that are no unit fractions or do not divide, a failure outside (0, 1), an unknown depth or method
+    TypeError, ValueError : steps that are no unit fractions or do not divide, a failure outside (0, 1), an unknown
+        depth or method, widths that are no integers
 
     Notes
     -----
@@ -242,30 +290,28 @@ def plan(
     (True, 2368)
     """
     target = shape if isinstance(shape, Network) else None
-    widths = target.shape if target is not None else tuple(int(d) for d in shape)
+    widths = target.shape if target is not None else exact.several(shape, "shape")
+    widths = tuple(integer(d, f"shape[{i}]", 1, MAX_WIDTH) for i, d in enumerate(widths))
     layers = len(widths) - 1
-    if layers < 1 or min(widths) < 1:
+    if layers < 1:
         raise ValueError(f"shape is {widths}: at least two positive layer widths are needed")
-    if not 0 < failure < 1:
-        raise ValueError(f"failure is {failure}: a probability strictly between 0 and 1 is needed")
-    if depth not in DEPTHS:
-        raise ValueError(f"depth is {depth!r}: one of {DEPTHS} is allowed")
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}: one of {METHODS} is allowed")
+    failure = _probability(failure, "failure")
+    depth, method = choice(depth, "depth", DEPTHS), choice(method, "method", METHODS)
+    signed_inputs, biases = flag(signed_inputs, "signed_inputs"), flag(biases, "biases")
     if target_step is None and target is None:
         raise ValueError("target_step is missing: give the step of the target's weights")
     levels = target.levels if target_step is None else _inverses(target_step, layers, "target_step")
     sources = levels if source_step is None else _inverses(source_step, layers, "source_step")
-    constants = (bool(biases),) * layers if target is None else tuple(bool(c) for c in target.constants)
+    constants = (biases,) * layers if target is None else tuple(bool(c) for c in target.constants)
     made = Plan(
         shape=widths,
         target=levels,
         source=sources,
         blocks=((1,),) * layers,
-        signed_inputs=bool(signed_inputs),
+        signed_inputs=signed_inputs,
         constants=constants,
         depth=depth,
-        asked=float(failure),
+        asked=failure,
         certified=1.0,
         method=method,
         confidence=1.0 if method == "proved" else certificate.CONFIDENCE,
@@ -278,10 +324,11 @@ def plan(
 
 
 def _inverses(value, layers: int, name: str) -> tuple[int, ...]:
-    values = [value] * layers if isinstance(value, (int, float, Fraction)) else list(value)
-    if len(values) != layers:
-        raise ValueError(f"{name} has {len(values)} entries for {layers} layers")
-    return tuple(inverse(v, name) for v in values)
+    if not exact.is_several(value):
+        return (inverse(value, name),) * layers
+    if len(value) != layers:
+        raise ValueError(f"{name} has {len(value)} entries for {layers} layers")
+    return tuple(inverse(v, f"{name}[{l}]") for l, v in enumerate(value))
 
 
 def _choose(made: Plan, target: Network | None) -> tuple[tuple[int, ...], ...]:
@@ -311,7 +358,7 @@ def _proved_blocks(recipe: Recipe, log_failure: float) -> tuple[int, ...]:
     while units <= 1 << 14:
         worst = certificate.window_failure(recipe.law, units).max(axis=0)
         enough = np.flatnonzero(worst <= exp(log_failure))
-        if enough.size:
+        if enough.size and enough[0] <= certificate.MAX_BLOCKS * certificate.MAX_UNITS:
             m = int(enough[0])
             pieces = -(-m // certificate.MAX_UNITS)
             return tuple(m // pieces + (i < m % pieces) for i in range(pieces))

@@ -11,22 +11,36 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.arguments import integer
 from prunequant.subset_sum._threads import run_rows
 from prunequant.tickets import _kernels as kernels
 
 FIRST, SECOND = kernels.FIRST, kernels.SECOND
 MAX_HALF_RANGE = 2**15 - 1
+MAX_COUNT = 2**27  # 1 GiB
 
 
 def check_seed(seed: int) -> np.uint64:
-    """A seed as 64 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 2**64:
-        raise ValueError(f"seed is {seed!r}: an integer from 0 to 2^64 − 1 is needed")
-    return np.uint64(seed)
+    """A seed in [0, 2^64 − 1] as 64 bits."""
+    return np.uint64(integer(seed, "seed", 0, 2**64 - 1))
+
+
+def check_layer(layer: int) -> int:
+    """The number of a layer of the source, in [0, 2^32 − 1]."""
+    return integer(layer, "layer", 0, 2**32 - 1)
 
 
 def weights(seed: int, layer: int, matrix: int, half_range: int, start: int, count: int) -> NDArray[np.int64]:
     """Source weights number start … start + count − 1 of one matrix, uniform on {−half_range..half_range}.
+
+    Parameters
+    ----------
+    seed : int in [0, 2^64 − 1]
+    layer : int in [0, 2^32 − 1]
+    matrix : int in [0, 255]; `FIRST` for U, `SECOND` for V
+    half_range : int in [1, 2^15 − 1]
+    start : int in [0, 2^62]
+    count : int in [0, 2^27]
 
     Examples
     --------
@@ -34,16 +48,23 @@ def weights(seed: int, layer: int, matrix: int, half_range: int, start: int, cou
     >>> bool((weights(1, 0, SECOND, 7, 40, 10) == all_[40:50]).all())
     True
     """
-    out = np.empty(count, np.int64)
-    kernels.fill_source(check_seed(seed), layer, matrix, start, half_range, out)
+    key, layer, matrix = check_seed(seed), check_layer(layer), integer(matrix, "matrix", 0, 255)
+    half_range = integer(half_range, "half_range", 1, MAX_HALF_RANGE)
+    start = integer(start, "start", 0, 2**62)
+    out = np.empty(integer(count, "count", 0, MAX_COUNT), np.int64)
+    kernels.fill_source(key, layer, matrix, start, half_range, out)
     return out
 
 
 def blocks(seed: int, layer: int, half_range: int, columns: int, width: int) -> NDArray[np.int64]:
-    """The entries of U that survive pruning: (columns, width), unit k of input j at [j, k]."""
+    """The entries of U that survive pruning: (columns, width), unit k of input j at [j, k]; at most 2^26 of them."""
+    seed, layer = check_seed(seed), check_layer(layer)
+    half_range = integer(half_range, "half_range", 1, MAX_HALF_RANGE)
+    columns, width = integer(columns, "columns", 0, 2**26), integer(width, "width", 0, 2**26)
+    if columns * width > 2**26:
+        raise ValueError(f"columns is {columns} and width is {width}: at most 2^26 entries are made at once")
     starts = (np.arange(columns * width) * columns + np.arange(columns).repeat(width)).astype(np.int64)
     out = np.empty((columns * width, 1), np.int64)
-    seed = check_seed(seed)
     run_rows(
         lambda start, stop: kernels.fill_rows(seed, layer, FIRST, starts, half_range, out, start, stop),
         out.shape[0],
@@ -53,5 +74,6 @@ def blocks(seed: int, layer: int, half_range: int, columns: int, width: int) -> 
 
 
 def dense(seed: int, layer: int, matrix: int, half_range: int, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """A whole source matrix, unpruned: for small networks and for tests."""
-    return weights(seed, layer, matrix, half_range, 0, shape[0] * shape[1]).reshape(shape)
+    """A whole source matrix, unpruned: for small networks and for tests; at most 2^27 entries."""
+    rows, columns = (integer(side, "shape", 0, MAX_COUNT) for side in shape)
+    return weights(seed, layer, matrix, half_range, 0, rows * columns).reshape(rows, columns)

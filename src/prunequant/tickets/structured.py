@@ -14,6 +14,7 @@ from math import log
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant.arguments import flag, integer, real
 from prunequant.subset_sum._threads import run_rows
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import _kernels as kernels
@@ -23,6 +24,9 @@ from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept, su
 
 def matrix(kernel: NDArray[np.int64], depthwise: bool = False) -> NDArray[np.int64]:
     """The matrix to carve for a kernel: (O, I, k, k) → (O·k·k, I); depthwise (C, 1, k, k) → (k·k, C)."""
+    kernel = exact.integers(kernel, "kernel")
+    if kernel.ndim != 4 or not kernel.size:
+        raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, no side of it 0")
     if depthwise:
         return np.ascontiguousarray(kernel.reshape(kernel.shape[0], -1).T)
     return np.ascontiguousarray(kernel.transpose(0, 2, 3, 1).reshape(-1, kernel.shape[1]))
@@ -33,36 +37,48 @@ def convolve(
 ) -> NDArray[np.int64]:
     """Cross-correlation in exact integers: x (N, I, H, W), kernel (O, I, k, k) or depthwise (C, 1, k, k).
 
-    ``padding`` is one number for all sides, or ((top, bottom), (left, right)). Exact while Σ|x·kernel| < 2⁶³,
-    which is checked.
+    ``stride`` is an integer in [1, 2^16], ``padding`` one in [0, 2^12] for all sides, or ((top, bottom), (left,
+    right)). Arrays are of integers of any type. Exact: depthwise sums that may pass 2⁶³ are an OverflowError, others
+    become Python integers.
 
     Examples
     --------
     >>> convolve(np.arange(9).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2), np.int64)).tolist()
     [[[[8, 12], [20, 24]]]]
     """
-    x = pad(x, padding)
-    size = kernel.shape[-1]
+    x, kernel = pad(exact.integers(x, "x"), padding), exact.integers(kernel, "kernel")
+    stride, depthwise = integer(stride, "stride", 1, 2**16), flag(depthwise, "depthwise")
+    if kernel.ndim != 4 or not kernel.size or kernel.shape[2] != kernel.shape[3]:
+        raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, (C, 1, k, k) when depthwise")
+    size, inputs = kernel.shape[-1], kernel.shape[0] if depthwise else kernel.shape[1]
+    if x.shape[1] != inputs or min(x.shape[2:]) < size or (depthwise and kernel.shape[1] != 1):
+        raise ValueError(f"x is padded to {x.shape} and kernel has shape {kernel.shape}: they do not fit")
     windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
     n, channels, height, width = windows.shape[:4]
     if depthwise:
-        if exact.largest(x) * int(np.abs(kernel).sum(axis=(1, 2, 3)).max()) >= 2**63:
+        if exact.largest(x) * int(np.abs(kernel.astype(object)).sum(axis=(1, 2, 3)).max()) >= 2**63:
             raise OverflowError("a sum of this convolution may pass 2^63")
+        windows, kernel = windows.astype(np.int64, copy=False), kernel.astype(np.int64, copy=False)
         out = np.zeros((n, channels, height, width), np.int64)
         for dy in range(size):
             for dx in range(size):
                 out += windows[..., dy, dx] * kernel[None, :, 0, dy, dx, None, None]
         return out
-    flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, -1)
+    flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, channels * size * size)
     out = exact.matmul(flat, kernel.reshape(kernel.shape[0], -1).T)
-    return np.ascontiguousarray(out.reshape(n, height, width, -1).transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(out.reshape(n, height, width, kernel.shape[0]).transpose(0, 3, 1, 2))
 
 
 def pad(x: NDArray, padding) -> NDArray:
-    """Zeros around the last two axes."""
-    if isinstance(padding, (int, np.integer)):
+    """Zeros around the last two axes: ``padding`` in [0, 2^12] on all sides, or ((top, bottom), (left, right))."""
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {x.shape}: (N, C, H, W) is needed")
+    if not exact.is_several(padding):
         padding = ((padding, padding), (padding, padding))
-    return np.pad(x, ((0, 0), (0, 0), *padding))
+    sides = tuple(tuple(integer(p, "padding", 0, 2**12) for p in exact.several(side, "padding")) for side in padding)
+    if tuple(map(len, sides)) != (2, 2):
+        raise ValueError(f"padding is {padding}: one number, or ((top, bottom), (left, right)), is needed")
+    return np.pad(x, ((0, 0), (0, 0), *sides))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +136,10 @@ class Pair:
         terms = recipe.width * taps * (1 if self.depthwise else self.carving.columns)
         if exact.largest(x) * recipe.source**2 * terms >= 2**63:
             raise OverflowError(f"inputs up to {exact.largest(x)} may bring a sum past 2^63")
-        x = pad(x, padding)
-        size = self.shape[2]
+        x = pad(x.astype(np.int64), padding)
+        size, stride = self.shape[2], integer(stride, "stride", 1, 2**16)
+        if min(x.shape[2:]) < size:
+            raise ValueError(f"x is padded to {x.shape[2:]}: at least {size} by {size} is needed")
         height, width = ((s - size) // stride + 1 for s in x.shape[2:])
         out = np.zeros((x.shape[0], self.shape[0], height, width), np.int64)
         for jobs in _jobs(self):
@@ -164,10 +182,13 @@ def recipe_for(
     signed: bool = True,
     reach: int | None = None,
 ) -> Recipe:
-    """The smallest recipe whose certified failure over these very weights is at most ``failure``."""
+    """The smallest recipe whose certified failure over these very weights is at most ``failure``, in (0, 1)."""
+    failure = real(failure, "failure", 0, 1, open_low=True, open_high=True)
     of = certificate.law(kind, source_levels, target, reach)
-    if weights.size and np.abs(weights).max() > of.reach:
-        raise ValueError(f"a weight is {np.abs(weights).max()}, off the grid: |w| ≤ {of.reach} is allowed")
+    weights = exact.integers(weights, "weights")
+    if exact.largest(weights) > of.reach:
+        raise ValueError(f"a weight is {exact.largest(weights)}, off the grid: |w| ≤ {of.reach} is allowed")
+    weights = weights.astype(np.int64)
     halves = 2 if kind == "relu" and signed else 1
     counts = np.bincount(np.abs(weights).ravel(), minlength=of.reach + 1) * halves
     blocks = certificate.choose_blocks(of, log(failure), counts)
@@ -191,16 +212,16 @@ def find_pair(
     Parameters
     ----------
     kernel : (O, I, k, k) or (O, I) integers in −target..target; (C, 1, k, k) when depthwise
-    target, source_levels : K_t = 1/δ_t and K = 1/δ_in (default K_t)
-    failure : certified failure probability of this layer
-    seed, layer : name the source
+    target, source_levels : K_t = 1/δ_t, an int ≥ 1 that divides K², and K = 1/δ_in (default K_t), an int in [1, 8191]
+    failure : certified failure probability of this layer, a float in (0, 1)
+    seed, layer : name the source, ints in [0, 2^64 − 1] and [0, 2^32 − 1]
     signed : inputs may be negative (two subset sums a weight)
     linear : no ReLU between U and V; one subset sum a weight, whatever the sign of the input
 
     Raises
     ------
     TicketNotFound : no ticket with this seed
-    ValueError : off-grid weights, indivisible steps, wrong shape
+    TypeError, ValueError : off-grid weights, indivisible steps, wrong shape, anything that is not as above
 
     Examples
     --------
@@ -208,13 +229,15 @@ def find_pair(
     >>> pair.kernel().ravel().tolist()
     [2, -3]
     """
-    kernel = exact.integers(kernel, "kernel")
+    kernel, seed = exact.integers(kernel, "kernel"), int(source.check_seed(seed))
+    target = integer(target, "target", 1, source.MAX_HALF_RANGE**2)
+    source_levels = target if source_levels is None else source_levels
+    levels = integer(source_levels, "source_levels", 1, source.MAX_HALF_RANGE)
+    depthwise, linear = flag(depthwise, "depthwise"), flag(linear, "linear")
     if kernel.ndim == 2:
         kernel = kernel[:, :, None, None]
     if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3] or (depthwise and kernel.shape[1] != 1):
         raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, (C, 1, k, k) when depthwise")
     w = matrix(kernel, depthwise)
-    made = recipe_for(
-        w, target, source_levels or target, failure, layer=layer, kind="linear" if linear else "relu", signed=signed
-    )
-    return Pair(carve(w, made, seed), int(seed), kernel.shape, depthwise)
+    made = recipe_for(w, target, levels, failure, layer=layer, kind="linear" if linear else "relu", signed=signed)
+    return Pair(carve(w, made, seed), seed, kernel.shape, depthwise)

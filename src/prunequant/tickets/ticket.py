@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant.arguments import choice, instance
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, effective, kept, prune
 from prunequant.tickets.network import Network, append
@@ -132,6 +133,7 @@ class Ticket:
         target = target if target is not None else self.target
         if target is None:
             raise ValueError("target is missing: a ticket read from a file does not hold the network it stands for")
+        instance(target, "target", Network, "a Network")
         check_fit(target, self.plan)
         ours = self.forward(inputs)
         theirs = exact.scale(target.forward(inputs), self.scale)
@@ -173,7 +175,7 @@ def find(target: Network, plan: Plan, seed: int, depth: str | None = None) -> Ti
     ----------
     target : Network, with the shape and steps of the plan
     plan : Plan
-    seed : int, names the source
+    seed : int in [0, 2^64 − 1], names the source
     depth : "2l" or "l+1"; must be the plan's (which is the default)
 
     Returns
@@ -183,7 +185,7 @@ def find(target: Network, plan: Plan, seed: int, depth: str | None = None) -> Ti
     Raises
     ------
     TicketNotFound : some weights are no subset sum of their blocks; says how many, in which layers
-    ValueError : target and plan, or plan and depth, do not belong together
+    TypeError, ValueError : target and plan, or plan and depth, do not belong together, or are something else
 
     Notes
     -----
@@ -199,12 +201,10 @@ def find(target: Network, plan: Plan, seed: int, depth: str | None = None) -> Ti
     >>> ticket.verify([[1, -2, 3, 4]]).identical
     True
     """
-    if depth is not None and depth not in DEPTHS:
-        raise ValueError(f"depth is {depth!r}: one of {DEPTHS} is allowed")
-    if depth is not None and depth != plan.depth:
-        raise ValueError(f"depth is {depth!r}, but the plan was made for {plan.depth!r}")
     check_fit(target, plan)
-    check_seed(seed)
+    if depth is not None and choice(depth, "depth", DEPTHS) != plan.depth:
+        raise ValueError(f"depth is {depth!r}, but the plan was made for {plan.depth!r}")
+    seed = int(check_seed(seed))
     carvings, missed = [], {}
     for w, recipe, copies in zip(target.weights, plan.recipes, plan.copies):
         try:
@@ -213,4 +213,4 @@ def find(target: Network, plan: Plan, seed: int, depth: str | None = None) -> Ti
             missed.update(error.failures)
     if missed:
         raise TicketNotFound(missed, sum(plan.subset_sums))
-    return Ticket(plan, int(seed), tuple(carvings), target.divisors, target.constants, target)
+    return Ticket(plan, seed, tuple(carvings), target.divisors, target.constants, target)

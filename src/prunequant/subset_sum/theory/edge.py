@@ -10,21 +10,27 @@ magnitudes fit below it and only about e^{2√(nu/M)} subsets matter, not 2ⁿ: 
 the mean number of such subsets, P(no solution) ≈ P(S₊ < t) + Σ_{u ≥ 0} P(S₊ = t + u) e^{-m(u)}. The first term is a
 proved lower bound. What is approximate: the magnitudes are taken as independent of S₊, and their number of solutions
 as Poisson. Chapter: tickets/failure-probability.
+
+Here n is an integer in [0, 1000], M an integer in [1, 2**40] with n²M <= 2**30 and nM <= 2**25, t any integer; anything
+else is a TypeError or a ValueError.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validate import MAX_TABLE_BYTES, integer
+from prunequant.arguments import integer
+
+from .._validate import MAX_VALUE
+
+MAX_SAMPLES = 1000  # the numbers of subsets, up to 2**n, are floats
+MAX_WORK = 2**30
 
 
 def _check(n, bound, target) -> tuple[int, int, int]:
-    n, bound, target = integer(n, "n"), integer(bound, "bound"), integer(target, "target")
-    if n < 0 or bound < 1:
-        raise ValueError(f"n is {n} and bound is {bound}: n must be at least 0 and bound at least 1")
-    if 4 * 8 * (n * bound + 1) > MAX_TABLE_BYTES:
-        raise ValueError(f"n {n} and bound {bound}: the laws of their sums pass {MAX_TABLE_BYTES} bytes")
-    return n, bound, abs(target)
+    n, bound = integer(n, "n", 0, MAX_SAMPLES), integer(bound, "bound", 1, MAX_VALUE)
+    if max(n, 32) * (n * bound + 1) > MAX_WORK:
+        raise ValueError(f"n is {n} and bound is {bound}: n²·bound must be at most 2**30, n·bound at most 2**25")
+    return n, bound, abs(integer(target, "target"))
 
 
 def _spread(values: np.ndarray, stay: float, each: float, bound: int) -> np.ndarray:
@@ -84,7 +90,7 @@ def edge_failure(n: int, bound: int, target: int) -> float:
 
     Raises
     ------
-    ValueError : target 0, which the empty subset reaches
+    TypeError, ValueError : arguments outside the above; target 0, which the empty subset reaches
 
     Examples
     --------

@@ -18,6 +18,10 @@ Intervals grow worst, and E V(|A_n|) <= (T^n V)(1). With V(a) = w - a this bound
 missed, so the probability that any is. For one target t in W \ A the draw x hits t for exactly a values of x;
 leaving out the a largest gains of r* (on w - 1 places, t aside) bounds what survives, and P(t not in A_n) <= (T_1^n
 1)(1). Chapter: tickets/failure-probability.
+
+Here M is an integer in [1, 2**22], n an integer: where the chain is run n <= 2**13 and n·(M + 1) <= 2**29 (about
+ten seconds), in closed forms n <= 2**62; a failure probability is a float in (0, 1). Anything else is a TypeError or a
+ValueError.
 """
 
 import math
@@ -26,22 +30,27 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validate import integer
+from prunequant.arguments import choice, integer, real
 
 MAX_BOUND = 2**22
+MAX_SAMPLES = 2**13
+MAX_WORK = 2**29
+ANY = 2**62  # where the cost does not grow with the argument
 
 
 def expected_growth(covered: float, bound: int, window: int | None = None) -> float:
     """E|A_{k+1}| - |A_k| for |A_k| = `covered` in a window of `window` integers (default M + 1), at most M + 1 of them.
+
+    covered : float in [0, window]; bound : int in [1, 2**62]; window : int in [1, bound + 1]
 
     Examples
     --------
     >>> expected_growth(3, 4, 5)  # 3·(5 - 3)/9
     0.6666666666666666
     """
-    window = bound + 1 if window is None else window
-    if not 1 <= window <= bound + 1:
-        raise ValueError(f"window is {window}: the identity needs 1 to bound + 1 = {bound + 1} consecutive integers")
+    bound = integer(bound, "bound", 1, ANY)
+    window = bound + 1 if window is None else integer(window, "window", 1, bound + 1)
+    covered = real(covered, "covered", 0, window)
     return covered * (window - covered) / (2 * bound + 1)
 
 
@@ -50,21 +59,25 @@ def interval_law(covered: int, window: int, bound: int) -> NDArray[np.float64]:
 
     P(gain >= s) = (w - 2s + 1)/N for 1 <= s <= min(a, w - a).
 
+    bound : int in [1, 2**22]; window : int in [1, bound + 1]; covered : int in [0, window]
+
     Examples
     --------
     >>> (interval_law(2, 5, 4) * 9).round(12)
     array([5., 2., 2.])
     """
+    bound = integer(bound, "bound", 1, MAX_BOUND)
+    window = integer(window, "window", 1, bound + 1)
+    covered = integer(covered, "covered", 0, window)
     top = min(covered, window - covered)
     at_least = np.array([1.0, *((window - 2 * s + 1) / (2 * bound + 1) for s in range(1, top + 1)), 0.0])
     return at_least[:-1] - at_least[1:]
 
 
 def _check(n, bound) -> tuple[int, int]:
-    n, bound = integer(n, "n"), integer(bound, "bound")
-    if n < 0 or not 1 <= bound <= MAX_BOUND:
-        raise ValueError(f"n is {n} and bound is {bound}: n must be at least 0, bound in [1, 2**22]")
-    return n, bound
+    """n and bound of a chain that is run: 64 steps at least."""
+    bound = integer(bound, "bound", 1, MAX_BOUND)
+    return integer(n, "n", 0, min(MAX_SAMPLES, MAX_WORK // (bound + 1))), bound
 
 
 def _suffix(v: np.ndarray) -> np.ndarray:
@@ -77,6 +90,7 @@ def _all_curve(n: int, bound: int) -> np.ndarray:
     """(T^k V)(1) for k = 0..n, V(a) = w - a."""
     w, size = bound + 1, 2 * bound + 1
     a = np.arange(1, w)
+    share = w - 2 * a + 1
     v = np.zeros(2 * w + 1)
     v[: w + 1] = w - np.arange(w + 1.0)
     curve = np.empty(n + 1)
@@ -84,7 +98,8 @@ def _all_curve(n: int, bound: int) -> np.ndarray:
         curve[k] = v[1]
         sums = _suffix(v)
         # beyond w, v is 0: the formula for a <= w/2 then also holds above
-        v[1:w] = ((size - w + 1) * v[1:w] + 2 * (sums[a + 1] - sums[2 * a]) + (w - 2 * a + 1) * v[2 * a]) / size
+        double = slice(2, 2 * w - 1, 2)  # 2a
+        v[1:w] = ((size - w + 1) * v[1:w] + 2 * (sums[2 : w + 1] - sums[double]) + share * v[double]) / size
     return curve
 
 
@@ -100,14 +115,15 @@ def _one_curve(n: int, bound: int) -> np.ndarray:
     pairs = np.clip(np.minimum(gainers // 2, top - 1), 0, None)
     single = np.where(top > 0, gainers - 2 * pairs, 0)
     still = np.where(top > 0, size - w + 2, size - a)
+    first, last = a + pairs + 1, np.minimum(a + pairs + 1, w)
     v = np.ones(w + 1)
     v[w] = 0.0
     curve = np.empty(n + 1)
     for k in range(n + 1):
         curve[k] = v[1] if w > 1 else 0.0
         sums = _suffix(v)
-        gained = 2 * (sums[a + 1] - sums[a + pairs + 1]) + single * v[np.minimum(a + pairs + 1, w)]
-        v[1:w] = (still * v[a] + gained) / size
+        gained = 2 * (sums[2 : w + 1] - sums[first]) + single * v[last]
+        v[1:w] = (still * v[1:w] + gained) / size
     return curve
 
 
@@ -121,10 +137,9 @@ def all_targets_failure(n: int, bound: int, reach: str = "full") -> float:
 
     Parameters
     ----------
-    n : int; bound : int, M <= 2**22
+    n : int in [0, 2**13], n·(M + 1) <= 2**29; bound : int in [1, 2**22]
     reach : "full", all |t| <= M (the windows 0..M and -M..0 together); "window", all t of one window of M + 1
-    consecutive
-        integers with 0 among them, such as |t| <= M/2
+        consecutive integers with 0 among them, such as |t| <= M/2
 
     Returns
     -------
@@ -141,8 +156,7 @@ def all_targets_failure(n: int, bound: int, reach: str = "full") -> float:
     True
     """
     n, bound = _check(n, bound)
-    if reach not in ("full", "window"):
-        raise ValueError(f"reach is {reach!r}: it must be 'full' or 'window'")
+    reach = choice(reach, "reach", ("full", "window"))
     steps = max(n, 64)
     return _rounded_up((2 if reach == "full" else 1) * float(_all_curve(steps, bound)[n]), n, bound)
 
@@ -159,22 +173,31 @@ def one_target_failure(n: int, bound: int) -> float:
     return _rounded_up(float(_one_curve(max(n, 64), bound)[n]), n, bound)
 
 
+def _probability(failure) -> float:
+    return real(failure, "failure", 0, 1, open_low=True, open_high=True)
+
+
 def certified_samples(bound: int, failure: float, targets: str = "one") -> int:
     """The smallest n at which the proved bound is at most `failure`.
 
     Parameters
     ----------
+    bound : int in [1, 2**22]
+    failure : float in (0, 1)
     targets : "one", a fixed |t| <= M; "window", M + 1 consecutive ones; "full", all |t| <= M
+
+    Raises
+    ------
+    TypeError, ValueError : arguments outside the above; a failure that the bound reaches with too many samples to run
 
     Examples
     --------
     >>> certified_samples(256, 1e-6), certified_samples(256, 1e-6, "full")
     (54, 66)
     """
-    if not 0 < failure < 1:
-        raise ValueError(f"failure is {failure}: it must lie strictly between 0 and 1")
-    if targets not in ("one", "window", "full"):
-        raise ValueError(f"targets is {targets!r}: it must be 'one', 'window' or 'full'")
+    _, bound = _check(0, bound)
+    failure = _probability(failure)
+    targets = choice(targets, "targets", ("one", "window", "full"))
     steps = 64
     while True:
         for n in range(steps + 1):
@@ -185,9 +208,10 @@ def certified_samples(bound: int, failure: float, targets: str = "one") -> int:
                 value = _rounded_up(factor * float(_all_curve(steps, bound)[n]), n, bound)
             if value <= failure:
                 return n
-        steps *= 2
-        if steps > 2**13:
+        most = min(MAX_SAMPLES, MAX_WORK // (bound + 1))
+        if steps >= most:
             raise ValueError(f"failure is {failure}: below what the bound reaches with {steps} samples")
+        steps = min(2 * steps, most)
 
 
 def blocks_failure(block_failure: float, block: int, n: int) -> float:
@@ -196,14 +220,15 @@ def blocks_failure(block_failure: float, block: int, n: int) -> float:
     Disjoint blocks are independent and one success is enough. It turns a measured p, with its confidence bound, into a
     certificate far below what can be measured.
 
+    block_failure : float in [0, 1]; block : int in [1, 2**62]; n : int in [0, 2**62]
+
     Examples
     --------
     >>> blocks_failure(0.01, 18, 40)
     0.0001
     """
-    block, n = integer(block, "block"), integer(n, "n")
-    if not 0 <= block_failure <= 1 or block < 1 or n < 0:
-        raise ValueError(f"block_failure {block_failure}, block {block}, n {n}: a probability, at least 1, at least 0")
+    block, n = integer(block, "block", 1, ANY), integer(n, "n", 0, ANY)
+    block_failure = real(block_failure, "block_failure", 0, 1)
     return block_failure ** (n // block)
 
 
@@ -213,14 +238,15 @@ def closed_failure(n: int, bound: int, reach: str = "window") -> float:
     With v = |A|/w and v' = v(1 + y), y in [0, 1]: 1/(1 + y) <= 1 - y/2, so E[1/v' - 1] <= (1 - q/2)(1/v - 1) by the
     growth identity; it starts from w - 1 = M, and A ≠ W means 1/v - 1 >= 1/M. Doubled for reach "full".
 
+    n : int in [0, 2**62]; bound : int in [1, 2**22]
+
     Examples
     --------
     >>> closed_failure(70, 256) < 1e-3 < closed_failure(50, 256)
     True
     """
-    n, bound = _check(n, bound)
-    if reach not in ("full", "window"):
-        raise ValueError(f"reach is {reach!r}: it must be 'full' or 'window'")
+    n, bound = integer(n, "n", 0, ANY), integer(bound, "bound", 1, MAX_BOUND)
+    reach = choice(reach, "reach", ("full", "window"))
     q = (bound + 1) / (2 * bound + 1)
     return min(1.0, (2 if reach == "full" else 1) * bound**2 * (1 - q / 2) ** n)
 
@@ -228,17 +254,19 @@ def closed_failure(n: int, bound: int, reach: str = "window") -> float:
 def closed_samples(bound: int, failure: float, reach: str = "window") -> int:
     """The smallest n at which `closed_failure` is at most `failure`: about 4.82 log2(M) + 2.41 log2(1/failure).
 
+    bound : int in [1, 2**22]; failure : float in (0, 1)
+
     Examples
     --------
     >>> closed_samples(256, 0.01), certified_samples(256, 0.01, "window")
     (55, 44)
     """
     _, bound = _check(0, bound)
-    if not 0 < failure < 1:
-        raise ValueError(f"failure is {failure}: it must lie strictly between 0 and 1")
+    failure = _probability(failure)
+    reach = choice(reach, "reach", ("full", "window"))
     q = (bound + 1) / (2 * bound + 1)
     start = (2 if reach == "full" else 1) * bound**2
-    n = max(0, math.ceil(math.log(start / failure) / -math.log1p(-q / 2)) - 1)
+    n = max(0, math.ceil((math.log(start) - math.log(failure)) / -math.log1p(-q / 2)) - 1)
     while closed_failure(n, bound, reach) > failure:
         n += 1
     return n
@@ -248,6 +276,13 @@ def parity_floor(n: int, bound: int) -> float:
     """A lower bound on the failure probability of every odd target: all samples even, ((2⌊M/2⌋ + 1)/(2M + 1))ⁿ.
 
     No certificate can fall faster than this, about one bit a sample.
+
+    n : int in [0, 2**62]; bound : int in [1, 2**62]
+
+    Examples
+    --------
+    >>> round(parity_floor(2, 1), 6)  # both samples 0: 1/9
+    0.111111
     """
-    n, bound = integer(n, "n"), integer(bound, "bound")
+    n, bound = integer(n, "n", 0, ANY), integer(bound, "bound", 1, ANY)
     return math.exp(n * math.log((2 * (bound // 2) + 1) / (2 * bound + 1)))

@@ -1,6 +1,9 @@
 """Limit laws of the number of solutions, and the predictions they make. Not bounds: see `growth` for what is proved.
 
 Derivations: the chapters tickets/moments and tickets/failure-probability.
+
+The formulas make sense between integers. Here n is a number in [1e-9, 2**20], M a number in [1, 1e150], t any finite
+number, a failure probability a number in (0, 1); anything else is a TypeError or a ValueError.
 """
 
 import math
@@ -9,18 +12,31 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
+from prunequant.arguments import choice, real, shown
+
+from .._validate import number
+
+LEAST_SAMPLES, MAX_SAMPLES, MAX_BOUND = 1e-9, 2.0**20, 1e150
+MAX_WINDOW = 1000  # 2**1000 is a float
 _GRID = 4001
+_FAR = 2.0**14  # a τ beyond this is out of reach of 2**20 samples: a solution has probability below e^{-10^7}
 
 
-def _check(n, bound) -> None:
-    if not (n > 0 and bound >= 1):
-        raise ValueError(f"n is {n} and bound is {bound}: n must be positive and bound at least 1")
+def _check(n, bound) -> tuple[float, float]:
+    return number(n, "n", LEAST_SAMPLES, MAX_SAMPLES), number(bound, "bound", 1, MAX_BOUND)
 
 
-def _scale(n: float, bound: float, target: float) -> tuple[float, float]:
+def _probability(failure) -> float:
+    return real(failure, "failure", 0, 1, open_low=True, open_high=True)
+
+
+def _scale(n, bound, target) -> tuple[float, float]:
     """(ln μ, τ) with μ = 2^{n+1}/√(2πnσ²), τ = 2t/(σ√n)."""
+    n, bound = _check(n, bound)
+    target = real(target, "target")
     deviation = math.sqrt(n * bound * (bound + 1) / 3)
-    return (n + 1) * math.log(2) - math.log(deviation) - 0.5 * math.log(2 * math.pi), 2 * target / deviation
+    log_mean = (n + 1) * math.log(2) - math.log(deviation) - 0.5 * math.log(2 * math.pi)
+    return log_mean, max(min(2 * target / deviation, 1e100), -1e100)
 
 
 def mixture_poisson_failure(n: float, bound: float, target: float, log: bool = False) -> float:
@@ -33,8 +49,8 @@ def mixture_poisson_failure(n: float, bound: float, target: float, log: bool = F
 
     Parameters
     ----------
-    n : number of samples, real and positive — the formula makes sense between integers
-    bound, target : M and t
+    n : number of samples, in [1e-9, 2**20]
+    bound, target : M, in [1, 1e150], and t
     log : return the natural logarithm
 
     Examples
@@ -44,8 +60,9 @@ def mixture_poisson_failure(n: float, bound: float, target: float, log: bool = F
     >>> round(mixture_poisson_failure(4000, 256, 0, log=True) / math.log(2))
     -3993
     """
-    _check(n, bound)
     log_mean, tau = _scale(n, bound, target)
+    if abs(tau) > _FAR:
+        return 0.0 if log else 1.0
     edge = math.sqrt(max(2 * log_mean, 0.0))
     # the integrand lives where G is typical, or just outside |G - τ| = edge, where the mean falls to about 1
     pieces = []
@@ -73,33 +90,42 @@ def mixture_poisson_tail(n: float, bound: float, target: float) -> float:
     """The leading form of `mixture_poisson_failure` for μ → ∞: e^{-τ²/2} cosh(τ√(2 ln μ)) / (μ √(π ln μ)).
 
     One bit a sample, up to logarithms: what fails is not Poisson luck but a sum Λ so large that t lies outside the
-    bulk.
+    bulk. Cut off at 1, which the form passes close to the threshold.
+
+    Raises
+    ------
+    TypeError, ValueError : arguments outside the above; n at or below the threshold
+
+    Examples
+    --------
+    >>> mixture_poisson_tail(40, 256, 0) / mixture_poisson_failure(40, 256, 0) < 1.1
+    True
     """
-    _check(n, bound)
     log_mean, tau = _scale(n, bound, target)
     if log_mean <= 0:
-        raise ValueError(f"n is {n}: the tail form needs n above the threshold, where μ > 1")
+        raise ValueError(f"n is {float(n)}: the tail form needs n above the threshold, where μ > 1")
     shift = tau * math.sqrt(2 * log_mean)
     log_cosh = abs(shift) + math.log1p(math.exp(-2 * abs(shift))) - math.log(2)
-    return math.exp(-(tau**2) / 2 + log_cosh - log_mean - 0.5 * math.log(math.pi * log_mean))
+    return math.exp(min(-(tau**2) / 2 + log_cosh - log_mean - 0.5 * math.log(math.pi * log_mean), 0.0))
 
 
 def poisson_failure(n: float, bound: float, target: float) -> float:
     """exp(-E[Z]) with the Gaussian E[Z]: the failure were Λ not random, far too small above the threshold."""
-    _check(n, bound)
     log_mean, tau = _scale(n, bound, target)
     return math.exp(-math.exp(min(log_mean - tau**2 / 4 - 0.5 * math.log(2), 700.0)))
 
 
 def random_target_failure(n: float, bound: float) -> float:
     """`mixture_poisson_failure` averaged over t uniform in [-M, M] (Gauss-Legendre, 24 points on [0, M])."""
+    n, bound = _check(n, bound)
     nodes, weights = np.polynomial.legendre.leggauss(24)
-    return float(
+    mean = float(
         sum(
             w / 2 * mixture_poisson_failure(n, bound, bound * (1 + node) / 2)
             for node, w in zip(nodes, weights, strict=True)
         )
     )
+    return min(mean, 1.0)
 
 
 def all_targets_misses(n: float, bound: float, reach: float | None = None) -> float:
@@ -107,8 +133,11 @@ def all_targets_misses(n: float, bound: float, reach: float | None = None) -> fl
 
     Above the threshold it bounds the probability that any is missed, were the law exact; misses come in crowds, so that
     probability is smaller.
+
+    reach : number in [0, 1e150]
     """
-    reach = bound if reach is None else reach
+    n, bound = _check(n, bound)
+    reach = bound if reach is None else number(reach, "reach", 0, MAX_BOUND)
     nodes, weights = np.polynomial.legendre.leggauss(24)
     mean = sum(
         w / 2 * mixture_poisson_failure(n, bound, reach * (1 + node) / 2)
@@ -120,28 +149,37 @@ def all_targets_misses(n: float, bound: float, reach: float | None = None) -> fl
 def samples_needed(bound: float, failure: float, target: float | str = 0) -> float:
     """The real n at which the mixture law predicts this failure probability, for a fixed target or ``"random"``.
 
+    Raises
+    ------
+    TypeError, ValueError : arguments outside the above; no n up to 2**20 is enough, or any n is
+
     Examples
     --------
     >>> [round(samples_needed(2**16, p), 1) for p in (0.5, 0.1, 0.01, 0.001)]
     [17.7, 19.9, 22.7, 25.7]
     """
-    if not 0 < failure < 1:
-        raise ValueError(f"failure is {failure}: it must lie strictly between 0 and 1")
-    _check(1, bound)
+    failure = _probability(failure)
+    _, bound = _check(1, bound)
+    if isinstance(target, str):
+        choice(target, "target", ("random",))
+    else:
+        target = real(target, "target")
 
     def excess(n: float) -> float:
         if target == "random":
-            return math.log(random_target_failure(n, bound)) - math.log(failure)
+            return math.log(max(random_target_failure(n, bound), math.ulp(0.0))) - math.log(failure)
         return mixture_poisson_failure(n, bound, target, log=True) - math.log(failure)
 
     high = math.log2(bound) + 4.0
     while excess(high) > 0:
         high *= 1.5
+        if high > MAX_SAMPLES:
+            raise ValueError(f"target is {shown(target)} and bound is {bound}: 2**20 samples and more would be needed")
     low = high
     while excess(low) < 0 and low > 1e-3:
         low /= 1.5
     if excess(low) < 0:
-        raise ValueError(f"bound {bound} and failure {failure}: any number of samples does")
+        raise ValueError(f"bound is {bound} and failure is {failure}: any number of samples does")
     return float(brentq(excess, low, high, xtol=1e-9))
 
 
@@ -153,16 +191,22 @@ def critical_kappa(bound: float, target: float | str = 0, failure: float = 0.5) 
     >>> [round(critical_kappa(2.0**m), 3) for m in (8, 16, 32, 64)]
     [0.87, 0.906, 0.937, 0.961]
     """
-    return math.log2(bound) / samples_needed(bound, failure, target)
+    needed = samples_needed(bound, failure, target)
+    return math.log2(number(bound, "bound")) / needed
 
 
 def critical_density(window: float) -> float:
-    """ρ = √(3/2π) 2^{-λ}: the mean number of perfect partitions at `window_kappa`(n, λ), up to swapping the sides."""
+    """ρ = √(3/2π) 2^{-λ}: the mean number of perfect partitions at `window_kappa`(n, λ), up to swapping the sides.
+
+    window : λ, a number in [-1000, 1000]
+    """
+    window = real(window, "window", -MAX_WINDOW, MAX_WINDOW)
     return math.sqrt(3 / (2 * math.pi)) * 2.0 ** (-window)
 
 
 def window_kappa(n: float, window: float) -> float:
-    """κ_n = 1 - log2(n)/(2n) + λ/n, the critical window of Borgs, Chayes & Pittel 2001."""
+    """κ_n = 1 - log2(n)/(2n) + λ/n, the critical window of Borgs, Chayes & Pittel 2001; λ in [-1000, 1000]."""
+    n, window = number(n, "n", LEAST_SAMPLES, MAX_SAMPLES), real(window, "window", -MAX_WINDOW, MAX_WINDOW)
     return 1 - math.log2(n) / (2 * n) + window / n
 
 
@@ -180,9 +224,9 @@ def critical_window(window: float) -> float:
     return 1 - 0.5 * math.exp(-rho) - 0.5 * math.exp(-2 * rho)
 
 
-def perfect_partition_probability(n: int, bound: int) -> float:
+def perfect_partition_probability(n: float, bound: float) -> float:
     """P(some signs give discrepancy Λ mod 2), X uniform on {1..M}: `critical_window` with ρ = 2ⁿ/√(2πn E X²)."""
-    _check(n, bound)
+    n, bound = _check(n, bound)
     log_rho = n * math.log(2) - 0.5 * math.log(2 * math.pi * n * (bound + 1) * (2 * bound + 1) / 6)
     rho = math.exp(min(log_rho, 700.0))
     return 1 - 0.5 * math.exp(-rho) - 0.5 * math.exp(-2 * rho)

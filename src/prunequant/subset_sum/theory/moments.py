@@ -3,6 +3,9 @@
 Two problems. "partition": signs σ with Σ σ_i X_i = z, X uniform on {1..M} (Borgs, Chayes & Pittel 2001).
 "subset_sum": subsets with sum t, X uniform on {-M..M} (Kumar & Natale 2025). Lemma 2 turns one into the other with
 z = Λ - 2t, but z is then random.
+
+Here n is an integer in [0, 1000] (for second moments [0, 500]: then every moment is a float), M an integer in
+[1, 2**40], t and z any integers; what would take more than some seconds is a ValueError that says so.
 """
 
 import math
@@ -10,19 +13,33 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .._validate import MAX_TABLE_BYTES, integer, values
+from prunequant.arguments import choice, integer, shown
+
+from .._validate import MAX_TABLE_BYTES, MAX_VALUE, number, values
 
 PROBLEMS = ("subset_sum", "partition")
+MAX_FIRST, MAX_SECOND = 1000, 500
+MAX_WORK = 2**27
+MAX_NODES = 2**24
 _CHUNK = 1 << 20
 
 
-def _arguments(n, bound, target, problem: str) -> tuple[int, int, int]:
-    n, bound, target = integer(n, "n"), integer(bound, "bound"), integer(target, "target")
-    if n < 0 or bound < 1:
-        raise ValueError(f"n is {n} and bound is {bound}: n must be at least 0 and bound at least 1")
-    if problem not in PROBLEMS:
-        raise ValueError(f"problem is {problem!r}: it must be 'subset_sum' or 'partition'")
+def _arguments(n, bound, target, problem, most: int = MAX_FIRST) -> tuple[int, int, int]:
+    n, bound = integer(n, "n", 0, most), integer(bound, "bound", 1, MAX_VALUE)
+    target = integer(target, "target")
+    choice(problem, "problem", PROBLEMS)
     return n, bound, target
+
+
+def _check_nodes(x: np.ndarray, extra: int) -> int:
+    """How many nodes the quadrature over these samples takes."""
+    count = int(np.abs(x).sum()) + extra + 1
+    if count * (x.size + 1) > MAX_WORK:
+        raise ValueError(
+            f"x has {x.size} values, Σ|x| + |t| = {count - 1}: the quadrature takes {count} nodes of {x.size + 1} "
+            "cosines, at most 2**27 in all"
+        )
+    return count
 
 
 def _nodes(count: int):
@@ -37,6 +54,11 @@ def partition_integral(x: NDArray[np.int64], z: int) -> float:
     The integrand is a trigonometric polynomial of degree at most Σ|x| + |z|, so an even grid of more nodes is exact.
     Rounding limits it to about 1e-15·2ⁿ. O(n (Σ|x| + |z|)).
 
+    Parameters
+    ----------
+    x : (n,) integers, (n + 1)·(Σ|x| + |z| + 1) <= 2**27
+    z : int; 0.0 beyond Σ|x|
+
     Examples
     --------
     >>> import numpy as np
@@ -45,7 +67,9 @@ def partition_integral(x: NDArray[np.int64], z: int) -> float:
     """
     x, _ = values(x, ndim=(1,))
     z = integer(z, "z")
-    count = int(np.abs(x).sum()) + abs(z) + 1
+    if abs(z) > int(np.abs(x).sum()):
+        return 0.0
+    count = _check_nodes(x, abs(z))
     total = 0.0
     for theta in _nodes(count):
         product = np.cos(z * theta)
@@ -58,6 +82,11 @@ def partition_integral(x: NDArray[np.int64], z: int) -> float:
 def subset_sum_integral(x: NDArray[np.int64], target: int) -> float:
     """Number of subsets of x with sum `target`, by quadrature: 1/2π ∫ Π (1 + e^{iθx_j}) e^{-iθt} dθ; exact as above.
 
+    Parameters
+    ----------
+    x : (n,) integers, (n + 1)·(Σ|x| + |t| + 1) <= 2**27
+    target : int; 0.0 outside the sums of the negative and of the positive x
+
     Examples
     --------
     >>> import numpy as np
@@ -67,7 +96,9 @@ def subset_sum_integral(x: NDArray[np.int64], target: int) -> float:
     x, _ = values(x, ndim=(1,))
     target = integer(target, "target")
     total_sum = int(x.sum())
-    count = int(np.abs(x).sum()) + abs(target) + 1
+    if not int(np.minimum(x, 0).sum()) <= target <= int(np.maximum(x, 0).sum()):
+        return 0.0
+    count = _check_nodes(x, abs(target))
     total = 0.0
     for theta in _nodes(count):
         product = np.cos((total_sum / 2 - target) * theta)
@@ -86,7 +117,7 @@ def _characteristic(theta: np.ndarray, bound: int, problem: str) -> np.ndarray:
 
 
 def first_moment(n: int, bound: int, target: int, problem: str = "subset_sum") -> float:
-    """E[Z], exactly (to about 1e-15·2ⁿ): Σ_k C(n,k) P(S_k = t), or 2ⁿ P(Σ ±X = z).
+    """E[Z], exactly (to about 1e-15·2ⁿ): Σ_k C(n,k) P(S_k = t), or 2ⁿ P(Σ ±X = z); nM + |t| at most 2**24.
 
     Examples
     --------
@@ -94,16 +125,24 @@ def first_moment(n: int, bound: int, target: int, problem: str = "subset_sum") -
     2.0
     """
     n, bound, target = _arguments(n, bound, target, problem)
+    if abs(target) > n * bound:
+        return 0.0
     count = n * bound + abs(target) + 1
+    if count > MAX_NODES:
+        raise ValueError(
+            f"n is {n}, bound is {bound} and target is {shown(target)}: n·bound + |target| must be below 2**24"
+        )
     total = 0.0
     for theta in _nodes(count):
         phi = _characteristic(theta, bound, problem)
         base = 1 + phi if problem == "subset_sum" else 2 * phi
         total += float((base**n * np.cos(target * theta)).sum())
-    return total / count
+    return max(total / count, 0.0)
 
 
-def _variance(bound: int, problem: str) -> float:
+def _variance(bound: float, problem: str) -> float:
+    bound = number(bound, "bound", 1, 1e150)
+    choice(problem, "problem", PROBLEMS)
     return bound * (bound + 1) / 3 if problem == "subset_sum" else (bound + 1) * (2 * bound + 1) / 6
 
 
@@ -112,7 +151,10 @@ def first_moment_gaussian(n: float, bound: int, target: float, problem: str = "s
 
     2ⁿ/√(πnσ²)·e^{-t²/(nσ²)} for subset sums, 2ⁿ/√(2πns)·e^{-z²/(2ns)} with s = E X² for partitions, which counts both
     parities of Λ + z: given the right one it doubles, given the other it is 0.
+
+    n : number in [1e-9, 1000]; bound : number in [1, 1e150]; target : any finite number
     """
+    n, target = number(n, "n", 1e-9, MAX_FIRST), min(abs(number(target, "target")), 1e153)
     spread = n * _variance(bound, problem) * (0.5 if problem == "subset_sum" else 1.0)
     return 2.0**n / math.sqrt(2 * math.pi * spread) * math.exp(-(target**2) / (2 * spread))
 
@@ -121,7 +163,9 @@ def _sum_laws(n: int, bound: int, problem: str) -> np.ndarray:
     """(n + 1, 2nM + 1): row k is the law of the sum of k signed samples, at -nM..nM."""
     reach = n * bound
     if 8 * (n + 1) * (2 * reach + 1) * 3 > MAX_TABLE_BYTES:
-        raise ValueError(f"n {n} and bound {bound}: the laws of their sums pass {MAX_TABLE_BYTES} bytes")
+        raise ValueError(f"n is {n} and bound is {bound}: the laws of their sums pass {MAX_TABLE_BYTES} bytes")
+    if n * n * (2 * reach + 1) > 2**31:
+        raise ValueError(f"n is {n} and bound is {bound}: n³·bound must be at most 2**30")
     laws = np.zeros((n + 1, 2 * reach + 1))
     laws[0, reach] = 1.0
     for k in range(n):
@@ -137,14 +181,14 @@ def second_moment(n: int, bound: int, target: int, problem: str = "subset_sum") 
 
     Partition: two sign vectors that agree on k places both reach z iff the agreeing part sums to z and the rest to 0:
     2ⁿ Σ_k C(n,k) a_k(z) a_{n-k}(0). Subset sums: two sets share k samples with sum a and reach t - a with what they
-    do not share. O(n² · nM) time, O(n · nM) memory.
+    do not share. O(n² · nM) time, O(n · nM) memory; n at most 500, n³M at most 2**30.
 
     Examples
     --------
     >>> round(second_moment(2, 1, 0), 12)  # 42/9: Z is 4 on (0, 0), 2 on six pairs, 1 on two
     4.666666666667
     """
-    n, bound, target = _arguments(n, bound, target, problem)
+    n, bound, target = _arguments(n, bound, target, problem, MAX_SECOND)
     laws = _sum_laws(n, bound, problem)
     reach = n * bound
     if abs(target) > reach:
@@ -170,9 +214,18 @@ def second_moment(n: int, bound: int, target: int, problem: str = "subset_sum") 
 
 
 def second_moment_ratio(n: int, bound: int, target: int, problem: str = "subset_sum") -> float:
-    """(E[Z²] - E[Z]) / E[Z]², exactly: how much more often than independent ones two solutions come together."""
+    """(E[Z²] - E[Z]) / E[Z]², exactly: how much more often than independent ones two solutions come together.
+
+    Raises
+    ------
+    TypeError, ValueError : as `second_moment`; a target out of reach, where both moments are 0
+    """
+    n, bound, target = _arguments(n, bound, target, problem, MAX_SECOND)
+    second = second_moment(n, bound, target, problem)
+    if second == 0:
+        raise ValueError(f"target is {shown(target)}: no {n} samples up to {bound} reach it, E[Z] is 0")
     first = first_moment(n, bound, target, problem)
-    return (second_moment(n, bound, target, problem) - first) / first**2
+    return (second - first) / first**2
 
 
 def second_moment_ratio_limit(n: float, bound: int, target: float, problem: str = "subset_sum") -> float:
@@ -180,10 +233,14 @@ def second_moment_ratio_limit(n: float, bound: int, target: float, problem: str 
 
     Subset sums: (2/√3) e^{(2/3) t²/(nσ²)}: it stays above 1 for ever, because Λ moves the centre of the sums by as
     much as they spread. Partitions: 2 (1 + 0.2/n): the 2 is the parity of Λ + z.
+
+    n : number in [1e-9, 2**24]; bound : number in [1, 1e150]; target : any finite number
     """
+    n, target = number(n, "n", 1e-9, 2.0**24), min(abs(number(target, "target")), 1e153)
+    variance = _variance(bound, problem)
     if problem == "partition":
         return 2 * (1 + 0.2 / n)
-    return 2 / math.sqrt(3) * math.exp(2 * target**2 / (3 * n * _variance(bound, problem)))
+    return 2 / math.sqrt(3) * math.exp(min(2 * target**2 / (3 * n * variance), 700.0))
 
 
 def markov_bound(n: int, bound: int, target: int, problem: str = "subset_sum") -> float:
@@ -201,4 +258,4 @@ def cauchy_schwarz_bound(n: int, bound: int, target: int, problem: str = "subset
     """
     first = first_moment(n, bound, target, problem)
     second = second_moment(n, bound, target, problem)
-    return first**2 / second if second > 0 else 0.0
+    return min(first**2 / second, 1.0) if second > 0 else 0.0
