@@ -154,6 +154,16 @@ def test_taking_the_steps_off_leaves_the_quantized_or_the_dense_weights():
             assert torch.equal(after, weight if quantized else dense[f"{name}.weight"])
 
 
+def test_taking_the_steps_off_a_copy_leaves_the_original_as_it_was():
+    model = network()
+    handle = lsq.attach(model, 3)
+    copied, own = copy.deepcopy((model, handle))
+    own.remove()
+    assert not any("parametrizations" in name for name, _ in copied.named_parameters())
+    x = torch.randn(3, 2, 4, 4)
+    assert torch.equal(model(x), copied(x)) and len(handle.steps()) == 3
+
+
 def test_bad_arguments_are_refused():
     for options, message in (
         (dict(bits=1), "bits"),

@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from prunequant.distortion import best_scale
 from prunequant.finetune import threads
 from prunequant.finetune.sizes import SCALE_BITS, check_layers, dense_weight
+from prunequant.path_following.layers import remove_parametrizations
 
 PER = ("tensor", "row")
 UNQUANTIZED = 16  # bits from which a layer keeps its weights as they are
@@ -112,7 +113,7 @@ class LSQ:
     def remove(self, quantized: bool = True) -> None:
         """Plain weights again: the quantized ones, or the dense ones behind them."""
         for _, module in self._modules():
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=quantized)
+            remove_parametrizations(module, "weight", leave_parametrized=quantized)
 
 
 def attach(

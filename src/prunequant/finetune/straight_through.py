@@ -27,6 +27,7 @@ from prunequant.finetune.torch_masks import keep_largest
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format
 from prunequant.interplay import apply_orders
+from prunequant.path_following.layers import remove_parametrizations
 from prunequant.sparsity import parse_pattern
 from prunequant.sparsity.masks import TIES
 
@@ -133,7 +134,7 @@ class StraightThrough(Hook):
     def remove(self, compressed: bool = True) -> None:
         """Plain weights again: the compressed ones, or the dense ones behind them."""
         for _, module, _ in list(self._modules()):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=compressed)
+            remove_parametrizations(module, "weight", leave_parametrized=compressed)
 
 
 def attach(
