@@ -82,7 +82,7 @@ def test_rows_are_spread_and_held_out_rows_come_after():
 
 @pytest.mark.parametrize("given", [(10, 5, 11), (10, 5, 0), (10, 0, 2)])
 def test_impossible_rows_are_refused(given):
-    with pytest.raises(ValueError, match="need 1 <= measured <= calibration"):
+    with pytest.raises(ValueError, match=r"(measured|held) is .*: it must be an integer"):
         Rows.choose(*given)
 
 
@@ -188,3 +188,21 @@ def test_the_rounding_of_a_gpu_gives_the_same_model_up_to_a_few_choices(model, t
         assert np.mean(np.abs(w - smollm2.weights(expected)[name]) > 1e-3) < 0.02, name
     assert all(a["error"] == pytest.approx(b["error"], rel=0.05) for a, b in zip(report, plain))
     assert sum(row.get("above", 0) for row in report) == 0
+
+
+def test_layers_in_bfloat16_are_compressed_and_certified():
+    torch.manual_seed(0)
+    own = nn.ModuleDict({"a": nn.Linear(12, 8), "b": nn.Linear(8, 4)}).bfloat16()
+    x = torch.randn(60, 12).bfloat16()
+    before = {n: layer.weight.detach().clone() for n, layer in own.items()}
+
+    def forward():
+        return own["b"](torch.relu(own["a"](x)))
+
+    groups = record_groups(own, forward)
+    steps = {n: row_steps(layer.weight.detach().float().numpy(), 6) for n, layer in own.items()}
+    method = Method("path", stochastic=True, finite=False)
+    report = compress_in_order(own, groups, forward, Rows.choose(50, 10, 20), method, 6, steps)
+    assert [row["layer"] for row in report] == ["a", "b"] and all(row["above"] == 0 for row in report)
+    for n, layer in own.items():
+        assert layer.weight.dtype == torch.bfloat16 and not torch.equal(layer.weight, before[n])

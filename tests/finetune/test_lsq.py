@@ -154,10 +154,21 @@ def test_taking_the_steps_off_leaves_the_quantized_or_the_dense_weights():
             assert torch.equal(after, weight if quantized else dense[f"{name}.weight"])
 
 
+def test_taking_the_steps_off_a_copy_leaves_the_original_as_it_was():
+    model = network()
+    handle = lsq.attach(model, 3)
+    copied, own = copy.deepcopy((model, handle))
+    own.remove()
+    assert not any("parametrizations" in name for name, _ in copied.named_parameters())
+    x = torch.randn(3, 2, 4, 4)
+    assert torch.equal(model(x), copied(x)) and len(handle.steps()) == 3
+
+
 def test_bad_arguments_are_refused():
     for options, message in (
         (dict(bits=1), "bits"),
-        (dict(bits=2.0), "bits"),
+        (dict(bits=13), "bits"),
+        (dict(bits=4, first_last=14), "first_last"),
         (dict(bits=4, per="column"), "per"),
         (dict(bits=4, first_last=1), "first_last"),
         (dict(bits=4, layers=["9"]), "no such layer"),
@@ -166,6 +177,18 @@ def test_bad_arguments_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             lsq.attach(network(), **options)
+    for options, message in (
+        (dict(bits=2.0), "bits"),
+        (dict(bits=4, first_last=8.0), "first_last"),
+        (dict(bits=4, per=1), "per"),
+    ):
+        with pytest.raises(TypeError, match=f"{message} is"):
+            lsq.attach(network(), **options)
+    narrow = lsq.attach(network(), np.uint8(4), first_last=np.int8(8))
+    assert (
+        narrow.bits_by_layer == lsq.attach(network(), 4).bits_by_layer
+        and narrow.bits() == lsq.attach(network(), 4).bits()
+    )
     model = network()
     lsq.attach(model, 4)
     with pytest.raises(ValueError, match="parametrized already"):

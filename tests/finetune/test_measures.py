@@ -56,6 +56,8 @@ def test_a_scaled_weight_is_forgiven_after_new_statistics():
 def test_a_model_without_batch_norm_is_left_alone_and_no_batches_are_refused():
     model = nn.Sequential(nn.Linear(2, 2))
     assert batch_norm.reestimate(model, images, 1) is model
+    with pytest.raises(TypeError, match=r"count is 2.0"):
+        batch_norm.reestimate(model, images, 2.0)
     with pytest.raises(ValueError, match="count"):
         batch_norm.reestimate(model, images, 0)
 

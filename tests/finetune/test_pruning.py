@@ -127,13 +127,25 @@ def test_bad_arguments_are_refused():
     model = network()
     for arguments, message in (
         ((None, 1.5, 0, 4), "final"),
-        ((None, 0.5, 4, 4), "start"),
+        ((None, 0.5, 4, 4), "end is 4: it must be an integer from 5 on"),
+        ((None, {"0": 0.5, "2": 2.0}, 0, 4), "final of layer '2' is 2.0"),
         ((None, 0.5, -1, 4), "start"),
         ((["7"], 0.5, 0, 4), "no such layer"),
         ((None, 0.5, 0, 4, 0), "every"),
     ):
         with pytest.raises(ValueError, match=message):
             pruning.GradualPruner(model, *arguments)
+    for arguments, message in (
+        ((None, "x", 0, 4), "final"),
+        ((None, 0.5, 0.0, 4), "start"),
+        ((None, 0.5, 0, 4, 1.5), "every"),
+    ):
+        with pytest.raises(TypeError, match=f"{message} is"):
+            pruning.GradualPruner(model, *arguments)
+    with pytest.raises(TypeError, match="step is None"):
+        pruning.cubic(None, 0, 5, 0.5)
+    small = [pruning.cubic(np.uint8(s), np.uint8(10), np.uint8(40), np.float64(0.75)) for s in (0, 10, 30, 90)]
+    assert small == [pruning.cubic(s, 10, 40, 0.75) for s in (0, 10, 30, 90)]
     with pytest.raises(ValueError, match="ramp is cut"):
         run(model, [pruning.GradualPruner(model, None, 0.5, start=0, end=30)])
     with pytest.raises(ValueError, match="shape"):

@@ -141,6 +141,11 @@ def test_bad_arguments_are_refused():
         ((HBFP(4), "2:5", "sq"), {}, ValueError, "do not divide"),
         ((HBFP(4), "2:4", "sq"), dict(ties="middle"), ValueError, "ties"),
         ((HBFP(4), "2:4", "sq"), dict(refresh=0), ValueError, "refresh"),
+        ((HBFP(4), "2:4", "sq"), dict(refresh=2.0), TypeError, "refresh is 2.0"),
+        ((HBFP(4), "2:4", "sq"), dict(seed=None), TypeError, "seed is None"),
+        ((HBFP(4), "2:4", "sq"), dict(seed=-1), ValueError, "seed is -1"),
+        (("int4", "2:4", "sq"), {}, TypeError, "fmt is 'int4': it must be a format"),
+        ((HBFP(4), "2:4", None), {}, TypeError, "order is None"),
         ((HBFP(4), "2:4", "sq"), dict(gradient="none"), ValueError, "gradient"),
     ):
         with pytest.raises(error, match=message):

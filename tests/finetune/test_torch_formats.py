@@ -114,6 +114,11 @@ def test_bad_numbers_are_refused(fast):
 
 def test_a_format_without_a_torch_form_says_so_and_still_works_on_a_cpu():
     x = torch.linspace(-1, 1, 64)
+    for bad in ("int4", None):
+        with pytest.raises(TypeError, match=r"fmt is .*: it must be a format"):
+            quantize(x, bad)
+    with pytest.raises(TypeError, match=r"x is .*: it must be a floating-point tensor"):
+        quantize([1.0], Integer(4))
     with pytest.raises(TypeError, match="no torch implementation"):
         quantize(x, NF4(), fast=False)
     assert np.array_equal(quantize(x, NF4()).numpy(), NF4().quantize(x.numpy()))
@@ -144,6 +149,8 @@ def test_masks_refuse_what_the_library_refuses():
             function(torch.ones(2, 6), "2:4")
         with pytest.raises(ValueError, match="ties"):
             function(torch.ones(4), "2:4", "middle")
+        with pytest.raises(TypeError, match="seed"):
+            function(torch.ones(4), "2:4", "random", seed=1.5)
         with pytest.raises(ValueError, match="original"):
             function(torch.ones(4), "2:4", "magnitude")
         with pytest.raises(ValueError, match="NaN"):

@@ -118,3 +118,16 @@ def test_bad_arguments_are_refused():
         certificate(np.eye(2), Grid(1.0), feedback="magic")
     with pytest.raises(ValueError, match="inputs holds nan"):
         certificate(np.full((2, 2), np.nan), Grid(1.0))
+    for bound in (certificate, energy_certificate, sample_bounds):
+        for operator in (None, "x", 4.0):
+            with pytest.raises(TypeError, match=r"operator is .*: it must be one of Grid"):
+                bound(np.eye(2), operator)
+    for name, value in [("scaling", "1"), ("failure", None), ("damping", True), ("feedback", 1), ("tail", None)]:
+        with pytest.raises(TypeError, match=f"^{name} is"):
+            certificate(np.eye(2), Grid(1.0), **{name: value})
+
+
+def test_a_certificate_is_finite_down_to_the_least_failure():
+    assert 0 < certificate(np.eye(64), Grid(1.0), failure=1e-280) < 100
+    with pytest.raises(ValueError, match="failure is 5e-324"):
+        certificate(np.eye(2), Grid(1.0), failure=5e-324)

@@ -77,12 +77,47 @@ def test_one_step_a_filter():
         (dict(kernel=9), "does not fit"),
         (dict(stride=0), "stride is 0"),
         (dict(padding=-1), "padding is"),
+        (dict(padding=2**20), "padding is 1048576: x of shape"),
+        (dict(stride=2**40), "stride is 1099511627776"),
+        (dict(groups=0), "groups is 0"),
+        (dict(rows=[18]), "rows is .*numbers of samples, from 0 below 18"),
+        (dict(padding=((0, 1, 2), 1)), "padding is"),
         (dict(kernel=(1, 2, 3)), r"kernel is \(1, 2, 3\)"),
     ],
 )
 def test_impossible_convolutions_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         unfold(**(dict(x=np.ones((2, 3, 4, 4)), kernel=2) | change))
+
+
+@pytest.mark.parametrize(
+    "change", [dict(stride="x"), dict(dilation=1.0), dict(padding=None), dict(groups=True), dict(rows=[0.5])], ids=str
+)
+def test_the_wrong_kind_of_shape_is_refused_by_name(change):
+    with pytest.raises(TypeError, match=next(iter(change))):
+        unfold(**(dict(x=np.ones((2, 3, 4, 4)), kernel=2) | change))
+
+
+def test_shapes_of_any_integer_type():
+    x = np.random.default_rng(0).normal(size=(2, 6, 7, 9))
+    for kind in (np.int8, np.uint8, np.uint64):
+        small = dict(stride=kind(2), padding=(kind(1), kind(2)), dilation=np.array([1, 2], kind), groups=kind(3))
+        assert np.array_equal(unfold(x, kind(2), **small), unfold(x, 2, 2, (1, 2), (1, 2), 3))
+
+
+def test_integer_filters_are_not_cut_to_integers_again():
+    rng = np.random.default_rng(1)
+    x, weight = rng.normal(size=(2, 3, 5, 5)), rng.integers(-5, 6, (4, 3, 3, 3))
+    values, _ = compress_convolution(weight, x, Grid(0.75))
+    assert np.array_equal(values, compress_convolution(weight.astype(float), x, Grid(0.75))[0])
+
+
+def test_filters_without_values_or_operator_are_refused():
+    x = np.ones((1, 2, 5, 5))
+    with pytest.raises(ValueError, match="weight has shape"):
+        compress_convolution(np.ones((0, 2, 3, 3)), x, Grid(0.5))
+    with pytest.raises(TypeError, match="operator is 'x'"):
+        compress_convolution(np.ones((1, 2, 3, 3)), x, "x")
 
 
 def test_a_weight_that_does_not_fit_its_inputs_is_refused():

@@ -1,11 +1,14 @@
 """Whole networks: each layer compressed on what the compressed layers below it hand on."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
-from prunequant.path_following import FiniteGrid, Grid, compress, networks, studies
+from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, compress, networks, studies
 
 
 class Padded(nn.Conv2d):
@@ -89,10 +92,258 @@ def test_a_layer_may_be_left_alone(mlp):
     assert torch.equal(small[2].weight, mlp[2].weight)
 
 
-def test_a_layer_that_runs_twice_is_refused():
-    layer = nn.Linear(4, 4)
-    with pytest.raises(ValueError, match="runs more than once"):
-        networks.compress_network(nn.Sequential(layer, nn.ReLU(), layer), torch.ones(5, 4), Grid(0.1))
+def rows_of(model, x):
+    """What reaches each linear layer, a list of uses a layer, by plain hooks."""
+    seen = {}
+    hooks = [
+        m.register_forward_pre_hook(lambda m, args, n=n: seen.setdefault(n, []).append(args[0].detach().flatten(0, -2)))
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Linear)
+    ]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and a third of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.c = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.a(torch.relu(self.a(x)))))
+
+
+@pytest.mark.parametrize("kind", [Tied, Twice])
+def test_a_weight_used_twice_is_compressed_once_on_what_both_uses_see(kind):
+    torch.manual_seed(0)
+    model, x = kind().eval(), torch.randn(40, 6)
+    seen = rows_of(model, x)
+    both = torch.cat(seen["a"] + seen.get("b", []))
+    small, report = networks.compress_network(model, x, Grid(0.1, False), samples=1000)
+    expected = compress(model.a.weight.detach().T, both, Grid(0.1, False), damping=0.01)
+    assert len(both) == 80 and torch.allclose(small.a.weight.T, expected.weights, atol=1e-6)
+    assert [(r.name, r.uses, r.samples) for r in report] == [("a", 2, 80), ("c", 1, 40)]
+    assert "2 uses" in report[0].note and report[0].relative_error == pytest.approx(expected.relative_error, rel=1e-5)
+    assert report[1].note == ""
+    if kind is Tied:
+        assert small.a.weight is small.b.weight
+    assert model.a.weight.unique().numel() == 36
+
+
+class Experts(nn.Module):
+    """Fused experts: one parameter [experts, in, out]."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(6, 3), nn.Parameter(torch.randn(3, 6, 6))
+
+    def forward(self, x):
+        return torch.einsum("ne,ni,eio->no", self.gate(x).softmax(-1), x, self.experts)
+
+
+class Language(nn.Module):
+    """An embedding tied to the last layer, and a layer that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.middle, self.last = nn.Embedding(9, 6), nn.Linear(6, 6), nn.Linear(6, 9, bias=False)
+        self.last.weight, self.spare = self.table.weight, nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.last(self.middle(self.table(x)))
+
+
+class Attention(nn.Module):
+    """Cross attention with keys and values of other widths."""
+
+    def __init__(self):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(6, 2, kdim=4, vdim=5, add_bias_kv=True, batch_first=True)
+
+    def forward(self, x):
+        return self.attend(x, key=x[..., :4], value=x[..., 1:])[0]
+
+
+def weight_normed(modern):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        normed = nn.utils.parametrizations.weight_norm if modern else nn.utils.weight_norm
+        return nn.Sequential(normed(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 3))
+
+
+def encoder(layers):
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 12), layers, enable_nested_tensor=False)
+
+
+def masked():
+    return nn.Sequential(nn.utils.prune.l1_unstructured(nn.Linear(6, 6), "weight", 0.5), nn.Linear(6, 3))
+
+
+ZOO = {
+    "experts": (Experts, (8, 6)),
+    "language": (Language, None),
+    "encoder layer": (lambda: nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), (4, 5, 6)),
+    "encoder": (lambda: encoder(2), (4, 5, 6)),
+    "decoder layer": (lambda: Pair(nn.TransformerDecoderLayer(6, 2, 12)), (4, 5, 6)),
+    "cross attention": (Attention, (4, 5, 6)),
+    "tied": (Tied, (8, 6)),
+    "twice": (Twice, (8, 6)),
+    "weight norm": (lambda: weight_normed(True), (8, 6)),
+    "old weight norm": (lambda: weight_normed(False), (8, 6)),
+    "orthogonal": (lambda: nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(6, 6))), (8, 6)),
+    "spectral norm": (lambda: nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 6)), nn.Linear(6, 3)), (8, 6)),
+    "masked": (masked, (8, 6)),
+    "recurrent": (lambda: nn.Sequential(nn.Linear(6, 6), First(nn.LSTM(6, 4)), nn.Linear(4, 2)), (5, 3, 6)),
+    "one axis": (lambda: nn.Sequential(nn.Conv1d(6, 4, 3, padding="same", groups=2), nn.BatchNorm1d(4)), (5, 6, 9)),
+    "mirrored": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding=(2, 1), padding_mode="reflect")), (5, 2, 6, 6)),
+    "three axes": (lambda: nn.Sequential(nn.Conv3d(1, 4, 3), nn.ConvTranspose3d(4, 1, 3)), (2, 1, 5, 5, 5)),
+    "no batch": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(0), nn.Linear(64, 2)), (2, 6, 6)),
+    "bilinear": (lambda: Pair(nn.Bilinear(6, 6, 3)), (8, 6)),
+}
+
+
+class Pair(nn.Module):
+    """A module of two inputs, given one twice."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x, x + 1)
+
+
+class First(Pair):
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
+def build(name):
+    make, shape = ZOO[name]
+    torch.manual_seed(1)
+    return make(), torch.arange(9) if shape is None else torch.randn(shape)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_parameter_is_in_a_report_or_named_as_left_alone(name):
+    model, x = build(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    small, report = networks.compress_network(model, x, Grid(1e-3), alignment=0)
+    compressed = [p for layer in report for p in layer.parameters]
+    alone = [entry.name for entry in report.left_alone]
+    assert {*compressed, *alone} == {n for n, _ in model.named_parameters()}
+    assert not {*compressed} & {*alone} and all(entry.why for entry in report.left_alone)
+    sizes = {n: p.numel() for n, p in model.named_parameters()}
+    assert report.compressed_share == pytest.approx(sum(sizes[n] for n in {*compressed}) / sum(sizes.values()))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items() if not key.endswith("_u"))
+    # what is reported as compressed lies on the grid and is what runs; what is left alone is what it was
+    mine = dict(small.named_parameters(remove_duplicate=False))
+    for n, p in model.named_parameters():
+        if n in alone:
+            assert torch.equal(mine[n], p)
+        elif n in mine:
+            assert torch.allclose(mine[n] / 1e-3, (mine[n] / 1e-3).round(), atol=2e-2) and not torch.equal(mine[n], p)
+    with torch.no_grad():
+        right, ours = model.eval()(x), small(x)
+    assert float((right - ours).norm() / right.norm()) < 0.02
+    assert compressed == [] or not torch.equal(right, ours)
+
+
+def test_what_is_left_alone_has_its_reason_and_share():
+    model, x = build("language")
+    _, report = networks.compress_network(model, x, Grid(0.1))
+    assert [r.name for r in report] == ["middle"]
+    why = {entry.name: (entry.shape, entry.why) for entry in report.left_alone}
+    assert why["table.weight"] == ((9, 6), "last: also used as table.weight of Embedding")
+    assert why["spare.weight"] == ((6, 6), "spare: did not run on the calibration batch")
+    assert why["middle.bias"] == ((6,), "a vector or a bias: only matrices are compressed")
+    model, x = build("experts")
+    _, report = networks.compress_network(model, x, Grid(0.1))
+    (experts,) = (entry for entry in report.left_alone if entry.name == "experts")
+    assert experts.shape == (3, 6, 6) and "a parameter of Experts, which is no linear layer" in experts.why
+    assert experts.share == 108 / (108 + 18 + 3)
+    _, report = networks.compress_network(model, x, lambda w: None)
+    assert len(report) == 0 and "gave None" in report.left_alone[1].why and report.compressed_share == pytest.approx(0)
+
+
+@pytest.mark.parametrize("name", ["encoder layer", "cross attention"])
+def test_the_projections_of_attention_are_compressed_on_what_they_see(name):
+    model, x = build(name)
+    model.eval()
+    attend = model.self_attn if name == "encoder layer" else model.attend
+    small, report = networks.compress_network(model, x, Grid(0.05, False), "none", samples=1000, damping=None)
+    parts = [r.name.rpartition("attn.")[2].rpartition("attend.")[2] for r in report][:4]
+    assert parts == ["in_proj.query", "in_proj.key", "in_proj.value", "out_proj"]
+    assert all(r.samples == 20 for r in report)
+    # by hand: the heads' outputs of the compressed projections, as torch's own function gives them
+    other = small.self_attn if name == "encoder layer" else small.attend
+
+    def heads(module):
+        q = x.transpose(0, 1)
+        k, v = (q, q) if name == "encoder layer" else (q[..., :4], q[..., 1:])
+        own = {} if name == "encoder layer" else dict(
+            use_separate_proj_weight=True, q_proj_weight=module.q_proj_weight, k_proj_weight=module.k_proj_weight,
+            v_proj_weight=module.v_proj_weight,
+        )  # fmt: skip
+        return nn.functional.multi_head_attention_forward(
+            q, k, v, 6, 2, module.in_proj_weight, module.in_proj_bias, module.bias_k, module.bias_v, False, 0.0,
+            torch.eye(6), torch.zeros(6), training=False, **own,
+        )[0].detach().reshape(-1, 6)  # fmt: skip
+
+    w, q = attend.out_proj.weight.detach().T, other.out_proj.weight.detach().T
+    right, ours = heads(attend) @ w, heads(other) @ q
+    assert report[3].relative_error == pytest.approx(float((right - ours).norm() / right.norm()), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_network_keeps_its_dtype(dtype):
+    model, x = build("encoder layer")
+    model, x = model.to(dtype), x.to(dtype)
+    small, report = networks.compress_network(model, x, networks.grids(4, True, finite=False))
+    assert {p.dtype for p in small.parameters()} == {dtype} and len(report) == 6
+    assert all(r.certified == 1 for r in report)
+
+
+def test_mode_and_hooks_of_the_original_are_as_before():
+    model, x = build("encoder layer")
+    model.train()
+    model.linear1.eval()
+    small, _ = networks.compress_network(model, x, Grid(0.1))
+    assert model.training and not model.linear1.training and not small.training
+    assert not any(m._forward_pre_hooks for m in (*model.modules(), *small.modules()))
+
+
+def test_a_result_of_zeros_alone_is_said_and_bad_layers_are_named(mlp):
+    x = networks.digits()[0][:100]
+    _, report = networks.compress_network(mlp, x, Prune(100.0, False), "none")
+    assert [r.note for r in report] == ["every compressed weight is zero"] * 3
+    _, report = networks.compress_network(mlp, x, Grid(0.01))
+    assert [r.note for r in report] == [""] * 3
+    with pytest.raises(ValueError, match=r"layer 0: OneBit"):
+        networks.compress_network(mlp, x, OneBit(1e-3))
+    with pytest.raises(ValueError, match=r"parameter 0.weight has no values yet"):
+        networks.compress_network(nn.Sequential(nn.LazyLinear(3)), x, Grid(0.1))
+    for change in (
+        dict(operator="x"), dict(model=3), dict(samples=1.0), dict(seed=None), dict(certify=1), dict(scaling="1"),
+        dict(failure=None), dict(damping="x"), dict(alignment=1.5), dict(feedback=None),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=f"^{next(iter(change))} is"):
+            networks.compress_network(**(dict(model=mlp, calibration=x, operator=Grid(0.1)) | change))
 
 
 def test_the_fitted_step_is_the_best_of_a_fine_scan():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from naive import path_following as naive
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
 
+INTEGERS = [int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 STOCHASTIC = [
     Grid(0.3),
     FiniteGrid(0.3, 5),
@@ -126,11 +127,17 @@ def test_one_size_a_neuron_is_the_same_as_neuron_by_neuron():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Grid(0), "step is 0: positive finite"),
-        (lambda: Grid(np.nan), "positive finite"),
+        (lambda: Grid(0), "Grid: step is 0: it must be a finite number in"),
+        (lambda: Grid(np.nan), "step is nan"),
         (lambda: Grid(np.ones((2, 2))), r"shape \(2, 2\)"),
-        (lambda: FiniteGrid(0.1, 1), "levels is 1: a whole number of at least 2"),
-        (lambda: FiniteGrid(0.1, 2.5), "levels is 2.5"),
+        (lambda: FiniteGrid(0.1, 1), "FiniteGrid: levels is 1: it must be an integer in"),
+        (lambda: FiniteGrid(0.1, 2**24 + 1), "levels is 16777217"),
+        (lambda: FiniteGrid(np.ones(64), 2**24).values, "more than 134217728 values"),
+        (lambda: Grid([1.0, 0.0]), "step is 0.0 at 1"),
+        (lambda: OneBit(1e200), r"size is 1e\+200"),
+        (lambda: Grid(1e-150)(np.array([1e200])), "too large for Grid"),
+        (lambda: Grid(1.0)(np.array([np.nan])), "x holds NaN"),
+        (lambda: Grid(1.0)(np.ones(2), seed=2**64), "seed is 18446744073709551616"),
         (lambda: OneBit(-1), "size is -1"),
         (lambda: PruneThenQuantize(1, np.inf), "step is inf"),
         (lambda: PruneThenQuantize(np.ones(3), np.ones(2)), "3 sizes but 2 steps"),
@@ -141,3 +148,27 @@ def test_one_size_a_neuron_is_the_same_as_neuron_by_neuron():
 def test_impossible_sizes_are_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FiniteGrid(0.1, 2.5), lambda: Grid("0.5"), lambda: Grid(0.5, 1), lambda: Grid(True)]
+)
+def test_the_wrong_kind_of_size_or_flag_is_a_type_error(make):
+    with pytest.raises(TypeError, match=r"Grid: (levels|step|stochastic) is"):
+        make()
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_levels_and_seeds_of_any_integer_type_are_python_integers(kind):
+    wanted, given = FiniteGrid(0.3, 8), FiniteGrid(0.3, kind(8))
+    assert (given.domain, given.levels) == (wanted.domain, 8) and type(given.levels) is int
+    assert np.array_equal(given.values, wanted.values)
+    for ours, theirs in zip(given.law([-0.7, 0.2]), wanted.law([-0.7, 0.2]), strict=True):
+        assert np.array_equal(ours, theirs)
+    x = np.linspace(-2, 2, 9)
+    assert np.array_equal(given(x, seed=kind(5)), wanted(x, seed=5))
+
+
+def test_nothing_in_gives_nothing_out():
+    for shape in ((0,), (0, 3), (3, 0)):
+        assert Grid(0.5)(np.zeros(shape)).shape == shape

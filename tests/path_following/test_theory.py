@@ -82,5 +82,46 @@ def test_the_share_of_zeros_has_the_ceiling_and_memoryless_pruning_as_limits():
     alone = stats.norm.expect(lambda v: 1 - min(abs(v) / 1.7, 1.0), lb=-1.7, ub=1.7)
     assert theory.pruned_share(1.7, 1e9) == pytest.approx(alone, abs=1e-7)
     assert theory.pruned_share(3.4, 1e9, deviation=2.0) == pytest.approx(alone, abs=1e-7)
-    with pytest.raises(ValueError, match="scaling 0"):
+    with pytest.raises(ValueError, match="scaling is 0"):
         theory.pruned_share(1.0, 0.5)
+
+
+CALLS = {
+    theory.domination_variance: dict(parameter=1.0, scaling=1.0, column_norm=1.0),
+    theory.error_bound: dict(parameter=1.0, scaling=1.0, column_norm=1.0, samples=64, failure=0.01, neurons=3),
+    theory.exponent: dict(features=100, samples=64, failure=0.01, neurons=3),
+    theory.levels_needed: dict(
+        largest_weight=1.0, step=0.5, ratio=2.0, features=100, samples=64, scaling=1.0, failure=0.01
+    ),
+    theory.levels_needed_sharp: dict(largest_weight=1.0, step=0.5, ratio=2.0, features=100, scaling=1.0, failure=0.01),
+    theory.one_bit_scaling: dict(features=100, ratio=2.0, failure=0.01),
+    theory.one_bit_bound: dict(size=1.0, scaling=2.0, column_norm=1.0, samples=64, failure=0.01),
+    theory.sparsity_ceiling: dict(scaling=2.0),
+    theory.pruned_share: dict(size=2.0, scaling=1.0, deviation=1.0),
+    theory.scaling_for_sparsity: dict(sparsity=0.5),
+    theory.shortfall: dict(probability=0.1),
+    theory.tail_constant: dict(failure=0.1),
+    theory.mean_square_error: dict(step=0.5),
+}
+
+
+@pytest.mark.parametrize("form", CALLS, ids=lambda form: form.__name__)
+def test_every_closed_form_takes_numbers_of_any_type_and_refuses_others_by_name(form):
+    given = CALLS[form]
+    wanted = form(**given)
+    for name, value in given.items():
+        for kind in (np.int8, np.uint8, np.float32, np.float64):
+            if float(kind(value)) == value and (isinstance(value, float) or np.issubdtype(kind, np.integer)):
+                assert form(**(given | {name: kind(value)})) == wanted
+        for bad in (None, "1", True, 1j):
+            with pytest.raises(TypeError, match=f"{name} is"):
+                form(**(given | {name: bad}))
+        for bad in (-1, float("nan"), 1e200, 10**400) if isinstance(value, float) else (0, -1, 2**63):
+            with pytest.raises(ValueError, match=f"{name} is"):
+                form(**(given | {name: bad}))
+
+
+def test_the_pruned_share_is_found_for_sizes_of_any_magnitude():
+    for size in (1e-150, 1e-9, 1e9, 1e150):
+        assert 0 <= theory.pruned_share(size, 1.0) <= 1
+        assert theory.pruned_share(size, 1.0, size) == pytest.approx(theory.pruned_share(1.0, 1.0), rel=1e-9)

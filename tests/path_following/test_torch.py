@@ -1,10 +1,11 @@
 """Torch tensors: the compiled kernel behind them on the CPU, and the device code, which is plain torch, beside it."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
-from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, compress
+from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, compress, magnitude
 from prunequant.path_following import _torch as device_code
 from prunequant.random import philox4x32
 
@@ -45,7 +46,46 @@ def test_a_cpu_tensor_gives_what_an_array_gives():
     assert isinstance(result.weights, torch.Tensor) and isinstance(result.saturation, torch.Tensor)
     assert np.array_equal(result.weights.numpy(), reference.weights)
     assert np.array_equal(result.error, reference.error)
-    assert compress(w.half(), x.half(), Grid(0.25)).weights.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("run", ["compiled", "device"])
+def test_weights_come_back_in_the_dtype_given_and_errors_are_theirs(dtype, run):
+    w, x = (t.to(dtype) for t in layer())
+    run = compress if run == "compiled" else on_device
+    result = run(w, x, Grid(0.3), seed=3, failure=1e-6)
+    assert result.weights.dtype == dtype
+    single = run(w.float(), x.float(), Grid(0.3), seed=3)
+    if dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(result.weights, single.weights.to(dtype))
+    measured = (x.double() @ (w.double() - result.weights.double())).abs().amax(0)
+    assert np.allclose(result.error, measured)
+    assert np.all(result.error <= result.certificate)
+    changed = run(w, x, Grid(0.3), quantized_inputs=x * 0.9, failure=1e-6)
+    assert changed.weights.dtype == dtype and np.all(changed.error <= changed.certificate)
+
+
+def test_arrays_and_tensors_of_half_precision_agree():
+    w, x = (t.half() for t in layer())
+    assert np.array_equal(compress(w.numpy(), x.numpy(), Grid(0.25)).weights, compress(w, x, Grid(0.25)).weights)
+    brain = w.float().numpy().astype(ml_dtypes.bfloat16)
+    ours = compress(brain, x.numpy(), Grid(0.25)).weights
+    assert ours.dtype == ml_dtypes.bfloat16
+    assert np.array_equal(ours.astype(np.float32), compress(w.bfloat16(), x, Grid(0.25)).weights.float().numpy())
+    assert magnitude(w, 0.5).dtype == torch.float16 and compress(w.int(), x, Grid(1.0)).weights.dtype == torch.float64
+
+
+def test_the_last_rounding_to_half_precision_is_counted_by_the_certificate():
+    w = torch.from_numpy(np.random.default_rng(0).normal(100, 10, (64, 1))).bfloat16()
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 64))).float()
+    coarse, fine = (compress(each, x, Grid(0.3, False)) for each in (w, w.float()))
+    assert fine.error.max() < fine.certificate.max() < coarse.error.max() <= coarse.certificate.max()
+
+
+def test_a_result_beyond_the_range_of_the_dtype_is_an_error():
+    w, x = np.array([[60000.0], [1.0]], np.float16), np.array([[1.0, 0.0]])
+    with pytest.raises(ValueError, match="leave the range of float16"):
+        compress(w, x, Grid(9e4, False), feedback="none")
 
 
 def test_the_uniforms_are_those_of_philox():

@@ -218,11 +218,17 @@ BAD = {
     "shapes": (dict(inputs=np.ones((4, 3))), r"weights has shape \(2, 1\) but inputs has shape \(4, 3\)"),
     "axes": (dict(weights=np.ones(2)), r"weights has shape \(2,\): it must be a matrix"),
     "empty": (dict(inputs=np.ones((0, 2))), "it is empty"),
-    "scaling": (dict(scaling=0.5), "scaling is 0.5: a finite number of at least 1"),
+    "scaling": (dict(scaling=0.5), r"scaling is 0.5: it must be a finite number in \[1, 1e\+100\]"),
     "nan scaling": (dict(scaling=np.nan), "scaling is nan"),
-    "feedback": (dict(feedback="greedy"), "one of none, path, optq"),
+    "feedback": (dict(feedback="greedy"), "one of 'none', 'path', 'optq'"),
     "changed": (dict(quantized_inputs=np.ones((3, 2))), "the same samples and features"),
     "order": (dict(quantized_inputs=np.ones((2, 2)), alignment=-1), "alignment is -1"),
+    "too many passes": (dict(quantized_inputs=np.ones((2, 2)), alignment=2**32), "alignment is 4294967296"),
+    "order by name": (dict(quantized_inputs=np.ones((2, 2)), alignment="all"), "alignment is 'all'"),
+    "stream": (dict(stream=2**32), "stream is 4294967296"),
+    "negative stream": (dict(stream=-1), "stream is -1"),
+    "large damping": (dict(damping=1e308), r"damping is 1e\+308"),
+    "far too large": (dict(weights=np.ones((2, 1), np.float32), inputs=np.array([[1e300, 1.0]])), r"holds 1e\+300 at"),
     "order alone": (dict(alignment=2), "no quantized_inputs to align to"),
     "seed": (dict(seed=-1), "seed is -1"),
     "failure": (dict(failure=0.0), "failure is 0.0"),
@@ -239,6 +245,82 @@ def test_bad_input_is_refused_before_any_work_and_by_name(name):
     arguments = dict(weights=np.ones((2, 1)), inputs=np.ones((2, 2)), operator=Grid(0.5)) | change
     with pytest.raises(ValueError, match=message):
         compress(**arguments)
+
+
+WRONG = {
+    "scaling": [None, "2", True, 1j, [1.0]],
+    "damping": ["x", False, np.ma.masked],
+    "failure": [None, "x", True],
+    "stream": [1.5, np.nan, None, "x", True, 2.0],
+    "seed": [1.5, None, True, "0"],
+    "alignment": [1.5, True, 0.0],
+    "feedback": [None, 3],
+    "operator": [None, "x", np.float32(4)],
+    "weights": [np.ones((2, 1), bool), np.ma.ones((2, 1)), np.array([["1"], ["2"]])],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_wrong_kind_of_argument_is_refused_by_name(name):
+    for value in WRONG[name]:
+        arguments = dict(weights=np.ones((2, 1)), inputs=np.ones((2, 2)), operator=Grid(0.5)) | {name: value}
+        with pytest.raises(TypeError, match=rf"^{name} (is|has) "):
+            compress(**arguments)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_integers_of_any_type_give_what_python_integers_give(kind):
+    w, x = layer()
+    y = x + 0.1
+    wanted = compress(w, x, Grid(0.25), quantized_inputs=y, seed=100, stream=7, alignment=2)
+    given = compress(w, x, Grid(0.25), quantized_inputs=y, seed=kind(100), stream=kind(7), alignment=kind(2))
+    assert np.array_equal(given.weights, wanted.weights)
+    assert size_for_sparsity(w, x, 0.5, steps=kind(4))[0] == size_for_sparsity(w, x, 0.5, steps=4)[0]
+
+
+def test_read_only_arrays_are_not_compiled_for_anew():
+    w, x = layer(neurons=70)
+    sizes = np.full(70, 0.25)
+    compress(w, x, Grid(sizes), seed=2)
+    before = len(_kernels.round_chunks.signatures), len(_kernels.round_chunk.signatures)
+    expected = compress(w, x, Grid(0.25), seed=2).weights
+    w.flags.writeable = x.flags.writeable = False
+    for feedback in ("none", "path"):
+        compress(w, x, Grid(sizes), feedback, seed=2)
+    assert np.array_equal(compress(w, x, Grid(sizes), seed=2).weights, expected)
+    Grid(0.25)(w)
+    assert (len(_kernels.round_chunks.signatures), len(_kernels.round_chunk.signatures)) == before
+
+
+def test_a_bisection_ends_where_no_number_is_left_and_has_a_stated_length():
+    w, x = layer(features=8)
+    assert size_for_sparsity(w, x, 0.5, steps=100)[0] == size_for_sparsity(w, x, 0.5, steps=80)[0]
+    for change, message in [
+        (dict(steps=2**31), "steps is 2147483648"),
+        (dict(sparsity=1), "sparsity is 1"),
+        (dict(weights=0 * w), "weights are all zero"),
+        (dict(seed=-1), "seed is -1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            size_for_sparsity(**(dict(weights=w, inputs=x, sparsity=0.5) | change))
+    for change in (dict(stochastic=1), dict(stochastic="x"), dict(operator=3), dict(steps=2.0)):
+        with pytest.raises(TypeError, match=f"{next(iter(change))} is"):
+            size_for_sparsity(w, x, 0.5, **change)
+
+
+def test_an_immense_scaling_is_no_correction_at_all():
+    w, x = layer()
+    alone = compress(w, x, Grid(0.25), feedback="none", seed=3).weights
+    assert np.array_equal(compress(w, x, Grid(0.25), scaling=1e100, seed=3).weights, alone)
+
+
+def test_errors_on_other_samples_are_those_of_the_definition():
+    w, x = layer()
+    result = compress(w, x, Grid(0.25))
+    assert result.held_out_error(x) == pytest.approx(result.relative_error)
+    assert compress(w, x, Grid(0.25)).held_out_error(0 * x) == 0
+    with pytest.raises(ValueError, match=r"they must be \(samples, 81\)"):
+        result.held_out_error(x[:, 1:])
 
 
 def test_wrong_types_are_refused():

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from prunequant.arguments import integer
+
 
 def reestimate(
     model: nn.Module, batches: Callable[[int], tuple], count: int, *, forward: Callable | None = None
@@ -33,8 +35,7 @@ def reestimate(
     >>> model[0].running_mean.item(), round(model[0].running_var.item(), 4)  # of 1, 3, 5, 7
     (4.0, 6.6667)
     """
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count is {count!r}: give a number of batches from 1")
+    count = integer(count, "count", 1)
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not layers:
         return model

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from torch import nn
 
+from prunequant.arguments import integer
 from prunequant.path_following import FiniteGrid, Grid, Operator, Result, compress, theory
-from prunequant.path_following.gram import feedback_factor, unit_lower
+from prunequant.path_following.gram import check_failure, feedback_factor, unit_lower
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,8 @@ class Rows:
         >>> Rows.choose(9, 5, 3).measured, Rows.choose(9, 5, 3).held
         (array([0, 4, 8]), array([ 9, 11, 13]))
         """
-        if not (1 <= measured <= calibration and held >= 1):
-            given = f"measured {measured}, calibration {calibration}, held {held}"
-            raise ValueError(f"{given}: need 1 <= measured <= calibration and held >= 1")
+        calibration, held = integer(calibration, "calibration", 1), integer(held, "held", 1)
+        measured = integer(measured, "measured", 1, calibration)
         return cls(calibration, _spread(measured, calibration), calibration + _spread(min(measured, held), held))
 
 
@@ -91,6 +91,7 @@ def row_steps(weights: NDArray, bits: int) -> NDArray:
     >>> row_steps(np.array([[0.3, -1.4], [0.0, 0.0]]), 4)
     array([0.2, 1. ])
     """
+    bits = integer(bits, "bits", 2, 24)
     largest = np.abs(np.asarray(weights, dtype=np.float64)).max(axis=1)
     return np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1.0)
 
@@ -167,7 +168,7 @@ def compress_in_order(
     groups : of the original, from `record_groups` with the same tokens.
     forward : runs the copy on these tokens.
     method, bits, steps : the rule, the bits of the grid, a step for each neuron of each layer (`row_steps`).
-    seed : every group draws its own stream.
+    seed : in [0, 2**64); every group draws its own stream.
     failure : for the certificates of the whole model: split evenly over its layers and, within one, over its neurons.
 
     Returns
@@ -178,6 +179,7 @@ def compress_in_order(
     their bound, `above_alone`, above its random part; `closest`, the largest error/bound; `slack`, the median bound/
     error; `known`, the median share of the bound that is known before rounding; `largest` error, and its `bound`.
     """
+    bits, seed, failure = integer(bits, "bits", 2, 24), integer(seed, "seed", 0, 2**64 - 1), check_failure(failure)
     report: list[dict] = []
     pending = {group.names[0]: (number, group) for number, group in enumerate(groups)}
 
@@ -205,8 +207,8 @@ def compress_in_order(
         with torch.no_grad():
             for member, part in zip(members, result.weights.T.split(sizes)):
                 member.weight.copy_(part)
-        before = weights.cpu().numpy()
-        after = result.weights.cpu().numpy()
+        before = weights.float().cpu().numpy()
+        after = result.weights.float().cpu().numpy()
         share = failure / len(layers)
         found = _measure(group.inputs, changed, before, after, rows)
         if method.certified:
@@ -287,6 +289,8 @@ def certified_bounds(result: Result, changed: NDArray, rows: Rows, failure) -> t
     tail = np.array([theory.tail_constant(f / len(chosen), "best") for f in failure])
     random = np.outer(np.linalg.norm(influence, axis=1), tail * result.operator.width)
     known = result._inputs[rows.measured].astype(np.float64) @ result._original - chosen @ result._aligned
+    if result._exact is not None:
+        known += chosen @ (result._exact.astype(np.float64) - result._values)
     bounds = np.abs(known) + random
     return bounds.max(axis=0), np.abs(known).max(axis=0), random.max(axis=0)
 

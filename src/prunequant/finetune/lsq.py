@@ -18,9 +18,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from prunequant.arguments import choice, integer
 from prunequant.distortion import best_scale
 from prunequant.finetune import threads
 from prunequant.finetune.sizes import SCALE_BITS, check_layers, dense_weight
+from prunequant.path_following.layers import remove_parametrizations
 
 PER = ("tensor", "row")
 UNQUANTIZED = 16  # bits from which a layer keeps its weights as they are
@@ -112,7 +114,7 @@ class LSQ:
     def remove(self, quantized: bool = True) -> None:
         """Plain weights again: the quantized ones, or the dense ones behind them."""
         for _, module in self._modules():
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=quantized)
+            remove_parametrizations(module, "weight", leave_parametrized=quantized)
 
 
 def attach(
@@ -140,7 +142,7 @@ def attach(
 
     Raises
     ------
-    ValueError : bits, per or a layer that is not there, a layer that is parametrized already.
+    ValueError, TypeError : bits, per or a layer that is not there, a layer that is parametrized already.
 
     Notes
     -----
@@ -156,13 +158,11 @@ def attach(
     True
     """
     layers = check_layers(model, layers)
-    for name, value in (("bits", bits), ("first_last", first_last)):
-        if name == "first_last" and (value is None or (isinstance(value, int) and value >= UNQUANTIZED)):
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= 12:
-            raise ValueError(f"{name} is {value!r}: give an integer from 2 to 12")
-    if per not in PER:
-        raise ValueError(f"per is {per!r}: give one of {', '.join(PER)}")
+    bits, per = integer(bits, "bits", 2, 12), choice(per, "per", PER)
+    if first_last is not None:
+        first_last = integer(first_last, "first_last", 2)
+        if first_last < UNQUANTIZED:
+            integer(first_last, "first_last", 2, 12)
     ends = {layers[0], layers[-1]} if first_last is not None else set()
     bits_by_layer = {name: first_last if name in ends else bits for name in layers}
     for name in layers:

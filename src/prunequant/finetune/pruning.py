@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
+from prunequant.arguments import integer, real
 from prunequant.finetune.sizes import check_layers, dense_weight
 from prunequant.finetune.torch_masks import keep_largest
 from prunequant.finetune.training import Hook
@@ -22,13 +23,10 @@ def cubic(step: int, start: int, steps: int, final: float, initial: float = 0.0)
     >>> [round(cubic(step, 10, 40, 0.75), 4) for step in (0, 10, 20, 30, 50, 90)]
     [0.0, 0.0, 0.4336, 0.6562, 0.75, 0.75]
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}: give the length of the ramp, from 1")
-    for name, value in (("final", final), ("initial", initial)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}: give a sparsity in [0, 1]")
+    step, start, steps = integer(step, "step"), integer(start, "start"), integer(steps, "steps", 1)
+    final, initial = real(final, "final", 0, 1), real(initial, "initial", 0, 1)
     if step >= start + steps:
-        return float(final)
+        return final
     share = min(max((step - start) / steps, 0.0), 1.0)
     return final + (initial - final) * (1 - share) ** 3
 
@@ -137,14 +135,12 @@ class GradualPruner(_Masked):
         every: int = 50,
     ):
         names = check_layers(model, list(final) if layers is None and isinstance(final, Mapping) else layers)
-        self.final = {name: final[name] if isinstance(final, Mapping) else float(final) for name in names}
-        for name, value in self.final.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"final is {value} for layer {name!r}: give a sparsity in [0, 1]")
-        if not 0 <= start < end:
-            raise ValueError(f"start is {start} and end {end}: give 0 <= start < end")
-        if every < 1:
-            raise ValueError(f"every is {every}: give a number of steps from 1")
+        if isinstance(final, Mapping):
+            self.final = {name: real(final[name], f"final of layer {name!r}", 0, 1) for name in names}
+        else:
+            self.final = dict.fromkeys(names, real(final, "final", 0, 1))
+        start, every = integer(start, "start", 0), integer(every, "every", 1)
+        end = integer(end, "end", start + 1)
         self.start, self.end, self.every = start, end, every
         weights = {name: dense_weight(model.get_submodule(name)) for name in names}
         super().__init__(model, {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from prunequant.arguments import choice, instance, integer
 from prunequant.finetune import threads
 from prunequant.finetune.sizes import check_layers
 from prunequant.finetune.torch_formats import quantize
@@ -27,11 +28,13 @@ from prunequant.finetune.torch_masks import keep_largest
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format
 from prunequant.interplay import apply_orders
+from prunequant.path_following.layers import remove_parametrizations
 from prunequant.sparsity import parse_pattern
 from prunequant.sparsity.masks import TIES
 
 ORDERS = ("s", "q", "sq", "qs", "joint")
 GRADIENTS = ("dense", "kept")
+_MAX_SEED = 2**63  # layer i takes seed + i
 
 
 def to_rows(weight: torch.Tensor) -> torch.Tensor:
@@ -133,7 +136,7 @@ class StraightThrough(Hook):
     def remove(self, compressed: bool = True) -> None:
         """Plain weights again: the compressed ones, or the dense ones behind them."""
         for _, module, _ in list(self._modules()):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=compressed)
+            remove_parametrizations(module, "weight", leave_parametrized=compressed)
 
 
 def attach(
@@ -162,7 +165,7 @@ def attach(
         those of the weights at hand.
     gradient : "dense", to every weight as it is; or "kept", to the weights under the mask alone, so that pruned
         weights stay what they were (under "qs" and a fixed mask they could else grow unseen and stretch the scales).
-    seed : of ties "random"; layer i takes seed + i.
+    seed : of ties "random", in [0, 2**63]; layer i takes seed + i.
 
     Returns
     -------
@@ -184,10 +187,8 @@ def attach(
     """
     layers = check_layers(model, layers)
     _check(fmt, pattern, order, ties)
-    if refresh is not None and (not isinstance(refresh, int) or refresh < 1):
-        raise ValueError(f"refresh is {refresh!r}: give a number of steps from 1, or None")
-    if gradient not in GRADIENTS:
-        raise ValueError(f"gradient is {gradient!r}: give one of {', '.join(GRADIENTS)}")
+    refresh = None if refresh is None else integer(refresh, "refresh", 1)
+    gradient, seed = choice(gradient, "gradient", GRADIENTS), integer(seed, "seed", 0, _MAX_SEED)
     for name in layers:
         if parametrize.is_parametrized(model.get_submodule(name), "weight"):
             raise ValueError(f"layers holds {name!r}, whose weight is parametrized already: remove that first")
@@ -225,7 +226,7 @@ def weights(
     """
     layers = check_layers(model, layers)
     _check(fmt, pattern, order, ties)
-    out = {}
+    seed, out = integer(seed, "seed", 0, _MAX_SEED), {}
     for i, name in enumerate(layers):
         weight = model.get_submodule(name).weight.detach()
         rows = to_rows(weight).cpu()
@@ -243,12 +244,9 @@ def weights(
 
 
 def _check(fmt, pattern, order, ties) -> None:
-    if order not in ORDERS:
-        raise ValueError(f"order is {order!r}: give one of {', '.join(ORDERS)}")
-    if ties not in TIES:
-        raise ValueError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
-    if order != "s" and not isinstance(fmt, Format):
-        raise TypeError(f"fmt is {fmt!r}: the order {order!r} needs a format of prunequant.formats")
+    choice(order, "order", ORDERS), choice(ties, "ties", TIES)
+    if order != "s":
+        instance(fmt, "fmt", Format, f"a format of prunequant.formats, for the order {order!r}")
     if order != "q":
         if pattern is None:
             raise ValueError(f"pattern is None: the order {order!r} needs 'N:M' or a sparsity")

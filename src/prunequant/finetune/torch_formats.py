@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from prunequant.arguments import instance
 from prunequant.finetune import threads
 from prunequant.formats import HBFP, MX, Format, Integer
 
@@ -38,7 +39,8 @@ def quantize(x: torch.Tensor, fmt: Format, *, fast: bool = True) -> torch.Tensor
     >>> quantize(torch.tensor([7.0, 3.4, 1.6, -0.2]), Integer(4), fast=False)
     tensor([7., 3., 2., 0.])
     """
-    x = x.detach()
+    x = instance(x, "x", torch.Tensor, "a floating-point tensor").detach()
+    instance(fmt, "fmt", Format, "a format of prunequant.formats")
     if not x.is_floating_point():
         raise TypeError(f"x has dtype {x.dtype}: give floating-point numbers")
     x = x if x.dtype in _FLOATS else x.float()

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from prunequant.arguments import choice, integer
 from prunequant.finetune import threads
 from prunequant.formats.base import uniform32
 from prunequant.sparsity import keep_largest as keep_largest_numpy
@@ -32,7 +33,7 @@ def keep_largest(
     >>> keep_largest(torch.tensor([3.0, 1.0, 1.0, 1.0]), "2:4", "last")
     tensor([ True, False, False,  True])
     """
-    score = score.detach()
+    score, seed = score.detach(), integer(seed, "seed", 0)
     if score.device.type == "cpu":
         given = None if original is None else _array(original)
         with threads.kept():
@@ -43,8 +44,8 @@ def keep_largest(
 
 def keep_largest_sorted(score, pattern, ties="first", *, original=None, seed=0) -> torch.Tensor:
     """`keep_largest` by stable sorts in torch, for any device."""
-    if ties not in TIES:
-        raise ValueError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
+    choice(ties, "ties", TIES)
+    seed = integer(seed, "seed", 0)
     if ties == "magnitude" and (original is None or original.shape != score.shape):
         raise ValueError("ties='magnitude' needs original, of the shape of the scores: the values before quantization")
     if not torch.isfinite(score).all():

@@ -73,8 +73,7 @@ def decode(r, z, low, high, tail, ones, node_limit, best, out):
                 most[k] = 0 if left == 0 else 1
             start = np.int64(np.rint(min(max(c, least[k]), most[k])))
             q[k] = start
-            down[k] = start - 1
-            up[k] = start + 1
+            down[k], up[k] = start - 1, start + 1
         step = r[k, k] * (q[k] - centre[k])
         cost = above[k] + step * step
         hopeful = cost + tail[k] < best

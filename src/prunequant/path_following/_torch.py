@@ -12,8 +12,10 @@ import torch
 
 from . import _kernels
 from .gram import check_damping, check_failure, check_scaling
+from .operator import check_seed
 from .result import Result
-from .triangle import check_operator, check_output, check_seed, checked_arguments
+from .tensors import half_of, rounded_to
+from .triangle import check_operator, check_output, check_stream, checked_arguments
 
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF
@@ -129,9 +131,8 @@ def compress_tensors(
     weights, inputs, operator, feedback, scaling, quantized_inputs, seed, alignment, damping, failure, stream
 ) -> Result:
     """`compress` on the tensors' own device. The checks read the data once on the host."""
-    scaling, damping, failure, seed = (
-        check_scaling(scaling), check_damping(damping, feedback), check_failure(failure), check_seed(seed),
-    )  # fmt: skip
+    scaling, damping, failure = check_scaling(scaling), check_damping(damping, feedback), check_failure(failure)
+    seed, stream = check_seed(seed), check_stream(stream)
     w, x, y, order = checked_arguments(weights, inputs, feedback, quantized_inputs, alignment)
     check_operator(operator, w)
     device = weights.device
@@ -160,9 +161,12 @@ def compress_tensors(
             out[t], outside = round_row(kind, stochastic, v, draws[r], first, second, levels)
             errors[t] = start[t] - out[t]
             clipped += outside
-    check_output(out.cpu().numpy())
+    values = out.cpu().numpy()
+    check_output(values)
+    half = half_of(weights)
+    rounded_to(values, half)  # refuses what the dtype does not hold
     return Result(
-        weights=out,
+        weights=out if half is None else out.to(weights.dtype),
         saturation=clipped.double() / features,
         operator=operator,
         feedback=feedback,
@@ -173,4 +177,5 @@ def compress_tensors(
         _inputs=x,
         _quantized_inputs=y,
         _damping=damping,
+        _exact=None if half is None else values,
     )

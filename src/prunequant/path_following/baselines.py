@@ -5,11 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .gram import check_damping, checked_matrix, damped, gram
+from ..arguments import instance, integer, real
+from .gram import check_damping, checked_matrix, damped, gram, power_of_two
+from .operator import Operator
+from .tensors import half_of, like, rounded_to
 
 
 def magnitude(weights, sparsity: float) -> NDArray:
     """Zero the smallest |w| of the whole matrix, first come first pruned among equals.
+
+    Parameters
+    ----------
+    weights : (features, neurons), array or tensor.
+    sparsity : share of zeros in [0, 1].
+
+    Returns
+    -------
+    The weights in the dtype and of the kind given; float64 for integers.
 
     Examples
     --------
@@ -17,13 +29,11 @@ def magnitude(weights, sparsity: float) -> NDArray:
     array([[ 0., -3.],
            [ 0.,  2.]])
     """
-    weights = checked_matrix("weights", weights)
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity is {sparsity}: a number in [0, 1]")
-    out = weights.copy()
+    sparsity = real(sparsity, "sparsity", 0, 1)
+    out = checked_matrix("weights", weights).copy()
     order = np.argsort(np.abs(out), axis=None, kind="stable")
     out.flat[order[: round(sparsity * out.size)]] = 0
-    return out
+    return like(rounded_to(out, half_of(weights)), weights)
 
 
 def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 0.01, block: int = 128) -> NDArray:
@@ -32,21 +42,32 @@ def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 
     Parameters
     ----------
     weights : (features, neurons); inputs : (samples, features).
-    sparsity : of every block of `block` features, by w²/[H⁻¹]² of the already mended weights.
-    rounding : an operator (nearest) that also rounds what survives; None prunes alone.
+    sparsity : in [0, 1), of every block of `block` features, by w²/[H⁻¹]² of the already mended weights.
+    rounding : an operator that also rounds what survives, with ``stochastic=False``; None prunes alone.
+    damping : share, in [0, 1e9], of the mean diagonal of the Gram matrix that is added to it.
+    block : features whose mask is chosen together, from 1 on.
 
     Returns
     -------
-    (features, neurons) float64. A plain NumPy loop: a baseline to compare with, not a fast kernel.
+    (features, neurons) float64 array. A plain NumPy loop: a baseline to compare with, not a fast kernel.
+
+    Raises
+    ------
+    ValueError, TypeError : shapes that do not match, an argument out of its range, a singular Gram matrix.
     """
+    sparsity, block = real(sparsity, "sparsity", 0, 1, open_high=True), integer(block, "block", 1)
+    damping = check_damping(damping, "optq")
+    if rounding is not None and instance(rounding, "rounding", Operator, "an operator or None").stochastic:
+        raise ValueError(f"rounding is {rounding!r}: it must be an operator with stochastic=False")
     w = checked_matrix("weights", weights, np.float64).copy()
     x = checked_matrix("inputs", inputs, np.float64)
     if x.shape[1] != w.shape[0]:
         raise ValueError(f"weights has shape {w.shape} but inputs {x.shape}: inputs must be (samples, {w.shape[0]})")
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity is {sparsity}: a number in [0, 1)")
-    inverse = np.linalg.inv(damped(gram(x), check_damping(damping, "optq")))
-    upper = np.linalg.cholesky(inverse).T  # H⁻¹ = UᵀU, the factor of the paper's code
+    try:
+        inverse = np.linalg.inv(damped(gram(x * power_of_two(x)), damping))
+        upper = np.linalg.cholesky(inverse).T  # H⁻¹ = UᵀU, the factor of the paper's code
+    except np.linalg.LinAlgError:
+        raise ValueError("inputs are singular and damping is too small: raise damping") from None
     features = len(w)
     for start in range(0, features, block):
         stop = min(start + block, features)

@@ -17,8 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from ..arguments import choice, instance
 from . import theory
-from .gram import FEEDBACKS, check_damping, check_failure, check_scaling, checked_matrix, feedback_factor, unit_lower
+from .gram import (
+    check_damping,
+    check_failure,
+    check_feedback,
+    check_scaling,
+    checked_matrix,
+    feedback_factor,
+    unit_lower,
+)
 from .operators import Operator
 
 _ROWS = 4096
@@ -32,9 +41,7 @@ def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: flo
     One triangular solve, samples × features² operations. A Aᵀ ⪯ C²/(2C − 1) · max_t‖X_t‖² I for path feedback.
     """
     inputs, scaling = checked_matrix("inputs", inputs), check_scaling(scaling)
-    if feedback not in FEEDBACKS:
-        raise ValueError(f"feedback is {feedback!r}: one of {', '.join(FEEDBACKS)}")
-    damping = check_damping(damping, feedback)
+    damping = check_damping(damping, check_feedback(feedback))
     lower = unit_lower(*feedback_factor(inputs, feedback, scaling, damping))
     if feedback == "none":
         return inputs.astype(np.float64)
@@ -47,6 +54,11 @@ def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: flo
     return out
 
 
+def check_operator(operator: Operator) -> Operator:
+    """An operator of this package."""
+    return instance(operator, "operator", Operator, "one of Grid, FiniteGrid, OneBit, Prune, PruneThenQuantize")
+
+
 def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedback="path", damping=None, tail="best"):
     """Bounds a_i ≥ |u_i| on each sample, all at once with probability 1 − failure for one neuron.
 
@@ -55,8 +67,7 @@ def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedbac
     (samples,) or, when the operator has one size a neuron, (samples, neurons), float64.
     """
     failure = check_failure(failure)
-    if tail not in ("best", "hoeffding", "gaussian"):
-        raise ValueError(f"tail is {tail!r}: 'best', 'hoeffding' or 'gaussian'")
+    choice(tail, "tail", theory.TAILS), check_operator(operator)
     a = influence(inputs, scaling, feedback, damping)
     if operator.mean_zero:
         per_width = np.linalg.norm(a, axis=1) * theory.tail_constant(failure / len(a), tail)
@@ -112,6 +123,7 @@ def energy_certificate(inputs, operator: Operator, scaling=1.0, feedback="path",
     (ω/2)‖A‖_F/√samples for stochastic operators; for nearest rounding the worst case, (ω/2) times the
     root-mean-square of ‖A_i‖₁.
     """
+    check_operator(operator)
     a = influence(inputs, scaling, feedback, damping)
     if operator.mean_zero:
         size = np.linalg.norm(a) / np.sqrt(len(a))

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from ..arguments import numbers, real
+from .operator import LARGEST
 from .theory import density
 
 
 def checked_law(values, probabilities) -> tuple[NDArray, NDArray]:
     """Values ascending, probabilities summing to one, both (k,) float64; mass zero dropped."""
-    values = np.asarray(values, dtype=np.float64)
-    probabilities = np.asarray(probabilities, dtype=np.float64)
+    values = numbers(values, "values", finite=False).astype(np.float64, copy=False)
+    probabilities = numbers(probabilities, "probabilities", finite=False).astype(np.float64, copy=False)
     if values.ndim != 1 or values.shape != probabilities.shape or values.size == 0:
         raise ValueError(
             f"values has shape {values.shape} but probabilities {probabilities.shape}: two vectors of one length"
@@ -41,8 +43,12 @@ def stop_loss(values, probabilities, at) -> NDArray:
     array([0.5, 0. , 1. ])
     """
     values, probabilities = checked_law(values, probabilities)
-    at = np.asarray(at, dtype=np.float64)
+    at = numbers(at, "at").astype(np.float64, copy=False)
     return np.sum(np.maximum(values - at[..., None], 0) * probabilities, axis=-1)
+
+
+def check_sigma(sigma: float) -> float:
+    return real(sigma, "sigma", 0, LARGEST)
 
 
 def stop_loss_gaussian(sigma: float, at, mean: float = 0.0) -> NDArray:
@@ -53,7 +59,8 @@ def stop_loss_gaussian(sigma: float, at, mean: float = 0.0) -> NDArray:
     >>> round(float(stop_loss_gaussian(1.0, 0.0)), 6)  # 1/√(2π)
     0.398942
     """
-    distance = np.asarray(at, dtype=np.float64) - mean
+    sigma, mean = check_sigma(sigma), real(mean, "mean", -LARGEST, LARGEST)
+    distance = numbers(at, "at").astype(np.float64, copy=False) - mean
     if sigma == 0:
         return np.maximum(-distance, 0.0)
     z = np.clip(distance / sigma, -1e3, 1e3)  # beyond, the Gaussian is its limit
@@ -87,7 +94,7 @@ def gap_to_gaussian(values, probabilities, sigma: float) -> tuple[float, float]:
     Exact: on each straight piece of π_X the difference is convex, with its minimum where P(G > a) equals the slope or
     at an end of the piece.
     """
-    values, probabilities = checked_law(values, probabilities)
+    (values, probabilities), sigma = checked_law(values, probabilities), check_sigma(sigma)
     mean = float(np.sum(values * probabilities))
     share = np.cumsum(probabilities[::-1])[::-1]  # P(X > a) on the piece ending at values[i]
     touch = mean + sigma * -ndtri(np.clip(share[1:], 1e-300, 1 - 1e-16))
@@ -99,6 +106,7 @@ def gap_to_gaussian(values, probabilities, sigma: float) -> tuple[float, float]:
 
 def is_below_gaussian(values, probabilities, sigma: float, tolerance: float = 1e-12) -> bool:
     """Whether X ≤cx N(E X, σ²), by the closed form; `tolerance` is relative, for rounding of the last bits."""
+    sigma, tolerance = check_sigma(sigma), real(tolerance, "tolerance", 0, 1)
     return least_gaussian(values, probabilities) <= sigma * (1 + tolerance)
 
 
@@ -106,6 +114,7 @@ def is_below(values, probabilities, other_values, other_probabilities, tolerance
     """Whether one discrete law is below another in convex order: equal means, stop-loss below at every knot."""
     x, p = checked_law(values, probabilities)
     y, q = checked_law(other_values, other_probabilities)
+    tolerance = real(tolerance, "tolerance", 0, 1)
     size = max(np.abs(x).max(), np.abs(y).max(), np.finfo(np.float64).tiny)
     if abs(np.sum(x * p) - np.sum(y * q)) > tolerance * size:
         return False

@@ -6,27 +6,36 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .result import Result, as_array, like
+from ..arguments import integer, integers, numbers, shown
+from .certificates import check_operator
+from .result import Result
+from .tensors import as_array, like
 from .triangle import compress
 
+MAX_EXTENT = 2**20  # of a kernel, stride, dilation or padding
+_MAX_VALUES = 2**27  # of a padded batch of images that were small before
 
-def _pair(name: str, value, least: int = 1) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in pair):
-        raise ValueError(f"{name} is {value!r}: one whole number of at least {least}, or two")
-    return int(pair[0]), int(pair[1])
+
+def _two(name: str, value, wanted: str) -> tuple:
+    """One thing twice, or the two of a sequence."""
+    if not (isinstance(value, tuple | list) or np.ndim(value) == 1):
+        return value, value
+    pair = tuple(value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} is {shown(value)}: it must be {wanted}")
+    return pair
+
+
+def _pair(name: str, value) -> tuple[int, int]:
+    first, second = _two(name, value, f"an integer in [1, {MAX_EXTENT}], or two")
+    return integer(first, name, 1, MAX_EXTENT), integer(second, name, 1, MAX_EXTENT)
 
 
 def _pads(padding) -> tuple[tuple[int, int], tuple[int, int]]:
     """((top, bottom), (left, right)) from a number, (rows, columns) or both ends of both."""
-    if isinstance(padding, int | np.integer):
-        padding = ((padding, padding),) * 2
-    ends = tuple((p, p) if isinstance(p, int | np.integer) else tuple(p) for p in padding)
-    if len(ends) != 2 or any(len(e) != 2 or min(e) < 0 for e in ends):
-        raise ValueError(
-            f"padding is {padding!r}: a number, (rows, columns) or ((top, bottom), (left, right)), none negative"
-        )
-    return ends
+    wanted = f"an integer in [0, {MAX_EXTENT}], (rows, columns) or ((top, bottom), (left, right))"
+    rows, columns = (_two("padding", p, wanted) for p in _two("padding", padding, wanted))
+    return tuple(tuple(integer(p, "padding", 0, MAX_EXTENT) for p in ends) for ends in (rows, columns))
 
 
 def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=None) -> NDArray:
@@ -34,11 +43,11 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=Non
 
     Parameters
     ----------
-    x : (batch, channels, height, width), array or CPU tensor.
-    kernel, stride, dilation : one number or (rows, columns).
+    x : (batch, channels, height, width), array or tensor.
+    kernel, stride, dilation : one number or (rows, columns), each in [1, 2**20].
     padding : zeros around: a number, (rows, columns), or ((top, bottom), (left, right)) for uneven "same" padding.
     groups : channels are cut into so many groups, each with filters of its own.
-    rows : which of the batch · positions samples to take; all by default. Only these are copied.
+    rows : which of the batch · positions samples to take, integers; all by default. Only these are copied.
 
     Returns
     -------
@@ -47,7 +56,8 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=Non
 
     Raises
     ------
-    ValueError : not four axes, channels not divisible by groups, a kernel larger than the padded image.
+    ValueError, TypeError : not four axes, channels not divisible by groups, a kernel larger than the padded image,
+        padding that makes more than 2**27 values of few, a row that is not there.
 
     Examples
     --------
@@ -58,19 +68,26 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=Non
            [ 8.,  9., 12., 13.],
            [10., 11., 14., 15.]])
     """
-    x = as_array(x)
+    x = numbers(as_array(x), "x")
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}: (batch, channels, height, width) is needed")
     (kh, kw), (sh, sw), (dh, dw) = _pair("kernel", kernel), _pair("stride", stride), _pair("dilation", dilation)
-    if groups < 1 or x.shape[1] % groups:
+    groups, pads = integer(groups, "groups", 1), _pads(padding)
+    if x.shape[1] % groups:
         raise ValueError(f"groups is {groups}: x has {x.shape[1]} channels, which it must divide")
-    x = np.pad(x, ((0, 0), (0, 0), *_pads(padding)))
+    high, wide = x.shape[2] + sum(pads[0]), x.shape[3] + sum(pads[1])
+    if x.shape[0] * x.shape[1] * high * wide > max(_MAX_VALUES, 4 * x.size):
+        raise ValueError(f"padding is {shown(padding)}: x of shape {x.shape} would have more than {_MAX_VALUES} values")
+    x = np.pad(x, ((0, 0), (0, 0), *pads))
     if (kh - 1) * dh >= x.shape[2] or (kw - 1) * dw >= x.shape[3]:
         raise ValueError(f"kernel {kh}×{kw} with dilation {dh}, {dw} does not fit into {x.shape[2]}×{x.shape[3]}")
     windows = sliding_window_view(x, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), axis=(2, 3))
     windows = windows[:, :, ::sh, ::sw, ::dh, ::dw]  # batch, channel, row, column, kernel row, kernel column
     batch, _, height, width = windows.shape[:4]
-    rows = np.arange(batch * height * width) if rows is None else np.asarray(rows)
+    count = batch * height * width
+    rows = np.arange(count) if rows is None else integers(rows, "rows")
+    if rows.ndim != 1 or (rows.size and not (rows.min() >= 0 and rows.max() < count)):
+        raise ValueError(f"rows is {shown(rows)}: it must hold numbers of samples, from 0 below {count}")
     image, i, j = np.unravel_index(rows, (batch, height, width))
     windows = windows.transpose(0, 2, 3, 1, 4, 5)[image, i, j]  # sample, channel, kernel row, kernel column
     return windows.reshape(len(rows), groups, -1).transpose(1, 0, 2)
@@ -101,14 +118,15 @@ def compress_convolution(
     -------
     (weight of the same shape, one `Result` a group). Each group is a layer of its own, with `stream` its number.
     """
-    w = as_array(weight)
-    if w.ndim != 4 or w.shape[0] % groups:
+    check_operator(operator)
+    w, groups = numbers(as_array(weight), "weight"), integer(groups, "groups", 1)
+    if w.ndim != 4 or w.size == 0 or w.shape[0] % groups:
         raise ValueError(f"weight has shape {w.shape} with {groups} groups: (filters, channels/groups, rows, columns)")
     shape = dict(kernel=w.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)
     x = unfold(inputs, **shape)
     if x.shape[2] != w[0].size:
         raise ValueError(
-            f"weight has shape {w.shape} but inputs {tuple(inputs.shape)} with {groups} groups give patches of"
+            f"weight has shape {w.shape} but inputs {tuple(np.shape(inputs))} with {groups} groups give patches of"
             f" {x.shape[2]} numbers, not {w[0].size}"
         )
     y = None if quantized_inputs is None else unfold(quantized_inputs, **shape)
@@ -134,10 +152,10 @@ def positions(shape, kernel, stride=1, padding=0, dilation=1) -> int:
 
 def compress_groups(rows: NDArray, x: NDArray, operator, y: NDArray | None = None, **options):
     """Groups of filters (groups, filters, features) on their patches (groups, samples, features)."""
-    out, results = np.empty(rows.shape, rows.dtype), []
+    out, results = [], []
     for g in range(len(rows)):
         chosen = operator.part(g * rows.shape[1], (g + 1) * rows.shape[1])
         result = compress(rows[g].T, x[g], chosen, quantized_inputs=None if y is None else y[g], stream=g, **options)
-        out[g] = result.weights.T
+        out.append(result.weights.T)
         results.append(result)
-    return out, results
+    return np.stack(out), results

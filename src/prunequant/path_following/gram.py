@@ -6,42 +6,46 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from ..arguments import choice, integer, numbers, real, shown
+from .tensors import as_array, is_half
+
 FEEDBACKS = ("none", "path", "optq")
+MAX_SCALING = 1e100  # beyond, C² and C‖X_t‖² leave float64
+MAX_DAMPING = 1e9
+MAX_PASSES = 1000  # of alignment: "least-squares" is their limit
+LEAST_FAILURE = 1e-280  # shared among samples and neurons it must stay a float64
 _CHUNK = 8192  # samples a float32 product may sum before it is added up in float64
 
 
 def checked_matrix(name: str, array, dtype=None) -> NDArray:
-    """A finite 2-D float32 or float64 array; other real types become float64."""
-    array = np.asarray(array)
+    """A finite 2-D float32 or float64 array; narrower floats become float32, all other real types float64."""
+    array = numbers(as_array(array), name, finite=False)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}: it must be a matrix")
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} has dtype {array.dtype}: real numbers are allowed")
     if array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}: it is empty")
     if dtype is None:
-        dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
-    array = array.astype(dtype, copy=False)
-    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
-        bad = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"{name} holds {array[tuple(bad)]} at {tuple(map(int, bad))}: finite numbers are allowed")
-    return array
+        dtype = np.float32 if array.dtype == np.float32 or is_half(array.dtype) else np.float64
+    with np.errstate(over="ignore"):
+        out = array.astype(dtype, copy=False)
+    if not (np.isfinite(out.min()) and np.isfinite(out.max())):
+        bad = tuple(map(int, np.argwhere(~np.isfinite(out))[0]))
+        raise ValueError(f"{name} holds {array[bad]} at {bad}: every value must be finite, in {out.dtype}")
+    return out
 
 
 def check_scaling(scaling: float) -> float:
-    """C ≥ 1, as a float."""
-    scaling = float(scaling)
-    if not (np.isfinite(scaling) and scaling >= 1):
-        raise ValueError(f"scaling is {scaling}: a finite number of at least 1 (1 corrects fully)")
-    return scaling
+    """C in [1, 1e100]; 1 corrects fully."""
+    return real(scaling, "scaling", 1, MAX_SCALING)
 
 
 def check_failure(failure: float) -> float:
-    """A probability strictly between 0 and 1."""
-    failure = float(failure)
-    if not 0 < failure < 1:
-        raise ValueError(f"failure is {failure}: a probability strictly between 0 and 1")
-    return failure
+    """A probability below 1."""
+    return real(failure, "failure", LEAST_FAILURE, 1, open_high=True)
+
+
+def check_feedback(feedback: str) -> str:
+    return choice(feedback, "feedback", FEEDBACKS)
 
 
 def power_of_two(*matrices: NDArray) -> float:
@@ -104,10 +108,7 @@ def check_damping(damping: float | None, feedback: str) -> float:
     """A share of at least 0; by default 0.01 for "optq", which needs an inverse, and 0 otherwise."""
     if damping is None:
         return 0.01 if feedback == "optq" else 0.0
-    damping = float(damping)
-    if not (np.isfinite(damping) and damping >= 0):
-        raise ValueError(f"damping is {damping}: zero or a small positive share of the mean diagonal")
-    return damping
+    return real(damping, "damping", 0, MAX_DAMPING)
 
 
 def feedback_factor(
@@ -206,9 +207,9 @@ def align(
 
 
 def check_order(order) -> int | str:
-    """A whole number of passes, or "least-squares"."""
-    if order == "least-squares":
+    """A number of passes in [0, 1000], or "least-squares"."""
+    if isinstance(order, str):
+        if order != "least-squares":
+            raise ValueError(f"alignment is {shown(order)}: it must be a number of passes or 'least-squares'")
         return order
-    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
-        raise ValueError(f"alignment is {order!r}: a number of passes 0, 1, 2, … or 'least-squares'")
-    return int(order)
+    return integer(order, "alignment", 0, MAX_PASSES)

@@ -7,23 +7,36 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import flag, integer, numbers, real
 from . import _kernels
 
+LEAST, LARGEST = 1e-150, 1e150  # sizes; their squares and ratios stay in float64
 _SNAP = 1e-9  # K/δ this near an integer, relatively, is that integer
 
 
 def _positive(name: str, value, where: str) -> float | NDArray:
-    """A positive finite number, or a read-only vector of them."""
-    array = np.asarray(value, dtype=np.float64)
+    """A number in [1e-150, 1e150], or a read-only vector of them."""
+    if np.ndim(value) == 0:
+        return real(value, f"{where}: {name}", LEAST, LARGEST)
+    array = numbers(value, f"{where}: {name}", finite=False)
     if array.ndim > 1 or array.size == 0:
         raise ValueError(f"{where}: {name} has shape {array.shape}: one number, or one for each neuron")
-    if not np.all(np.isfinite(array) & (array > 0)):
-        raise ValueError(f"{where}: {name} is {value!r}: positive finite numbers are allowed")
-    if array.ndim == 0:
-        return float(array)
-    array = array.copy()
+    array = array.astype(np.float64)
+    if not (array.min() >= LEAST and array.max() <= LARGEST):
+        bad = int(np.argmin((array >= LEAST) & (array <= LARGEST)))
+        raise ValueError(f"{where}: {name} is {array[bad]} at {bad}: it must be finite numbers in [{LEAST}, {LARGEST}]")
     array.setflags(write=False)
     return array
+
+
+def check_seed(seed: int) -> int:
+    """An integer of 64 bits."""
+    return integer(seed, "seed", 0, 2**64 - 1)
+
+
+def writable(array: NDArray) -> NDArray:
+    """The array, copied if it is read-only: to numba that is another type, and a compilation of seconds."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _plain(value) -> float | NDArray:
@@ -34,6 +47,12 @@ def _plain(value) -> float | NDArray:
 @dataclass(frozen=True, eq=False)
 class Operator:
     """What all operators share; use one of the five below."""
+
+    def _check(self, *sizes: str) -> None:
+        """Make the named fields positive numbers and `stochastic` a flag."""
+        for name in sizes:
+            object.__setattr__(self, name, _positive(name, getattr(self, name), type(self).__name__))
+        object.__setattr__(self, "stochastic", flag(self.stochastic, f"{type(self).__name__}: stochastic"))
 
     @property
     def parameter(self) -> float | NDArray:
@@ -71,13 +90,15 @@ class Operator:
         for field in fields(self):
             if np.ndim(getattr(self, field.name)):
                 raise ValueError(f"{type(self).__name__}.law: {field.name} is one a neuron, give one number")
-        x = np.asarray(x, dtype=np.float64)
+        x = numbers(x, "x").astype(np.float64, copy=False)
         if not self.stochastic:
             return self(x)[..., None], np.ones((*x.shape, 1))
         return self._law(x)
 
     def __call__(self, x, seed: int = 0) -> NDArray:
-        """T(x) of every entry of x, each with its own randomness; a second axis is neurons.
+        """T(x) of every entry of x, each with its own randomness, as float64; a second axis is neurons.
+
+        `seed` is an integer in [0, 2**64).
 
         Examples
         --------
@@ -85,22 +106,26 @@ class Operator:
         >>> Grid(0.5, stochastic=False)(np.array([0.2, 0.3, -1.9]))
         array([ 0. ,  0.5, -2. ])
         """
-        x = np.asarray(x, dtype=np.float64)
+        x, key = numbers(x, "x").astype(np.float64, copy=False), _kernels.key(check_seed(seed))
+        if x.size == 0:
+            return x.copy()
         matrix = x.reshape(x.shape[0] if x.ndim > 1 else 1, -1)
         out = np.empty_like(matrix)
         clipped = np.zeros(matrix.shape[1], np.int64)
         zeros = np.zeros((matrix.shape[0], 1), np.float64)
         _kernels.triangular_rounding(
-            np.ascontiguousarray(matrix),
+            writable(np.ascontiguousarray(matrix)),
             np.zeros((1, 1)),
             zeros[:, 0].copy(),
             *self._coded(matrix.shape[1], np.float64),
-            *_kernels.key(seed),
+            *key,
             0,
             4,
             out,
             clipped,
         )
+        if not (np.isfinite(out.min()) and np.isfinite(out.max())):
+            raise ValueError(f"x holds values too large for {self!r}: their multiples of it leave float64")
         return out.reshape(x.shape)
 
     def _code(self) -> tuple[int, float | NDArray, float | NDArray, int]:
@@ -111,10 +136,12 @@ class Operator:
         kind, first, second, levels = self._code()
         sizes = []
         for size in (first, second):
-            size = np.asarray(size, dtype=dtype)
+            with np.errstate(over="ignore"):
+                size = np.asarray(size).astype(dtype)
             if size.ndim and size.size != neurons:
                 raise ValueError(f"{self!r} has {size.size} sizes but there are {neurons} neurons: one each")
-            sizes.append(np.ascontiguousarray(np.broadcast_to(size, (neurons,))))
-        if dtype == np.float32 and not np.all(np.isfinite(sizes[0]) & (sizes[0] > np.finfo(dtype).tiny)):
+            sizes.append(writable(np.ascontiguousarray(np.broadcast_to(size, (neurons,)))))
+        fits = np.isfinite(sizes[0]) & np.isfinite(sizes[1]) & (sizes[0] > np.finfo(dtype).tiny)
+        if dtype == np.float32 and not np.all(fits):
             raise ValueError(f"{self!r}: a size is outside the range of float32, use float64 weights")
         return kind, self.stochastic, sizes[0], sizes[1], levels

@@ -16,7 +16,7 @@ PruneThenQuantize(K, δ)    0 and grid points of size ≥ about K            K +
 =========================  =============================================  ===========  ==================
 
 With ``stochastic=False`` the nearest value is taken (ties to even; pruning becomes a hard threshold): no longer
-unbiased, so no bound in probability applies. Sizes may be one number or one a neuron.
+unbiased, so no bound in probability applies. Sizes may be one number or one a neuron, each in [1e-150, 1e150].
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import integer
 from . import _kernels
-from .operator import _SNAP, Operator, _plain, _positive
+from .operator import _SNAP, Operator, _plain
+
+MAX_LEVELS = 2**24
+_MAX_VALUES = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +53,7 @@ class Grid(Operator):
     stochastic: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "step", _positive("step", self.step, "Grid"))
+        self._check("step")
 
     @property
     def parameter(self):
@@ -75,8 +79,8 @@ class FiniteGrid(Operator):
     Parameters
     ----------
     step : δ > 0, one number or one a neuron.
-    levels : at least 2. An odd number 2K + 1 gives kδ with |k| ≤ K (zero is a value), an even number (k + ½)δ
-        (b bits "mid-rise" have 2**b levels).
+    levels : from 2 to 2**24, all exact in float32. An odd number 2K + 1 gives kδ with |k| ≤ K (zero is a value), an
+        even number (k + ½)δ (b bits "mid-rise" have 2**b levels).
     stochastic : draw between the two neighbours; otherwise the nearest point.
 
     Examples
@@ -90,13 +94,14 @@ class FiniteGrid(Operator):
     stochastic: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "step", _positive("step", self.step, "FiniteGrid"))
-        if isinstance(self.levels, bool) or not isinstance(self.levels, int | np.integer) or self.levels < 2:
-            raise ValueError(f"FiniteGrid: levels is {self.levels!r}: a whole number of at least 2")
+        self._check("step")
+        object.__setattr__(self, "levels", integer(self.levels, "FiniteGrid: levels", 2, MAX_LEVELS))
 
     @property
     def values(self) -> NDArray:
         """The points, ascending; (levels,) or (levels, neurons)."""
+        if self.levels * np.size(self.step) > _MAX_VALUES:
+            raise ValueError(f"{self.levels} levels of {np.size(self.step)} neurons: more than {_MAX_VALUES} values")
         return np.multiply.outer(np.arange(self.levels) - (self.levels - 1) / 2, self.step)
 
     @property
@@ -113,7 +118,7 @@ class FiniteGrid(Operator):
         return edge if self.stochastic else edge + self.step / 2
 
     def _code(self):
-        return _kernels.FINITE, self.step, 1.0, int(self.levels)
+        return _kernels.FINITE, self.step, 1.0, self.levels
 
     def _law(self, x):
         offset = 0.5 if self.levels % 2 == 0 else 0.0
@@ -142,7 +147,7 @@ class OneBit(Operator):
     stochastic: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _positive("size", self.size, "OneBit"))
+        self._check("size")
 
     @property
     def parameter(self):
@@ -183,7 +188,7 @@ class Prune(Operator):
     stochastic: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _positive("size", self.size, "Prune"))
+        self._check("size")
 
     @property
     def parameter(self):
@@ -227,8 +232,7 @@ class PruneThenQuantize(Operator):
     stochastic: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _positive("size", self.size, "PruneThenQuantize"))
-        object.__setattr__(self, "step", _positive("step", self.step, "PruneThenQuantize"))
+        self._check("size", "step")
         if np.ndim(self.size) and np.ndim(self.step) and np.shape(self.size) != np.shape(self.step):
             raise ValueError(
                 f"PruneThenQuantize: {np.size(self.size)} sizes but {np.size(self.step)} steps: one each a neuron"

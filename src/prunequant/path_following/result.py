@@ -11,31 +11,9 @@ from numpy.typing import NDArray
 from .certificates import sample_bounds
 from .gram import checked_matrix
 from .operators import Operator
+from .tensors import as_array
 
 _ROWS = 4096
-
-
-def is_tensor(x) -> bool:
-    return type(x).__module__.split(".")[0] == "torch"
-
-
-def as_array(x) -> NDArray:
-    """A NumPy view of an array or a CPU tensor (half precision widened to float32)."""
-    if not is_tensor(x):
-        return np.asarray(x)
-    import torch
-
-    x = x.detach().cpu()
-    return (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x).numpy()
-
-
-def like(array: NDArray, original):
-    """The array as what the caller gave: a tensor for a tensor."""
-    if not is_tensor(original):
-        return array
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array)).to(original.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +22,9 @@ class Result:
 
     Attributes
     ----------
-    weights : (features, neurons): the compressed weights, in the dtype and of the kind (array or tensor) given.
+    weights : (features, neurons): the compressed weights, of the kind (array or tensor) and in the floating-point dtype
+        given (float64 where integers were given). Narrower than float32, they are computed in float32 and rounded once
+        more in the end: `error` is that of the weights as they are, and `certificate` counts this last rounding.
     saturation : (neurons,): share of the steps whose corrected weight lay outside the operator's domain.
     """
 
@@ -59,6 +39,7 @@ class Result:
     _inputs: NDArray = field(repr=False)
     _quantized_inputs: NDArray | None = field(repr=False)
     _damping: float = field(repr=False, default=0.0)
+    _exact: NDArray | None = field(repr=False, default=None)  # the weights before they were rounded to half precision
 
     @property
     def error(self) -> NDArray:
@@ -85,30 +66,41 @@ class Result:
     def certificate(self) -> NDArray:
         """(neurons,): bound on `error`, in probability ≥ 1 − failure a neuron (always, for nearest rounding).
 
-        With changed inputs the known alignment error is added sample by sample. Infinite for a neuron that was
-        clipped: "not clipped, and yet above the bound" then has probability at most `failure`.
+        With changed inputs the known alignment error is added sample by sample, and so is what rounding the weights to
+        half precision did. Infinite for a neuron that was clipped: "not clipped, and yet above the bound" then has
+        probability at most `failure`.
         """
         x = self._inputs if self._quantized_inputs is None else self._quantized_inputs
         bounds = sample_bounds(x, self.operator, self.scaling, self.failure, self.feedback, self._damping)
         bounds = bounds if bounds.ndim == 2 else bounds[:, None]
-        if self._quantized_inputs is None:
+        if self._quantized_inputs is None and self._exact is None:
             largest = np.broadcast_to(bounds.max(axis=0), (self._original.shape[1],)).copy()
         else:
             largest = np.zeros(self._original.shape[1])
             for i in range(0, len(x), _ROWS):
                 rows = slice(i, i + _ROWS)
-                known = self._inputs[rows].astype(np.float64) @ self._original
-                known -= x[rows].astype(np.float64) @ self._aligned
+                known = np.zeros((len(x[rows]), self._original.shape[1]))
+                if self._quantized_inputs is not None:
+                    known += self._inputs[rows].astype(np.float64) @ self._original
+                    known -= x[rows].astype(np.float64) @ self._aligned
+                if self._exact is not None:
+                    known += x[rows].astype(np.float64) @ (self._exact.astype(np.float64) - self._values)
                 largest = np.maximum(largest, (np.abs(known) + bounds[rows]).max(axis=0))
         largest[np.asarray(self.saturation) > 0] = np.inf
         return largest
 
     def held_out_error(self, inputs, quantized_inputs=None) -> float:
-        """The relative error on other samples."""
-        x = checked_matrix("inputs", as_array(inputs), np.float64)
-        y = x if quantized_inputs is None else checked_matrix("quantized_inputs", as_array(quantized_inputs), x.dtype)
+        """The relative error on other samples, (samples, features); 0 and infinite as for `relative_error`."""
+        x = checked_matrix("inputs", inputs, np.float64)
+        y = x if quantized_inputs is None else checked_matrix("quantized_inputs", quantized_inputs, x.dtype)
+        features = len(self._original)
+        if x.shape[1] != features or x.shape != y.shape:
+            raise ValueError(
+                f"inputs has shape {x.shape} and quantized_inputs {y.shape}: they must be (samples, {features})"
+            )
         right = x @ self._original
-        return float(np.linalg.norm(right - y @ self._values.astype(np.float64)) / np.linalg.norm(right))
+        wrong, size = float(np.linalg.norm(right - y @ self._values.astype(np.float64))), float(np.linalg.norm(right))
+        return wrong / size if size > 0 else (0.0 if wrong == 0 else np.inf)
 
     @property
     def _values(self) -> NDArray:

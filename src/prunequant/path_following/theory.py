@@ -1,5 +1,8 @@
 """Closed forms of the path-following theory: what is promised before anything is computed.
 
+Arguments. Counts go up to 2**62, sizes up to 1e150, scalings are in [1, 1e100], failures in [1e-280, 1); anything else
+is a ValueError or a TypeError.
+
 Symbols. M: the operator's `parameter`, ω its `width`, C ≥ 1 the scaling, m samples, N features, ε the allowed
 failure probability, ‖X_t‖ the norm of feature t over the samples, ρ the largest ratio of two such norms.
 The statements are those of Zhang and Saab, arXiv 2412.18184, reconstructed and proved in the book; "sharp" and
@@ -13,6 +16,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
+from ..arguments import choice, flag, integer, numbers, real
+from .gram import check_failure, check_scaling
+from .operator import LARGEST, LEAST
+from .tensors import as_array
+
+TAILS = ("best", "hoeffding", "gaussian")
+_MAX_COUNT = 2**62
+_LEAST_TAIL = 1e-300
 PAPER_CONSTANT = np.pi / 2  # |X| ≤ M, mean zero: X ≤cx N(0, (π/2) M²)
 SHARP_CONSTANT = np.pi / 8  # support of length ω, mean zero: X ≤cx N(0, (π/8) ω²), best possible
 HOEFFDING_CONSTANT = 1 / 4  # the same support: variance proxy ω²/4 in the moment generating function
@@ -23,8 +34,25 @@ def density(z) -> NDArray:
     return np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
 
 
+def _size(value: float, name: str) -> float:
+    return real(value, name, 0, LARGEST)
+
+
+def _positive(value: float, name: str) -> float:
+    return real(value, name, LEAST, LARGEST)
+
+
+def _count(value: int, name: str, least: int = 1) -> int:
+    return integer(value, name, least, _MAX_COUNT)
+
+
+def _ratio(value: float) -> float:
+    return real(value, "ratio", 1, LARGEST)
+
+
 def scaling_factor(scaling: float, exact: bool = False) -> float:
     """C, the factor of the paper's form, or the smaller C²/(2C − 1) that the proof gives."""
+    scaling, exact = check_scaling(scaling), flag(exact, "exact")
     return scaling**2 / (2 * scaling - 1) if exact else float(scaling)
 
 
@@ -36,11 +64,14 @@ def domination_variance(parameter: float, scaling: float, column_norm: float, ex
     >>> round(domination_variance(1.0, 1.0, 1.0), 4)
     1.5708
     """
+    parameter, column_norm = _size(parameter, "parameter"), _size(column_norm, "column_norm")
     return PAPER_CONSTANT * parameter**2 * scaling_factor(scaling, exact) * column_norm**2
 
 
 def exponent(features: int, samples: int, failure: float, neurons: int = 1) -> float:
-    """The p for which √2 · m · neurons · N^(−p) is the failure probability."""
+    """The p for which √2 · m · neurons · N^(−p) is the failure probability; at least two features."""
+    features, samples, neurons = _count(features, "features", 2), _count(samples, "samples"), _count(neurons, "neurons")
+    failure = check_failure(failure)
     return float(np.log(np.sqrt(2) * samples * neurons / failure) / np.log(features))
 
 
@@ -64,6 +95,7 @@ def error_bound(
     7.566
     """
     variance = domination_variance(parameter, scaling, column_norm, exact)
+    samples, neurons, failure = _count(samples, "samples"), _count(neurons, "neurons"), check_failure(failure)
     return float(2 * np.sqrt(variance * np.log(np.sqrt(2) * samples * neurons / failure)))
 
 
@@ -74,6 +106,9 @@ def levels_needed(
 
     The failure √2 (m + N) N^(−p) covers both the error bound and every one of the N steps.
     """
+    largest_weight, step, ratio = _size(largest_weight, "largest_weight"), _positive(step, "step"), _ratio(ratio)
+    features, samples = _count(features, "features"), _count(samples, "samples")
+    scaling, failure = check_scaling(scaling), check_failure(failure)
     log = np.log(np.sqrt(2) * (samples + features) / failure)
     return int(np.ceil(largest_weight / step + ratio * np.sqrt(2 * np.pi * log / (2 * scaling - 1))))
 
@@ -82,6 +117,8 @@ def levels_needed_sharp(
     largest_weight: float, step: float, ratio: float, features: int, scaling: float, failure: float
 ) -> int:
     """The same K from Hoeffding's lemma: ‖w‖∞/δ + ρ√(log(2N/ε)/(2(2C−1))); failure covers the N steps alone."""
+    largest_weight, step, ratio = _size(largest_weight, "largest_weight"), _positive(step, "step"), _ratio(ratio)
+    features, scaling, failure = _count(features, "features"), check_scaling(scaling), check_failure(failure)
     return int(
         np.ceil(largest_weight / step + ratio * np.sqrt(np.log(2 * features / failure) / (2 * (2 * scaling - 1))))
     )
@@ -95,11 +132,14 @@ def one_bit_scaling(features: int, ratio: float, failure: float) -> float:
     >>> round(one_bit_scaling(1024, 1.0, 0.01), 1)
     49.4
     """
+    features, ratio, failure = _count(features, "features"), _ratio(ratio), check_failure(failure)
     return float(0.5 * (1 + 8 * ratio**2 * np.log(2 * features / failure)))
 
 
 def one_bit_bound(size: float, scaling: float, column_norm: float, samples: int, failure: float) -> float:
     """K C/√(2C−1) max‖X_t‖ √(2 log(2m/ε)): the error of two values, logarithmic in N through C alone."""
+    size, column_norm = _size(size, "size"), _size(column_norm, "column_norm")
+    scaling, samples, failure = check_scaling(scaling), _count(samples, "samples"), check_failure(failure)
     return float(size * scaling / np.sqrt(2 * scaling - 1) * column_norm * np.sqrt(2 * np.log(2 * samples / failure)))
 
 
@@ -111,7 +151,7 @@ def sparsity_ceiling(scaling: float) -> float:
     >>> [round(sparsity_ceiling(c), 3) for c in (1, 2, 4, 8)]
     [0.682, 0.841, 0.92, 0.96]
     """
-    return float(1 - 1 / (np.pi * scaling))
+    return float(1 - 1 / (np.pi * check_scaling(scaling)))
 
 
 def pruned_share(size: float, scaling: float, deviation: float = 1.0) -> float:
@@ -127,8 +167,8 @@ def pruned_share(size: float, scaling: float, deviation: float = 1.0) -> float:
     >>> round(pruned_share(2.0, 1.0), 3), round(pruned_share(2.0, 8.0), 3), round(pruned_share(1e4, 1.0), 3)
     (0.526, 0.602, 0.681)
     """
-    if not (size > 0 and deviation > 0 and scaling >= 1):
-        raise ValueError(f"size {size} and deviation {deviation} must be positive, scaling {scaling} at least 1")
+    size, deviation = _positive(size, "size"), _positive(deviation, "deviation")
+    scaling = check_scaling(scaling)
 
     def excess(s: float) -> float:
         """The right side of the fixed point less the left."""
@@ -137,15 +177,14 @@ def pruned_share(size: float, scaling: float, deviation: float = 1.0) -> float:
         square = s**2 * (1 - 2 * ndtr(-k) - 2 * k * density(k))
         return deviation**2 + (size * absolute - square) / (2 * scaling - 1) - s**2
 
-    s = brentq(excess, deviation, 2 * (deviation + size), xtol=1e-14, rtol=1e-12)
+    s = brentq(excess, deviation, 2 * (deviation + size), xtol=1e-14 * deviation, rtol=1e-12, maxiter=2000)
     k = size / s
     return float(1 - 2 * (density(0.0) - density(k)) / k - 2 * ndtr(-k))
 
 
 def scaling_for_sparsity(sparsity: float) -> float:
     """The least C whose ceiling reaches this sparsity, 1/(π(1 − s)), at least 1."""
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity is {sparsity}: a number in [0, 1)")
+    sparsity = real(sparsity, "sparsity", 0, 1, open_high=True)
     return float(max(1.0, 1 / (np.pi * (1 - sparsity))))
 
 
@@ -159,19 +198,27 @@ def shortfall(probability: float) -> float:
     >>> round(shortfall(0.005), 4)
     2.8919
     """
+    probability = real(probability, "probability", _LEAST_TAIL, 1)
     return float(density(ndtri(probability)) / probability)
 
 
 def tail_constant(failure: float, tail: str = "best") -> float:
-    """a with P(|u| ≥ a ω ‖A_i‖) ≤ failure, two-sided: Hoeffding √(log(2/ε)/2), Gaussian √(π/8) φ(z)/p at p = ε/2."""
+    """a with P(|u| ≥ a ω ‖A_i‖) ≤ failure, two-sided: Hoeffding √(log(2/ε)/2), Gaussian √(π/8) φ(z)/p at p = ε/2.
+
+    `failure` in [2e-300, 1].
+    """
+    failure, tail = real(failure, "failure", 2 * _LEAST_TAIL, 1), choice(tail, "tail", TAILS)
     hoeffding = float(np.sqrt(np.log(2 / failure) / 2))
     gaussian = float(np.sqrt(SHARP_CONSTANT)) * shortfall(failure / 2)
     return {"hoeffding": hoeffding, "gaussian": gaussian, "best": min(hoeffding, gaussian)}[tail]
 
 
 def column_norms(inputs) -> tuple[float, float]:
-    """(max_t‖X_t‖, ρ = max/min over the features that are not zero)."""
-    norms = np.linalg.norm(np.asarray(inputs, dtype=np.float64), axis=0)
+    """(max_t‖X_t‖, ρ = max/min over the features that are not zero) of inputs (samples, features)."""
+    inputs = numbers(as_array(inputs), "inputs")
+    if inputs.ndim != 2:
+        raise ValueError(f"inputs has shape {inputs.shape}: it must be a matrix")
+    norms = np.linalg.norm(inputs.astype(np.float64, copy=False), axis=0)
     norms = norms[norms > 0]
     if norms.size == 0:
         return 0.0, 1.0
@@ -180,11 +227,11 @@ def column_norms(inputs) -> tuple[float, float]:
 
 def mean_square_error(step: float, stochastic: bool = True) -> float:
     """E r² of one rounding when the fractional part is uniform: δ²/6 stochastic, δ²/12 nearest."""
-    return step**2 / (6 if stochastic else 12)
+    return _size(step, "step") ** 2 / (6 if flag(stochastic, "stochastic") else 12)
 
 
 def two_point_scale(probability, width: float = 1.0) -> NDArray | float:
-    """Least σ with X ≤cx N(0, σ²) for the two-point law with P(top) = p: ω p(1−p)/φ(z_p).
+    """Least σ with X ≤cx N(0, σ²) for the two-point law with P(top) = p in (0, 1): ω p(1−p)/φ(z_p).
 
     Its maximum over p is ω√(π/8), at p = ½: the sharp width constant.
 
@@ -193,5 +240,7 @@ def two_point_scale(probability, width: float = 1.0) -> NDArray | float:
     >>> round(float(two_point_scale(0.5)) ** 2 * 8 / np.pi, 12)
     1.0
     """
-    p = np.asarray(probability, dtype=np.float64)
+    p, width = numbers(probability, "probability").astype(np.float64, copy=False), _size(width, "width")
+    if not np.all((p > 0) & (p < 1)):
+        raise ValueError("probability holds values outside (0, 1): each must lie strictly between 0 and 1")
     return width * p * (1 - p) / density(ndtri(p))
