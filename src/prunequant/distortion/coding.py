@@ -16,7 +16,7 @@ from prunequant import arguments
 
 from .grids import Grid, make_grid
 from .laws import Law
-from .snr import Distortion, check_law, quantization
+from .snr import Distortion, check_law, quantization, typical_magnitude
 
 
 def _probabilities(law: Law, grid: Grid, scale: float) -> np.ndarray:
@@ -87,7 +87,7 @@ def entropy_coded(law: Law, rate: float, bits: int = 14, grid="twos_complement")
     check_law(law)
     rate = arguments.real(rate, "rate", 0, open_low=True)
     table = make_grid(bits, grid)
-    median = float(law.magnitude_quantile(0.5))
+    median = typical_magnitude(law)
     start = 2.0 * float(law.magnitude_quantile(1.0 - 1e-9))  # hardly any weight is nonzero
     steps = start * 1.25 ** -np.arange(0.0, math.log(max(1e4 * start / median, 2.0), 1.25))
     before = None

@@ -106,7 +106,8 @@ class Empirical(Law):
         return found if found.ndim else float(found)
 
     def sample(self, size, rng):
-        return rng.choice(self.x, check_draws(size, rng))
+        size = check_draws(size, rng)
+        return rng.choice(self.x, size)
 
     @cached_property
     def second_moment(self):

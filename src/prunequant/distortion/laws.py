@@ -166,7 +166,8 @@ class Law:
 
     def sample(self, size, rng: np.random.Generator):
         """Independent draws by inversion: `size` an integer or a shape, `rng` a NumPy Generator."""
-        return self.quantile(rng.random(check_draws(size, rng)))
+        size = check_draws(size, rng)
+        return self.quantile(rng.random(size))
 
     @cached_property
     def second_moment(self) -> float:

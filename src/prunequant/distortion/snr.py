@@ -27,6 +27,7 @@ from .scale import best_scale
 
 FINEST, COARSEST = 1e-90, 1e90  # scales that may be given
 MAX_CELLS = 1 << 23  # cells (scales × thresholds) looked at in one go
+MAX_SCAN = 1 << 26  # cells of the whole fine scan: reached from 13 bits on only, a quarter of a minute
 ENERGY_BEYOND = 1e-10  # the scan looks at scales up to where this share of E X² lies beyond the grid
 
 
@@ -90,11 +91,17 @@ def _error(law, grid, scales, threshold, power):
     return power - 2 * scales * cross + scales**2 * square
 
 
+def typical_magnitude(law: Law) -> float:
+    """The median of |X|, of its nonzero values where more than half are zero: the unit of the scans over scales."""
+    median = float(law.magnitude_quantile(0.5))
+    return median if median > 0 else float(np.median(np.abs(law.x[law.x != 0])))
+
+
 def _reach(law: Law, power: float) -> float:
     """Magnitude beyond which ENERGY_BEYOND of E X² lies (at most 1e12 medians)."""
     if math.isfinite(law.support):
         return law.support
-    t = float(law.magnitude_quantile(0.5))
+    t = typical_magnitude(law)
     limit = 1e12 * t
     while t < limit and 2 * float(law.inner(2, t)) < (1 - ENERGY_BEYOND) * power:
         t *= 1.5
@@ -105,7 +112,7 @@ def _optimum(law: Law, grid: Grid, threshold: float, power: float) -> tuple[floa
     """Scale of least error over all positive scales, and that error."""
     cut = 0.0 if isinstance(law, Empirical) else threshold
     reach, top = _reach(law, power), grid.top
-    low = 0.3 * max(float(law.magnitude_quantile(0.5)), threshold) / top
+    low = 0.3 * max(typical_magnitude(law), threshold) / top
     high = 4.0 * reach / top
     scales = np.exp(np.arange(math.log(low), math.log(high), 0.02))
     errors = _error(law, grid, scales, cut, power)
@@ -114,6 +121,8 @@ def _optimum(law: Law, grid: Grid, threshold: float, power: float) -> tuple[floa
     left, right = scales[max(near[0] - 1, 0)], scales[min(near[-1] + 1, scales.size - 1)]
     # where the support ends sharply the edge passes from cell to cell: minima a factor 1 + 1/top apart at the closest
     step = 0.01 if not law.sharp else min(0.01, max(0.2 / top, 5e-4))
+    cells = max(grid.positive.thresholds.size, grid.negative.thresholds.size)
+    step = max(step, math.log(right / left) * cells / MAX_SCAN)
     fine = np.exp(np.arange(math.log(left), math.log(right), step))
     cross, square = _moments(law, grid, fine, cut)
     slope = fine * square - cross
