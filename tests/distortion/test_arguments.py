@@ -97,6 +97,8 @@ def test_arrays_that_hold_no_real_numbers_are_refused(x):
         (lambda: ds.splits(Gaussian(), 4, "x:y"), ValueError, "mask is 'x:y'"),
         (lambda: ds.splits(Gaussian(), 4, 2), TypeError, "mask is 2"),
         (lambda: ds.splits(Gaussian(), 4, bits=4), TypeError, "bits is 4"),
+        (lambda: ds.splits(Gaussian(), 4, bits=np.array(4)), TypeError, "bits is an array"),
+        (lambda: theory.student_inner_second(3.0, math.inf), ValueError, "t holds infinity"),
         (lambda: ds.splits(Gaussian(), math.nan), ValueError, "budget is nan"),
         (lambda: ds.mask_bits(0.5, "1:" + "9" * 5000), ValueError, "mask is"),
         (lambda: ds.mask_bits("0.5"), TypeError, "keep is '0.5'"),

@@ -156,7 +156,8 @@ def splits(
     check_law(law)
     budget = arguments.real(budget, "budget", 0, VALUE_BITS, open_low=True, open_high=True)
     pattern = mask_pattern(mask)
-    if not isinstance(bits, Iterable) or isinstance(bits, str):
+    single = isinstance(bits, np.ndarray) and bits.ndim == 0
+    if single or isinstance(bits, str) or not isinstance(bits, Iterable):
         raise TypeError(f"bits is {arguments.shown(bits)}: it must be several widths, such as range(2, 9)")
     widths = [arguments.integer(width, "bits", 2, VALUE_BITS) for width in bits]
     found = []

@@ -71,6 +71,8 @@ def student_inner_second(nu: float, t):
     The general form cancels near ν = 1 and 2 and for small t: use it away from them (it is an oracle, not the engine).
     """
     nu, t = arguments.real(nu, "nu", 0.1, 1e3), half_line(t)
+    if np.any(np.isinf(t)):
+        raise ValueError("t holds infinity: it must be finite")
     if nu == 1:
         return (t - np.arctan(t)) / math.pi
     if nu == 2:

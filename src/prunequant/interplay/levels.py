@@ -184,6 +184,8 @@ def decompose(
     """
     fmt = check_format(fmt)
     activations = None if activations is None else check_format(activations, "activations")
+    for name, given in (("weights", weights), ("biases", biases)):
+        arguments.instance(given, name, Sequence, "a list of arrays, one a layer")
     weights, biases = [check_tensor(w, "weights") for w in weights], [arguments.numbers(b, "biases") for b in biases]
     inputs, labels = arguments.numbers(inputs, "inputs"), arguments.integers(labels, "labels")
     inputs = check_tensor(inputs, "inputs")

@@ -186,7 +186,8 @@ def apply_orders(
 
     quantize = dict(axis=scale_axis, rounding=rounding, seed=seed)
     zero = x.dtype.type(0)
-    magnitude = np.abs(x) * factor
+    with np.errstate(over="ignore"):  # an infinite score is refused below
+        magnitude = np.abs(x) * factor
     keep = select(magnitude, magnitude)
     pruned = np.where(keep, x, zero)
     quantized = fmt.quantize(x, **quantize)

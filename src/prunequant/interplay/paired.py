@@ -57,6 +57,8 @@ def _a_number_a_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
     a = arguments.numbers(values, name).astype(np.float64)
     if a.ndim != 1 or a.size < 2:
         raise ValueError(f"{name} has shape {a.shape}: give one number a seed, at least two")
+    if np.max(np.abs(a)) > 1e150:
+        raise ValueError(f"{name} reaches to {np.max(np.abs(a)):g}: its squares leave the range of floats")
     return a
 
 
