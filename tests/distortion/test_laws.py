@@ -160,3 +160,93 @@ def test_an_empirical_law_counts_its_numbers():
 def test_a_law_that_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_generalized_normal_is_scipys_where_that_is_stable():
+    x = np.array([0.0, 0.05, 0.3, 0.7, 0.97, 1.0])
+    for beta in (0.1, 0.5, 5.0, 50.0, 190.0):
+        law, other = GeneralizedNormal(beta), stats.gennorm(beta)
+        np.testing.assert_allclose(law.density(x), other.pdf(x), rtol=1e-13)
+        np.testing.assert_allclose(law.cdf(x), other.cdf(x), rtol=1e-14)
+        np.testing.assert_allclose(law.second_moment, other.var(), rtol=1e-12)
+    beyond = np.array([0.999, 1.0, 1.001])  # scipy's own powers vanish further in
+    np.testing.assert_allclose(GeneralizedNormal(1e4).upper(0, beyond), stats.gennorm(1e4).sf(beyond), rtol=1e-11)
+
+
+@pytest.mark.parametrize("beta", [250.0, 999.0, 1001.0, 3000.0, 1e6])
+def test_a_steep_generalized_normal_keeps_its_digits_where_powers_underflow(beta):
+    law = GeneralizedNormal(beta)
+    edge = math.exp(-690 / beta)  # t^beta leaves the floats a little further in
+    for t in (0.3, 0.9 * edge, edge * (1 - 3 / beta), edge, min(edge * (1 + 3 / beta), 1.0)):
+        for order in (0, 1, 2):
+            nodes, weights = np.polynomial.legendre.leggauss(60)
+            low = min(t, 1 - 40 / beta)  # flat up to there
+            part = low ** (order + 1) / (order + 1)
+            x = low + (t - low) * 0.5 * (nodes + 1)
+            part += (t - low) * 0.5 * np.sum(weights * x**order * np.exp(-np.exp(beta * np.log(x))))
+            part *= 0.5 / math.gamma(1 + 1 / beta)
+            assert float(law.inner(order, t)) == pytest.approx(part, rel=1e-12)
+            full = 0.5 * math.gamma(1 + (order + 1) / beta) / math.gamma(1 + 1 / beta) / (order + 1)
+            assert float(law.upper(order, t)) == pytest.approx(full - part, rel=1e-9, abs=1e-14)
+    p = np.array([1e-6, 0.3, 0.9, 0.999])
+    np.testing.assert_allclose(2 * law.inner(0, law.magnitude_quantile(p)), p, rtol=1e-12)
+
+
+def test_the_generalized_normal_tends_to_the_uniform_law():
+    t = np.array([0.1, 0.5, 0.9, 0.99])
+    for order in (0, 1, 2):
+        np.testing.assert_allclose(GeneralizedNormal(1e17).inner(order, t), Uniform().inner(order, t), rtol=1e-14)
+    assert GeneralizedNormal(1e300).kurtosis == pytest.approx(1.8, rel=1e-12)
+    assert float(GeneralizedNormal(1000.0).cdf(0.3)) == pytest.approx(0.5 + 0.15 / math.gamma(1.001), rel=1e-14)
+
+
+EXTREME = [(0.1, 1e-3), (0.1, 1e9), (0.5, 1e6), (1.0, 1e-3), (1.0001, 1e9), (2.0000001, 1e9), (2.5, 1e9), (4.0, 1e-3),
+           (1e3, 5.0), (1.1e3, 5.0), (1e6, 8.0), (1e9, 8.0), (1e9, 1e-3)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("nu", "clip"), EXTREME)
+def test_student_moments_hold_at_the_ends_of_their_ranges(nu, clip):
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+
+    def moment(order, low, high):  # in x = √nu sinh v, 800 panels, up to a factor
+        edges = np.linspace(*np.arcsinh(np.array([low, high]) / math.sqrt(nu)), 801)
+        half = 0.5 * np.diff(edges)[:, None]
+        v = 0.5 * (edges[1:] + edges[:-1])[:, None] + half * nodes
+        values = np.sinh(v) ** order * np.exp(-0.5 * nu * np.log1p(np.sinh(v) ** 2))
+        return math.sqrt(nu) ** (order + 1) * float(np.sum(half * weights * values))
+
+    law, mass = StudentT(nu, clip), 2 * moment(0, 0.0, clip)
+    for t in np.array([1e-3, 0.3, 0.9, 1.0]) * clip:
+        for order in (0, 1, 2, 4):
+            assert float(law.inner(order, t)) == pytest.approx(moment(order, 0.0, t) / mass, rel=1e-10)
+        for order in (0, 1):
+            whole = moment(order, 0.0, clip) / mass
+            assert float(law.upper(order, t)) == pytest.approx(moment(order, t, clip) / mass, abs=1e-10 * whole)
+    for p in (1e-3, 0.5, 0.999):
+        assert 2 * moment(0, 0.0, float(law.magnitude_quantile(p))) / mass == pytest.approx(p, rel=1e-9)
+
+
+def test_student_tends_to_the_normal_law():
+    t = np.array([0.1, 1.0, 3.0])
+    for order in (0, 1, 2):
+        np.testing.assert_allclose(StudentT(1e9).inner(order, t), Gaussian().inner(order, t), rtol=1e-8)
+    assert StudentT(1e9).kurtosis == pytest.approx(3, rel=1e-8)
+    assert StudentT(1e6).fourth_moment == pytest.approx(3 * (1e6 / (1e6 - 2)) * (1e6 / (1e6 - 4)), rel=1e-13)
+
+
+def test_the_moments_of_given_numbers_are_sums():
+    x = np.array([3.0, -1.0, 0.0, 2.0, -4.0])
+    law = Empirical(x)
+    for order in range(5):
+        assert float(law.inner(order, 2.5)) == 2.0**order / 5
+        assert float(law.inner(order, np.inf)) == (2.0**order + 3.0**order) / 5
+    assert law.fourth_moment == np.mean(x**4)
+    assert law.truncated_moment(1, [-2.0, 0.0], [0.0, 2.0]).tolist() == [-0.2, 0.4]
+    x[0] = 7.0
+    assert law.second_moment == 6.0  # the law keeps the numbers it was given
+
+
+def test_kurtosis_does_not_depend_on_the_unit():
+    x = np.random.default_rng(1).standard_t(5, 200)
+    for unit in (1e-74, 1e-40, 1e70):
+        assert Empirical(x * unit).kurtosis == pytest.approx(Empirical(x).kurtosis, rel=1e-12)

@@ -80,7 +80,7 @@ def test_many_equal_magnitudes_are_one_event():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: best_scale(np.array([1.0, np.inf]), 4), "every number must be finite"),
+        (lambda: best_scale(np.array([1.0, np.inf]), 4), "every value must be finite"),
         (lambda: best_scale(np.array([]), 4), "at least one real number"),
         (lambda: best_scale(np.ones(6), 4, axis=0, block=4), "block is 4"),
         (lambda: best_scale(np.ones(6), 4, block=2), "block is given without an axis"),

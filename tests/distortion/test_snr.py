@@ -1,5 +1,6 @@
 """Exact signal-to-noise ratios: published tables, closed forms, quadrature cell by cell, Monte Carlo."""
 
+import itertools
 import math
 
 import numpy as np
@@ -202,3 +203,88 @@ def test_bad_input_is_refused_with_its_name(call, message):
 def test_something_that_is_not_a_law_is_a_type_error():
     with pytest.raises(TypeError, match="law is a ndarray"):
         quantization_snr(np.ones(3), 4)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_generalized_normal_reaches_the_uniform_law_monotonely(bits):
+    betas = [2, 4, 8, 16, 30, 60, 120, 199, 201, 300, 1000, 3000, 1e4, 1e5, 1e6]
+    snr = [quantization_snr(GeneralizedNormal(beta), bits) for beta in betas]
+    pruned = [ds.pruning_snr(GeneralizedNormal(beta), 0.5) for beta in betas]
+    assert np.all(np.diff(snr) > 0) and np.all(np.diff(pruned) < 0)
+    assert snr[-1] == pytest.approx(quantization_snr(Uniform(), bits), abs=1e-6)
+    assert pruned[-1] == pytest.approx(ds.pruning_snr(Uniform(), 0.5), abs=1e-6)
+    gap = [quantization_snr(Uniform(), bits) - value for value in snr[-3:]]
+    assert gap[0] > 5 * gap[1] > 25 * gap[2]  # about 1/beta, or faster
+
+
+TIED = st.lists(st.integers(-3, 3), min_size=2, max_size=9).filter(any)
+BOOK = np.array([-2.0, -0.3, 0.0, 1.0, 1.1])
+
+
+@given(TIED, st.floats(0, 0.95), st.sampled_from(["twos_complement", "narrow", "mid_rise", "book"]))
+@settings(max_examples=150, deadline=None)
+def test_tied_magnitudes_are_pruned_to_the_share_with_the_least_error_of_all_choices(values, sparsity, grid):
+    x = np.array(values, float)
+    gone = ds.pruning(Empirical(x), sparsity)
+    count = math.floor(round(sparsity * x.size, 9))
+    table = BOOK if grid == "book" else naive.levels(2, grid)
+    scale = 0.8 if grid == "book" else None
+    found = ds.joint(Empirical(x), sparsity, 2, BOOK if grid == "book" else grid, scale)
+    assert found.threshold == pytest.approx(gone.threshold)
+    errors = []
+    for dropped in itertools.combinations(range(x.size), count):
+        kept = np.delete(x, dropped)
+        if count and np.max(np.abs(x[list(dropped)])) > np.min(np.abs(kept)):
+            continue  # not by magnitude
+        pruned = float(np.sum(x[list(dropped)] ** 2)) if count else 0.0
+        if grid == "book":
+            best = naive.rounding_error(kept, scale, table)
+        else:
+            best = naive.best_scale_error(kept, 2, grid)
+        errors.append((pruned + best) / x.size)
+    assert found.error == pytest.approx(min(errors), rel=1e-9, abs=1e-12)
+
+
+def test_joint_takes_out_exactly_the_share_asked_for():
+    tied = Empirical([1.0, 1, 1, 1, 10])
+    assert ds.joint(tied, 0.2, 8).zeros == pytest.approx(0.2)
+    assert ds.joint_snr(tied, 0.2, 12) == pytest.approx(ds.pruning_snr(tied, 0.2), abs=1e-2)
+    equal = ds.joint(Empirical([1.0, 1, -1, 1]), 0.25, 4)
+    assert equal.zeros == 0.25 and equal.error == pytest.approx(0.25)
+    x = np.random.default_rng(4).integers(-7, 8, 10_000) * 0.1
+    law = Empirical(x)
+    both = ds.joint(law, 0.1, 4)
+    kept = np.sort(np.abs(x))[1000:]
+    assert both.error == pytest.approx((x @ x - kept @ kept) / x.size, rel=1e-9)  # 15 levels hold the rest exactly
+    assert both.zeros == pytest.approx(ds.pruning(law, 0.1).zeros)
+
+
+def test_the_side_with_the_lower_level_is_kept_first():
+    x = np.array([2.0, -2.0, 2.0, -2.0])  # levels -2 … 1: at scale 1 only the negative ones are exact
+    assert ds.joint(Empirical(x), 0.5, 2, scale=1.0).error == pytest.approx(2.0)
+    mirrored = -np.array([-2.0, -1.0, 0.0, 1.0])
+    assert ds.joint(Empirical(x), 0.5, None, mirrored, scale=1.0).error == pytest.approx(2.0)
+
+
+@given(TIED, st.integers(2, 4))
+@settings(max_examples=60, deadline=None)
+def test_on_a_grid_without_zero_the_zeros_become_its_smallest_level(values, bits):
+    x = np.array(values, float)
+    found = ds.quantization(Empirical(x), bits, "mid_rise")
+    direct = naive.rounding_error(x, found.scale, naive.levels(bits, "mid_rise"))
+    assert found.error * x.size == pytest.approx(direct, rel=1e-9, abs=1e-12) and found.zeros == pytest.approx(0)
+    assert direct == pytest.approx(naive.best_scale_error(x, bits, "mid_rise"), rel=1e-9, abs=1e-12)
+    assert ds.integer_entropy(Empirical(x), bits, "mid_rise") <= bits + 1e-12
+
+
+def test_pruning_counts_the_numbers_that_are_zero():
+    assert ds.pruning(Empirical([1.0, 2, 3, 4, 5]), 0.25).zeros == 0.2  # floor(0.25 · 5)
+    assert ds.pruning(Empirical([0.0, 0, 0, 4, 5]), 0.25).zeros == 0.6
+    assert ds.joint(Empirical([1.0, 2.0]), 1 - 1e-12, 4).snr == 0.0
+
+
+def test_more_than_half_of_the_numbers_may_be_zero():
+    x = np.array([0.0, 0, 0, 0, 1, -2, 0, 3])
+    found = ds.quantization(Empirical(x), None, np.array([-2.0, 0, 1, 3]))
+    assert found.error == pytest.approx(0, abs=1e-12) and found.scale == pytest.approx(1)
+    assert ds.entropy_coded(Empirical(x), 1.0).scale > 0

@@ -17,16 +17,21 @@ import re
 import numpy as np
 from scipy.optimize import brentq
 
+from prunequant import arguments
+
+from .laws import probabilities
+
+MAX_GROUP = 1024  # the longest m of a pattern n:m
 VALUE_BITS = 16  # FP16, the paper's baseline
 
 
 def binary_entropy(p):
-    """H2(p) in bits, vectorised.
+    """H2(p) in bits for p in [0, 1], vectorised.
 
     >>> float(binary_entropy(0.5)), round(float(binary_entropy(0.25)), 4)
     (1.0, 0.8113)
     """
-    p = np.asarray(p, float)
+    p = probabilities(p, "p")
     with np.errstate(divide="ignore", invalid="ignore"):
         h = -p * np.log2(p) - (1 - p) * np.log2(1 - p)
     return np.where((p <= 0) | (p >= 1), 0.0, h)
@@ -38,34 +43,47 @@ def mask_bits(keep: float, mask: str = "bitmap") -> float:
     >>> mask_bits(0.25, "bitmap"), round(mask_bits(0.25, "entropy"), 4), mask_bits(0.5, "2:4")
     (1.0, 0.8113, 1.0)
     """
-    if not 0.0 <= keep <= 1.0:
-        raise ValueError(f"keep is {keep}: it must lie in [0, 1]")
+    keep = arguments.real(keep, "keep", 0, 1)
+    pattern = mask_pattern(mask)
     if mask == "free" or keep == 1.0:
         return 0.0
     if mask == "bitmap":
         return 1.0
     if mask == "entropy":
         return float(binary_entropy(keep))
-    match = re.fullmatch(r"(\d+):(\d+)", str(mask))
-    if not match or not 0 < int(match[1]) < int(match[2]):
-        raise ValueError(f'mask is {mask!r}: it must be "free", "bitmap", "entropy" or a pattern such as "2:4"')
-    n, m = int(match[1]), int(match[2])
+    n, m = pattern
     if abs(keep - n / m) > 1e-12:
         raise ValueError(f"keep is {keep} but the pattern {mask} keeps {n / m}")
     return n * math.ceil(math.log2(m)) / m
 
 
+def mask_pattern(mask: str) -> tuple[int, int] | None:
+    """(n, m) of a mask kind "n:m", None for the other kinds; an error for anything else."""
+    wanted = f'"free", "bitmap", "entropy" or a pattern such as "2:4" (n below m, m up to {MAX_GROUP})'
+    if not isinstance(mask, str):
+        raise TypeError(f"mask is {arguments.shown(mask)}: it must be {wanted}")
+    if mask in ("free", "bitmap", "entropy"):
+        return None
+    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", mask)
+    if not match or not 0 < int(match[1]) < int(match[2]) <= MAX_GROUP:
+        raise ValueError(f"mask is {arguments.shown(mask)}: it must be {wanted}")
+    return int(match[1]), int(match[2])
+
+
 def stored_bits(keep: float, value_bits: float = VALUE_BITS, mask: str = "bitmap") -> float:
-    """Bits a weight in all: the kept values and the mask.
+    """Bits a weight in all: the kept values, of up to 64 bits each, and the mask.
 
     >>> stored_bits(0.25, 16, "free"), stored_bits(0.25, 16, "bitmap")
     (4.0, 5.0)
     """
+    keep, value_bits = arguments.real(keep, "keep", 0, 1), arguments.real(value_bits, "value_bits", 0, 64)
     return keep * value_bits + mask_bits(keep, mask)
 
 
 def equal_size_keep(bits: float, mask: str = "free", value_bits: float = VALUE_BITS) -> float:
     """Share of weights that pruning may keep to store exactly `bits` bits a weight.
+
+    bits : above 0 and below value_bits, which is at most 64. mask : "free", "bitmap" or "entropy".
 
     With "entropy" the solution of keep·value_bits + H2(keep) = bits below bits/value_bits.
 
@@ -78,21 +96,20 @@ def equal_size_keep(bits: float, mask: str = "free", value_bits: float = VALUE_B
     >>> equal_size_keep(4), equal_size_keep(4, "bitmap"), round(equal_size_keep(4, "entropy"), 4)
     (0.25, 0.1875, 0.2043)
     """
-    if not 0 < bits < value_bits:
-        raise ValueError(f"bits is {bits}: it must be above 0 and below value_bits = {value_bits}")
+    value_bits = arguments.real(value_bits, "value_bits", 0, 64, open_low=True)
+    bits = arguments.real(bits, "bits", 0, value_bits, open_low=True, open_high=True)
+    mask = arguments.choice(mask, "mask", ("free", "bitmap", "entropy"))
     if mask == "free":
         return bits / value_bits
     if mask == "bitmap":
         if bits <= 1:
             raise ValueError(f"bits is {bits}: a bitmap alone takes 1 bit a weight")
         return (bits - 1) / value_bits
-    if mask == "entropy":
-        excess = lambda k: k * value_bits + float(binary_entropy(k)) - bits  # noqa: E731
-        return float(brentq(excess, 0.0, bits / value_bits, xtol=1e-15))
-    raise ValueError(f'mask is {mask!r}: it must be "free", "bitmap" or "entropy"')
+    excess = lambda k: k * value_bits + float(binary_entropy(k)) - bits  # noqa: E731
+    return float(brentq(excess, 0.0, bits / value_bits, xtol=1e-15))
 
 
-def mask_overhead(bits: int, mask: str = "bitmap", of: str = "compressed") -> float:
+def mask_overhead(bits: float, mask: str = "bitmap", of: str = "compressed") -> float:
     """Size of the mask as a share of the compressed size, or of the dense one (`of="dense"`).
 
     `bits` is the compressed size without the mask, so that 1 − bits/16 of the weights are pruned.
@@ -100,7 +117,7 @@ def mask_overhead(bits: int, mask: str = "bitmap", of: str = "compressed") -> fl
     >>> mask_overhead(4, of="dense"), mask_overhead(4), mask_overhead(2), round(mask_overhead(4, "entropy"), 3)
     (0.0625, 0.25, 0.5, 0.203)
     """
-    if of not in ("compressed", "dense"):
-        raise ValueError(f'of is {of!r}: it must be "compressed" or "dense"')
+    of = arguments.choice(of, "of", ("compressed", "dense"))
+    bits = arguments.real(bits, "bits", 0, VALUE_BITS, open_low=True, open_high=True)
     mask_size = mask_bits(equal_size_keep(bits), mask)
     return mask_size / (bits if of == "compressed" else VALUE_BITS)

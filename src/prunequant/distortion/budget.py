@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from .accounting import VALUE_BITS, equal_size_keep, mask_bits
+from prunequant import arguments
+
+from .accounting import VALUE_BITS, equal_size_keep, mask_bits, mask_pattern
+from .grids import make_grid
 from .laws import GeneralizedNormal, Law
 from .snr import check_law, joint, pruning_snr, quantization, quantization_snr
 from .student import StudentT
@@ -22,10 +25,10 @@ def equal_size_sparsity(law: Law, bits: int, mask: str = "free", grid="twos_comp
     mask : "free", "bitmap", "entropy" (see `prunequant.distortion.accounting`), or "same_nonzeros": the quantized
     tensor is charged for its non-zero values only, (1 − zeros)·bits/16, and pruning must reach that share, no mask.
     """
-    if mask == "same_nonzeros":
+    check_law(law)
+    if arguments.choice(mask, "mask", MASKS) == "same_nonzeros":
         return 1.0 - (1.0 - quantization(law, bits, grid).zeros) * bits / VALUE_BITS
-    if mask not in MASKS:
-        raise ValueError(f"mask is {mask!r}: it must be one of {MASKS}")
+    bits = arguments.real(bits, "bits", 0, VALUE_BITS, open_low=True, open_high=True)
     return 1.0 - equal_size_keep(bits, mask)
 
 
@@ -59,19 +62,26 @@ class Family:
 
 
 def clipped_student(nu: float, widest: float = 1e6) -> Family:
-    """t(nu) on [−T, T], T from 0.1 to `widest`."""
+    """t(nu) on [−T, T], T from 0.1 to `widest`, which lies above 0.1 and at most at 1e8."""
+    nu, widest = arguments.real(nu, "nu", 0.1, 1e9), arguments.real(widest, "widest", 0.1, 1e8, open_low=True)
     return Family(f"t({nu:g}) on [-T, T], T varied", lambda clip: StudentT(nu, clip), 0.1, widest)
 
 
 def student_on(clip: float | None, heaviest: float = 1.0) -> Family:
-    """t(nu) on [−clip, clip] (the whole line for None), nu from 200 down to `heaviest` (4.001 on the line)."""
+    """t(nu) on [−clip, clip] (the whole line for None), nu from 200 down to `heaviest` (4.001 on the line).
+
+    clip : in [1e-3, 1e9], or None. heaviest : in [0.2, 200).
+    """
+    heaviest = arguments.real(heaviest, "heaviest", 0.2, 200, open_high=True)
+    clip = None if clip is None else arguments.real(clip, "clip", 1e-3, 1e9)
     if clip is None:
         return Family("t(nu), nu > 4", lambda nu: StudentT(nu), 200.0, max(heaviest, 4.001))
     return Family(f"t(nu) on [-{clip:g}, {clip:g}]", lambda nu: StudentT(nu, clip), 200.0, heaviest)
 
 
 def generalized_normal(heaviest: float = 0.25) -> Family:
-    """exp(−|x|^beta), beta from 8 down to `heaviest`."""
+    """exp(−|x|^beta), beta from 8 down to `heaviest`, which lies in [0.15, 8)."""
+    heaviest = arguments.real(heaviest, "heaviest", 0.15, 8, open_high=True)
     return Family("generalized normal", GeneralizedNormal, 8.0, heaviest)
 
 
@@ -80,7 +90,8 @@ def crossover(
 ) -> Crossover | None:
     """The mildest law of a family for which pruning reaches quantization at equal size, or None.
 
-    Scans `points` parameters on a logarithmic grid from mild to wild for the first change of sign, then Brent's method.
+    Scans `points` parameters (2 … 256) on a logarithmic grid from mild to wild for the first change of sign, then
+    Brent's method. The other parameters are those of `advantage`.
 
     Examples
     --------
@@ -89,8 +100,10 @@ def crossover(
     >>> crossover(student_on(None), 2) is None
     True
     """
-    if points < 2:
-        raise ValueError(f"points is {points}: at least 2 are needed")
+    arguments.instance(family, "family", Family, "a family of laws, such as clipped_student(2.0)")
+    points, bits = arguments.integer(points, "points", 2, 256), arguments.integer(bits, "bits", 2, VALUE_BITS - 1)
+    arguments.choice(mask, "mask", MASKS)
+    make_grid(bits, grid)
 
     def gain(log_parameter: float) -> float:
         return advantage(family.law(float(np.exp(log_parameter))), bits, mask, grid)
@@ -131,7 +144,7 @@ def splits(
 
     For each width b the share kept is the one that fills the budget, keep·b + mask(keep) = budget; b ≤ budget keeps
     all and needs no mask; 16 is pruning alone. A mask of pattern "n:m" fixes the share to n/m: only widths that fit
-    the budget are listed.
+    the budget are listed. bits : integers in [2, 16], each listed once.
 
     Examples
     --------
@@ -141,15 +154,18 @@ def splits(
     (4, 1.0)
     """
     check_law(law)
-    if not 0 < budget < VALUE_BITS:
-        raise ValueError(f"budget is {budget}: it must be above 0 and below {VALUE_BITS} bits a weight")
+    budget = arguments.real(budget, "budget", 0, VALUE_BITS, open_low=True, open_high=True)
+    pattern = mask_pattern(mask)
+    single = isinstance(bits, np.ndarray) and bits.ndim == 0
+    if single or isinstance(bits, str) or not isinstance(bits, Iterable):
+        raise TypeError(f"bits is {arguments.shown(bits)}: it must be several widths, such as range(2, 9)")
+    widths = [arguments.integer(width, "bits", 2, VALUE_BITS) for width in bits]
     found = []
-    for width in (*bits, VALUE_BITS):
+    for width in dict.fromkeys((*widths, VALUE_BITS)):
         if width <= budget:
             keep = 1.0
-        elif ":" in mask:
-            n, m = map(int, mask.split(":"))
-            keep = n / m
+        elif pattern is not None:
+            keep = pattern[0] / pattern[1]
             if keep * width + mask_bits(keep, mask) > budget + 1e-12:
                 continue
         else:

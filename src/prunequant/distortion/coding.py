@@ -12,9 +12,11 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
+from prunequant import arguments
+
 from .grids import Grid, make_grid
 from .laws import Law
-from .snr import Distortion, check_law, quantization
+from .snr import Distortion, check_law, quantization, typical_magnitude
 
 
 def _probabilities(law: Law, grid: Grid, scale: float) -> np.ndarray:
@@ -25,6 +27,9 @@ def _probabilities(law: Law, grid: Grid, scale: float) -> np.ndarray:
             passed = np.append(np.asarray(beyond(0, scale * chain.thresholds), float), 0.0)
             parts.append(passed[:-1] - passed[1:])
             nonzero += float(passed[0])
+    if not grid.has_zero:  # numbers equal to zero are stored as the level below it
+        parts[-1][0] += law.at_zero
+        return np.concatenate(parts)
     return np.concatenate([*parts, [max(1.0 - nonzero, 0.0)]])
 
 
@@ -55,7 +60,7 @@ def entropy_coded(law: Law, rate: float, bits: int = 14, grid="twos_complement")
     Parameters
     ----------
     law : Law
-    rate : float > 0, bits per weight
+    rate : finite float > 0, bits per weight
     bits : int, 2 … 16. The grid has 2^bits levels: enough that its ends do not matter, unless the tail is very heavy.
 
     Returns
@@ -80,10 +85,9 @@ def entropy_coded(law: Law, rate: float, bits: int = 14, grid="twos_complement")
     '14.41 dB against 8.28 dB'
     """
     check_law(law)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"rate is {rate}: it must be a positive finite number of bits per weight")
+    rate = arguments.real(rate, "rate", 0, open_low=True)
     table = make_grid(bits, grid)
-    median = float(law.magnitude_quantile(0.5))
+    median = typical_magnitude(law)
     start = 2.0 * float(law.magnitude_quantile(1.0 - 1e-9))  # hardly any weight is nonzero
     steps = start * 1.25 ** -np.arange(0.0, math.log(max(1e4 * start / median, 2.0), 1.25))
     before = None

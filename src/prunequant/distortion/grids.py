@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prunequant import arguments
+
+MAX_LEVELS = 1 << 16
 GRIDS = ("twos_complement", "narrow", "mid_rise")
 
 
@@ -48,9 +51,7 @@ class Grid:
 
 
 def check_bits(bits: int, largest: int = 16) -> int:
-    if not isinstance(bits, int | np.integer) or isinstance(bits, bool) or not 2 <= bits <= largest:
-        raise ValueError(f"bits is {bits!r}: it must be an integer from 2 to {largest}")
-    return int(bits)
+    return arguments.integer(bits, "bits", 2, largest)
 
 
 def integer_range(bits: int, grid: str = "twos_complement") -> tuple[int, int]:
@@ -60,8 +61,7 @@ def integer_range(bits: int, grid: str = "twos_complement") -> tuple[int, int]:
     ((-8, 7), (-7, 7))
     """
     half = 1 << (check_bits(bits) - 1)
-    if grid not in ("twos_complement", "narrow"):
-        raise ValueError(f'grid is {grid!r}: an integer grid is "twos_complement" or "narrow"')
+    grid = arguments.choice(grid, "grid", ("twos_complement", "narrow"))
     return (-half if grid == "twos_complement" else 1 - half), half - 1
 
 
@@ -76,7 +76,8 @@ def _chain(magnitudes: np.ndarray, has_zero: bool) -> Chain:
 
 def make_grid(bits: int | None = None, grid="twos_complement") -> Grid:
     """The grid named ("twos_complement" −2^(b−1)…2^(b−1)−1, "narrow" ±(2^(b−1)−1), "mid_rise" ±½, ±3/2…±(2^b−1)/2),
-    or the one whose levels are given as an array (a code book; `bits` is then not used).
+    or the one whose levels are given as an array (a code book; `bits` is then not used): 2 to 65,536 finite levels, the
+    largest magnitude in [1e-6, 1e6], with a level 0 or symmetric next to 0.
 
     Examples
     --------
@@ -91,9 +92,16 @@ def make_grid(bits: int | None = None, grid="twos_complement") -> Grid:
             raise ValueError(f"grid is {grid!r}: it must be one of {GRIDS} or an array of levels")
         low, high = integer_range(bits, grid)
         return Grid(_chain(np.arange(1.0, high + 1), True), _chain(np.arange(1.0, 1 - low), True), True)
-    levels = np.unique(np.asarray(grid, float))  # also merges −0 and +0
-    if levels.ndim != 1 or levels.size < 2 or not np.all(np.isfinite(levels)):
-        raise ValueError(f"grid has shape {np.shape(grid)}: a code book is a 1-D array of ≥ 2 finite levels")
+    if grid is None or isinstance(grid, bytes | bool):
+        raise TypeError(f"grid is {arguments.shown(grid)}: it must be one of {GRIDS} or an array of levels")
+    given = arguments.numbers(grid, "grid")
+    levels = np.unique(given.astype(np.float64))  # also merges −0 and +0
+    if given.ndim != 1 or not 2 <= levels.size <= MAX_LEVELS:
+        raise ValueError(f"grid has shape {given.shape}: a code book is a 1-D array of 2 to {MAX_LEVELS} finite levels")
+    if not 1e-6 <= np.max(np.abs(levels)) <= 1e6:
+        raise ValueError(
+            f"grid reaches to {np.max(np.abs(levels)):g}: it must reach to 1e-6 … 1e6; the scale takes up the unit"
+        )
     up, down = levels[levels > 0], -levels[levels < 0][::-1]
     has_zero = bool(np.any(levels == 0))
     if not has_zero and not (up.size and down.size and up[0] == down[0]):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from prunequant import arguments
+
 from . import _kernels
 from .grids import GRIDS, check_bits, make_grid
 
+_TINY = np.finfo(np.float64).tiny  # the smallest float that has all its digits
 LONG = 512  # longer groups are sorted first
 
 
 def _levels(bits: int, grid: str) -> tuple[int, int, float]:
     """Number of jumps after the first level on each side, and the offset of the first level."""
-    if not isinstance(grid, str) or grid not in GRIDS:
-        raise ValueError(f"grid is {grid!r}: it must be one of {GRIDS}")
+    grid = arguments.choice(grid, "grid", GRIDS)
     half = 1 << (check_bits(bits, 12) - 1)
     if grid == "mid_rise":
         return half - 1, half - 1, 0.5
@@ -25,7 +27,7 @@ def best_scale(x, bits: int, grid: str = "twos_complement", axis: int | None = N
 
     Parameters
     ----------
-    x : array of finite numbers
+    x : array of finite numbers, at least one
     bits : int, 2 … 12
     grid : "twos_complement", "narrow" or "mid_rise"
     axis : None for one scale for all of x; else one scale for each vector along this axis
@@ -37,7 +39,9 @@ def best_scale(x, bits: int, grid: str = "twos_complement", axis: int | None = N
 
     Raises
     ------
-    ValueError : numbers that are not finite, a block that does not divide, an unknown grid
+    TypeError : x, bits, axis or block of the wrong kind
+    ValueError : numbers that are not finite, a block that does not divide, an unknown grid, or a scale that no normal
+        float holds (all numbers of a group below 1e-300 in size, say)
 
     Notes
     -----
@@ -53,23 +57,25 @@ def best_scale(x, bits: int, grid: str = "twos_complement", axis: int | None = N
     >>> round(s, 6), round(scale_error(x, s, 3), 6), round(scale_error(x, 2.1 / 3, 3), 6)
     (1.033333, 0.063333, 0.17)
     """
-    x = np.asarray(x)
+    x = arguments.numbers(x, "x")
     up, down, offset = _levels(bits, grid)
-    if x.size == 0 or not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
+    if x.size == 0:
         raise ValueError(f"x has shape {x.shape} and dtype {x.dtype}: it must hold at least one real number")
     x = x.astype(np.float64, copy=False)
-    if not np.all(np.isfinite(x)):
-        raise ValueError("x holds a nan or an infinity: every number must be finite")
     if axis is None:
         if block is not None:
             raise ValueError("block is given without an axis: say along which axis the blocks lie")
         return float(_grouped(x.reshape(1, -1), up, down, offset)[0])
+    if x.ndim == 0:
+        raise ValueError("axis is given but x is a single number: leave axis out")
+    axis = arguments.integer(axis, "axis", -x.ndim, x.ndim - 1)
     moved = np.moveaxis(x, axis, -1)
     length = moved.shape[-1]
     if block is None:
         return _grouped(moved.reshape(-1, length), up, down, offset).reshape(moved.shape[:-1])
-    if not (isinstance(block, int | np.integer) and block > 0 and length % block == 0):
-        raise ValueError(f"block is {block!r}: it must be a positive divisor of {length}, the length of axis {axis}")
+    block = arguments.integer(block, "block", 1, length)
+    if length % block:
+        raise ValueError(f"block is {block}: it must be a positive divisor of {length}, the length of axis {axis}")
     scales = _grouped(moved.reshape(-1, block), up, down, offset)
     return np.moveaxis(scales.reshape(*moved.shape[:-1], length // block), -1, axis)
 
@@ -79,8 +85,15 @@ def _grouped(rows: np.ndarray, up: int, down: int, offset: float) -> np.ndarray:
     if rows.shape[1] <= LONG:
         out = np.empty(rows.shape[0])
         _kernels.best_scales_short(np.ascontiguousarray(rows), up, down, offset, out)
-        return out
-    return np.array([_sorted(row, up, down, offset) for row in rows])
+    else:
+        out = np.array([_sorted(row, up, down, offset) for row in rows])
+    if not (out.min() >= _TINY and out.max() < np.inf):
+        at = int(np.flatnonzero((out < _TINY) | ~np.isfinite(out))[0])
+        raise ValueError(
+            f"x holds a group whose largest magnitude is {np.max(np.abs(rows[at])):g}: no float is its scale; give x "
+            "in another unit"
+        )
+    return out
 
 
 def _sorted(row: np.ndarray, up: int, down: int, offset: float) -> float:
@@ -101,12 +114,27 @@ def _sorted(row: np.ndarray, up: int, down: int, offset: float) -> float:
 def scale_error(x, scale: float, bits: int, grid="twos_complement") -> float:
     """Σ (x − Q(x))² for round-to-nearest at this scale, computed directly.
 
+    Parameters
+    ----------
+    x : array of finite numbers, any shape
+    scale : positive finite number
+    bits, grid : as in `make_grid`
+
+    Raises
+    ------
+    ValueError : also where the sum leaves the range of floats
+
+    Examples
+    --------
     >>> round(scale_error(np.array([0.9, -1.1]), 1.0, 4), 12)
     0.02
     """
-    if not (scale > 0 and np.isfinite(scale)):
-        raise ValueError(f"scale is {scale}: it must be a positive finite number")
-    x = np.asarray(x, float).ravel()
+    scale = arguments.real(scale, "scale", 0, open_low=True)
+    x = arguments.numbers(x, "x").astype(np.float64, copy=False).ravel()
     levels = make_grid(bits, grid).levels
-    index = np.searchsorted(0.5 * (levels[1:] + levels[:-1]) * scale, x)
-    return float(np.sum((x - scale * levels[index]) ** 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        index = np.searchsorted(0.5 * (levels[1:] + levels[:-1]) * scale, x)
+        error = float(np.sum((x - scale * levels[index]) ** 2))
+    if not np.isfinite(error):
+        raise ValueError(f"x at scale {scale:g} has an error above the largest float: give both in another unit")
+    return error

@@ -10,6 +10,17 @@ import math
 import numpy as np
 from scipy import special
 
+from prunequant import arguments
+
+from .laws import half_line, probabilities
+
+
+def _shares(sparsity) -> np.ndarray:
+    shares = probabilities(sparsity, "sparsity")
+    if np.any(shares == 1):
+        raise ValueError("sparsity holds 1: it must lie in [0, 1)")
+    return shares
+
 
 def gaussian_pruning_error(sparsity):
     """E x² 1{|x| < t} = c − 2 t φ(t), t = Φ⁻¹((1 + c)/2), for N(0, 1).
@@ -17,7 +28,8 @@ def gaussian_pruning_error(sparsity):
     >>> round(float(gaussian_pruning_error(0.75)), 7)
     0.276393
     """
-    t = special.ndtri((1 + np.asarray(sparsity, float)) / 2)
+    sparsity = _shares(sparsity)
+    t = special.ndtri((1 + sparsity) / 2)
     density = np.exp(-0.5 * t * t) / math.sqrt(2 * math.pi)
     return sparsity - 2 * t * density
 
@@ -30,6 +42,9 @@ def gaussian_quantization_error(scale: float, low: int, high: int) -> float:
     >>> round(-10 * math.log10(gaussian_quantization_error(0.33861, -8, 7)), 3)
     19.258
     """
+    scale = arguments.real(scale, "scale", 1e-90, 1e90)
+    low = arguments.integer(low, "low", -(1 << 16), 1 << 16)
+    high = arguments.integer(high, "high", low, 1 << 16)
     k = np.arange(low, high + 1)
     edges = np.concatenate(([-np.inf], scale * (k[:-1] + 0.5), [np.inf]))
     c = scale * k
@@ -41,13 +56,13 @@ def gaussian_quantization_error(scale: float, low: int, high: int) -> float:
 
 def laplace_pruning_error(sparsity):
     """2 − e^(−τ) (τ² + 2τ + 2), τ = −ln(1 − c), for density e^(−|x|)/2."""
-    tau = -np.log1p(-np.asarray(sparsity, float))
+    tau = -np.log1p(-_shares(sparsity))
     return 2 - np.exp(-tau) * (tau**2 + 2 * tau + 2)
 
 
 def uniform_pruning_error(sparsity):
     """c³/3 on [−1, 1]: the signal-to-noise ratio is −30 log10 c."""
-    return np.asarray(sparsity, float) ** 3 / 3
+    return _shares(sparsity) ** 3 / 3
 
 
 def student_inner_second(nu: float, t):
@@ -55,7 +70,9 @@ def student_inner_second(nu: float, t):
 
     The general form cancels near ν = 1 and 2 and for small t: use it away from them (it is an oracle, not the engine).
     """
-    t = np.asarray(t, float)
+    nu, t = arguments.real(nu, "nu", 0.1, 1e3), half_line(t)
+    if np.any(np.isinf(t)):
+        raise ValueError("t holds infinity: it must be finite")
     if nu == 1:
         return (t - np.arctan(t)) / math.pi
     if nu == 2:
@@ -68,7 +85,7 @@ def student_inner_second(nu: float, t):
 
 def high_rate_error(scale: float) -> float:
     """s²/12, the rounding error of a fine uniform grid on a smooth law."""
-    return scale**2 / 12
+    return arguments.real(scale, "scale", 1e-90, 1e90) ** 2 / 12
 
 
 def uniform_quantization_snr(bits: int, grid: str = "mid_rise") -> float:
@@ -76,7 +93,8 @@ def uniform_quantization_snr(bits: int, grid: str = "mid_rise") -> float:
 
     L is 2^b for "mid_rise" and 2^b − 1 for "narrow".
     """
-    levels = {"mid_rise": 2**bits, "narrow": 2**bits - 1}[grid]
+    bits = arguments.integer(bits, "bits", 2, 16)
+    levels = 2**bits - (arguments.choice(grid, "grid", ("mid_rise", "narrow")) == "narrow")
     return 20 * math.log10(levels)
 
 

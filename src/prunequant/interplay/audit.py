@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from prunequant import arguments
 from prunequant.formats import HBFP, MX, NF4, NVFP4, Format, Integer
-from prunequant.interplay.orders import apply_orders
-from prunequant.interplay.search import STATEMENTS, each_its_own, integer_vectors
+from prunequant.interplay.orders import apply_orders, check_format, check_norm
+from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, each_its_own, integer_vectors
+from prunequant.sparsity.masks import TIES
 
 FORMATS: Mapping[str, Format] = {
     "INT3 narrow": Integer(3, "narrow", "row"),
@@ -38,6 +40,9 @@ COLUMNS = (
     ("sq<=qs", "magnitude"),
     ("qs<=sq", "magnitude"),
 )
+
+
+MAX_VECTORS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,24 @@ def audit(
     ----------
     formats : by the name shown. Each vector is its own tensor; NVFP4 gets the tensor scale of `radius`.
     pattern : as in `compare`, over the vector.
-    columns : pairs (statement, ties), statements as in `counterexample`.
+    radius, length : 1 to 256, and 1 to 16; at most four million vectors in all.
+    norms : p of the L_p norms, 1 to infinity.
+    columns : pairs (statement, ties), statements as in `counterexample`; those about "joint" are not counted here.
 
     Returns
     -------
     One Share for each format, column and norm. With the defaults: 390,624 vectors, 11 formats, 24 cells each.
     """
+    arguments.instance(formats, "formats", Mapping, "a mapping from names to formats")
+    formats = {name: check_format(fmt, f"formats[{name!r}]") for name, fmt in formats.items()}
+    radius, length = arguments.integer(radius, "radius", 1, MAX_RADIUS), arguments.integer(length, "length", 1, 16)
+    if (2 * radius + 1) ** length > MAX_VECTORS:
+        raise ValueError(f"radius is {radius} and length {length}: above {MAX_VECTORS:,} vectors")
+    norms = tuple(check_norm(p, "norms") for p in norms)
+    counted = [name for name, (left, *_) in STATEMENTS.items() if left != "joint"]
+    for statement, rule in columns:
+        arguments.choice(statement, "statement", counted)
+        arguments.choice(rule, "ties", TIES)
     out = []
     for name, fmt in formats.items():
         own = each_its_own(fmt, radius)
@@ -142,7 +159,7 @@ def table(shares: list[Share]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the audit of all formats; exit codes are those of argparse."""
     parser = argparse.ArgumentParser(prog="python -m prunequant.interplay.audit", description=__doc__)
     parser.add_argument("--pattern", default="2:4", help="N:M, or a sparsity such as 0.5")
@@ -150,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=4)
     parser.add_argument("--block", type=int, help="values a block (default: the whole vector)")
     parser.add_argument("--json", help="also write every count to this file")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(argv)
     formats = dict(FORMATS)
     if given.block:
         formats = {

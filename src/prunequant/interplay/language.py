@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant import arguments
 from prunequant.extras import need
 from prunequant.interplay.orders import apply_orders
-from prunequant.interplay.studies import FORMATS, RANDOM_DRAWS, _pattern, variants
+from prunequant.interplay.studies import FORMATS, MAX_STEPS, RANDOM_DRAWS, _pattern, check_grid, variants
 
 CONTEXT = 32
 WIDTH = 64
@@ -154,6 +155,9 @@ def order_effect(
     need("torch")
     import torch
 
+    seed, formats, patterns = check_grid(seed, formats, patterns)
+    steps = arguments.integer(steps, "steps", 1, MAX_STEPS)
+    tune = arguments.integer(tune, "tune", 0, MAX_STEPS)
     model = fit(build(seed), seed, steps)
     weights = [layer.weight.detach().numpy().copy() for layer in linears(model)]
     state = {k: v.clone() for k, v in model.state_dict().items()}

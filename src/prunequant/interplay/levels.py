@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats import Format
-from prunequant.formats.base import as_values
-from prunequant.interplay.orders import apply_orders, norm
+from prunequant.interplay.orders import apply_orders, check_format, check_tensor, norm
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class DotProducts:
     interaction: NDArray
 
     def rms(self, which: str) -> float:
-        """Root mean square of one of the errors."""
+        """Root mean square of one of the errors, "s", "q", "sq" or "qs"."""
+        arguments.choice(which, "which", ("s", "q", "sq", "qs", "interaction"))
         return float(np.sqrt(np.mean(np.square(getattr(self, which)))))
 
     def exceeds(self, which: str) -> float:
         """Share of the dot products whose error "sq" or "qs" is larger than |s| + |q|."""
+        arguments.choice(which, "which", ("sq", "qs"))
         total = np.abs(self.s) + np.abs(self.q)
         return float(np.mean(np.abs(getattr(self, which)) > total * (1 + 1e-12) + 1e-300))
 
@@ -78,11 +80,13 @@ def dot_products(
     >>> d.s.round(12), d.q.round(12), d.sq.round(12)
     (array([1.6]), array([0.]), array([2.]))
     """
-    x, w = as_values(x), as_values(w, "w")
+    x, w = check_tensor(x), check_tensor(w, "w")
+    fmt = check_format(fmt)
+    activations = fmt if activations is None else check_format(activations, "activations")
     if x.ndim != 2 or x.shape != w.shape:
         raise ValueError(f"x has shape {x.shape} and w {w.shape}: give two matrices of the same shape (trials, n)")
     made = apply_orders(w, fmt, pattern, ("sq", "qs"), ties, batch=1, axis=-1)
-    qx = (activations or fmt).quantize(x)
+    qx = activations.quantize(x)
     exact = (x * w).sum(axis=1)
     remainder = x * w - qx * made.quantized
     return DotProducts(
@@ -141,6 +145,23 @@ def forward(weights: Sequence[NDArray], biases: Sequence[NDArray], inputs: NDArr
     return outputs
 
 
+def _check_network(weights: list[NDArray], biases: list[NDArray], inputs: NDArray, labels: NDArray) -> None:
+    """The shapes of a perceptron and its data fit together."""
+    if not weights or len(weights) != len(biases) or any(w.ndim != 2 for w in weights):
+        raise ValueError("weights must be matrices (out, in), with one bias vector each")
+    width = inputs.shape[1] if inputs.ndim == 2 and len(inputs) else None
+    if width is None:
+        raise ValueError(f"inputs has shape {inputs.shape}: it must be (samples, in), at least one sample")
+    for layer, (w, b) in enumerate(zip(weights, biases)):
+        if w.shape[1] != width or b.shape != (w.shape[0],):
+            raise ValueError(f"layer {layer} has weights {w.shape} and biases {b.shape}: it must take {width} inputs")
+        width = w.shape[0]
+    if labels.shape != (len(inputs),) or labels.min() < 0 or labels.max() >= width:
+        raise ValueError(
+            f"labels has shape {labels.shape}: it must be one class in [0, {width}) for each of the samples"
+        )
+
+
 def decompose(
     weights: Sequence[ArrayLike],
     biases: Sequence[ArrayLike],
@@ -161,10 +182,14 @@ def decompose(
     fmt, pattern, ties : as in `compare`; blocks and groups run along the inputs of each layer.
     activations : a format for the inputs of each layer, or None to keep them.
     """
-    weights = [as_values(w, "weights") for w in weights]
-    biases, inputs, labels = [np.asarray(b) for b in biases], as_values(inputs, "inputs"), np.asarray(labels)
-    if len(weights) != len(biases) or any(w.ndim != 2 for w in weights):
-        raise ValueError("weights must be matrices (out, in), with one bias vector each")
+    fmt = check_format(fmt)
+    activations = None if activations is None else check_format(activations, "activations")
+    for name, given in (("weights", weights), ("biases", biases)):
+        arguments.instance(given, name, Sequence, "a list of arrays, one a layer")
+    weights, biases = [check_tensor(w, "weights") for w in weights], [arguments.numbers(b, "biases") for b in biases]
+    inputs, labels = arguments.numbers(inputs, "inputs"), arguments.integers(labels, "labels")
+    inputs = check_tensor(inputs, "inputs")
+    _check_network(weights, biases, inputs, labels)
     made = [apply_orders(w, fmt, pattern, ties=ties) for w in weights]
     sets = {
         "s": [m.pruned for m in made],

@@ -12,27 +12,60 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prunequant import arguments
 from prunequant.formats import Format
-from prunequant.formats.base import as_values, check_axis
+from prunequant.formats.base import ROUNDINGS, as_values
 from prunequant.sparsity import gain, keep_largest, parse_pattern
 from prunequant.sparsity.masks import TIES
 
 ORDERS = ("sq", "qs", "joint")
 NORMS = (1.0, 2.0, np.inf)
+MAX_SEED = 2**64 - 1
+
+
+def check_format(fmt: Format, name: str = "fmt") -> Format:
+    """The format itself, or a TypeError that names one."""
+    return arguments.instance(fmt, name, Format, "a format, such as formats.Integer(4)")
+
+
+def check_tensor(x: ArrayLike, name: str = "x") -> NDArray:
+    """Real numbers as float32 or float64; NaN and infinities are left to the format, which sees every value anyway."""
+    return as_values(arguments.numbers(x, name, finite=False), name)
+
+
+def check_norm(p: float, name: str = "norm") -> float:
+    """p of an L_p norm."""
+    return arguments.real(p, name, 1, np.inf, infinite=True)
 
 
 def norm(values: NDArray, p: float, axes: tuple[int, ...] | None = None) -> NDArray:
-    """‖values‖_p over the given axes (all of them unless told), 1 <= p <= inf."""
-    if not p >= 1:
-        raise ValueError(f"norm is {p}: give 1 <= p <= inf")
-    size = np.abs(values)
+    """‖values‖_p over the given axes, the last ones (all of them unless told), 1 <= p <= inf."""
+    p, size = check_norm(p), np.abs(values)
     if p == np.inf:
         return size.max(axis=axes, initial=0.0)
     if p == 1:
         return size.sum(axis=axes)
-    if p == 2:
-        return np.sqrt(np.square(size).sum(axis=axes))
-    return np.power(np.power(size, p).sum(axis=axes), 1 / p)
+    with np.errstate(over="ignore", under="ignore"):
+        if p == 2:
+            found = np.sqrt(np.square(size).sum(axis=axes))
+        else:
+            found = np.power(np.power(size, p).sum(axis=axes), 1 / p)
+    reach = np.finfo(size.dtype)  # between these ends the powers of the largest value keep their digits
+    held = (found > float(reach.tiny) ** (0.9 / p)) & (found < float(reach.max) ** (0.9 / p))
+    if np.all(held):
+        return found
+    if found.ndim == 0:
+        return _scaled_norm(size.reshape(1, -1), p)[0]
+    found[~held] = _scaled_norm(size[~held].reshape(np.count_nonzero(~held), -1), p)  # axes are the last ones
+    return found
+
+
+def _scaled_norm(rows: NDArray, p: float) -> NDArray:
+    """The norms of rows whose powers leave the range of floats, in units of the largest value of each."""
+    largest = rows.max(axis=1, initial=0.0, keepdims=True).astype(np.float64)
+    unit = np.where(largest > 0, largest, 1.0)
+    with np.errstate(under="ignore"):
+        return (np.power(np.power(rows / unit, p).sum(axis=1), 1 / p) * unit[:, 0]).astype(rows.dtype)
 
 
 @dataclass(frozen=True)
@@ -51,13 +84,12 @@ class Orders:
     batch: int = 0
 
     def error(self, which: str, p: float = 2.0) -> NDArray:
-        """‖x - f(x)‖_p, one a tensor; `which` is "s", "q", "sum" (of those two), "sq", "qs" or "joint"."""
+        """‖x - f(x)‖_p, one a tensor; `which` is "s", "q", "sum" (of those two), or one of the orders made."""
         axes = tuple(range(self.batch, self.x.ndim))
         if which == "sum":
             return self.error("s", p) + self.error("q", p)
         made = {"s": self.pruned, "q": self.quantized, **self.compressed}
-        if which not in made:
-            raise ValueError(f"which is {which!r}: give one of sum, {', '.join(made)}")
+        which = arguments.choice(which, "which", ("sum", *made))
         return norm(self.x - made[which], p, axes)
 
 
@@ -80,6 +112,10 @@ class Comparison:
 
     def relative(self, which: str = "both", p: float = 2.0) -> float:
         """An error over the norm of x (nan for an x of zeros)."""
+        p = arguments.real(p, "p", 1, np.inf, infinite=True)
+        if p not in self.errors:
+            raise ValueError(f"p is {p}: it must be one of {', '.join(f'{known:g}' for known in self.errors)}")
+        which = arguments.choice(which, "which", _SHOWN)
         scale = self.errors[p]["x"]
         return self.errors[p][which] / scale if scale else float("nan")
 
@@ -111,23 +147,35 @@ def apply_orders(
 
     Parameters
     ----------
-    x : array; its first `batch` axes number independent tensors (then `axis` and `scale_axis` count from the end).
+    x : array of real numbers, at least one axis; its first `batch` axes number independent tensors (then `axis` and
+        `scale_axis` count from the end).
     fmt : a number format; pattern : "N:M" or a sparsity; ties : see `prunequant.sparsity`.
     axis : of the pruning: of the groups of "N:M" (last unless told), or of the lines that a sparsity ranks (None: the
         whole tensor).
     scale_axis : the axis that the blocks of the format run along.
     saliency : factors of |x| in the score, of a shape that broadcasts to x (Wanda: the norms of the inputs).
-    rounding, seed : of the format, and of ties "random".
+    rounding, seed : of the format, and of ties "random"; seeds in [0, 2^64).
     """
-    x = as_values(x)
+    x = check_tensor(x)
+    if x.ndim == 0:
+        raise ValueError("x is a single number: give an array with at least one axis")
+    fmt, parsed = check_format(fmt), parse_pattern(pattern)
+    if isinstance(orders, str):
+        raise TypeError(f"orders is {arguments.shown(orders)}: it must be a tuple of some of {', '.join(ORDERS)}")
     for order in orders:
-        if order not in ORDERS:
-            raise ValueError(f"order is {order!r}: give one of {', '.join(ORDERS)}")
-    if ties not in TIES:
-        raise ValueError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
-    scale_axis = check_axis(scale_axis, x.ndim)
-    flat = batch and axis is None and isinstance(parse_pattern(pattern), float)
-    factor = 1 if saliency is None else np.abs(as_values(saliency, "saliency"))
+        arguments.choice(order, "order", ORDERS)
+    ties = arguments.choice(ties, "ties", TIES)
+    rounding = arguments.choice(rounding, "rounding", ROUNDINGS)
+    axis = None if axis is None else arguments.integer(axis, "axis", -x.ndim, x.ndim - 1)
+    scale_axis = arguments.integer(scale_axis, "scale_axis", -x.ndim, x.ndim - 1) % x.ndim
+    seed = arguments.integer(seed, "seed", 0, MAX_SEED)
+    batch = arguments.integer(batch, "batch", 0, x.ndim - 1)
+    flat = batch and axis is None and isinstance(parsed, float)
+    factor = 1
+    if saliency is not None:
+        factor = np.abs(as_values(arguments.numbers(saliency, "saliency"), "saliency"))
+        if np.broadcast_shapes(x.shape, factor.shape) != x.shape:
+            raise ValueError(f"saliency has shape {factor.shape}: it must broadcast to the shape {x.shape} of x")
 
     def select(score: NDArray, original: NDArray) -> NDArray[np.bool_]:
         rule = dict(ties=ties, original=original, seed=seed)
@@ -138,7 +186,8 @@ def apply_orders(
 
     quantize = dict(axis=scale_axis, rounding=rounding, seed=seed)
     zero = x.dtype.type(0)
-    magnitude = np.abs(x) * factor
+    with np.errstate(over="ignore"):  # an infinite score is refused below
+        magnitude = np.abs(x) * factor
     keep = select(magnitude, magnitude)
     pruned = np.where(keep, x, zero)
     quantized = fmt.quantize(x, **quantize)
@@ -198,6 +247,7 @@ def compare(
     >>> round(compare(x, Integer(4), "1:2", "qs").errors[1]["extra"], 2)
     0.49
     """
+    order = arguments.choice(order, "order", ORDERS)
     made = apply_orders(
         x, fmt, pattern, (order,), ties,
         axis=axis, scale_axis=scale_axis, saliency=saliency, rounding=rounding, seed=seed,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from prunequant import arguments
 from prunequant.intervals import paired_mean
 
 
@@ -21,7 +22,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     >>> holm([0.01, 0.04, 0.03]).round(3)
     array([0.03, 0.06, 0.06])
     """
-    p = np.asarray(p_values, dtype=np.float64)
+    p = arguments.numbers(p_values, "p_values").astype(np.float64)
     if p.ndim != 1 or np.any((p < 0) | (p > 1)):
         raise ValueError("p_values must be a list of numbers in [0, 1]")
     order = np.argsort(p, kind="stable")
@@ -52,13 +53,23 @@ class Paired:
         return f"{self.mean:+.4f} ± {half:.4f} (p = {self.p:.2g}, {self.positive} of {self.seeds} positive)"
 
 
+def _a_number_a_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    a = arguments.numbers(values, name).astype(np.float64)
+    if a.ndim != 1 or a.size < 2:
+        raise ValueError(f"{name} has shape {a.shape}: give one number a seed, at least two")
+    if np.max(np.abs(a)) > 1e150:
+        raise ValueError(f"{name} reaches to {np.max(np.abs(a)):g}: its squares leave the range of floats")
+    return a
+
+
 def paired(differences: ArrayLike, confidence: float = 0.95) -> Paired:
     """Mean, interval, p-value and count of positive ones of paired differences, one a seed, at least two.
 
     >>> str(paired([1.0, 2.0, 3.0]))
     '+2.0000 ± 2.4841 (p = 0.074, 3 of 3 positive)'
     """
-    d = np.asarray(differences, dtype=np.float64)
+    d = _a_number_a_seed(differences, "differences")
+    confidence = arguments.real(confidence, "confidence", 0, 1, open_low=True, open_high=True)
     mean, interval = paired_mean(d, confidence)
     spread = d.std(ddof=1)
     if spread > 0:
@@ -122,14 +133,25 @@ def threshold(
     >>> round(t.value, 3), t.compounds
     (1.3, 'above')
     """
-    arrays = [np.asarray(a, dtype=np.float64) for a in (dense, pruned, quantized, both)]
-    for name, a in zip(("dense", "pruned", "quantized", "both"), arrays):
-        if a.ndim != 1 or a.shape != arrays[0].shape or a.size < 2:
-            raise ValueError(
-                f"{name} has shape {a.shape}: give one number a seed, the same seeds for all four, at least two"
+    lower_is_better = arguments.flag(lower_is_better, "lower_is_better")
+    confidence = arguments.real(confidence, "confidence", 0, 1, open_low=True, open_high=True)
+    names = ("dense", "pruned", "quantized", "both")
+    arrays = [_a_number_a_seed(a, name) for name, a in zip(names, (dense, pruned, quantized, both))]
+    for name, a in zip(names, arrays):
+        if a.shape != arrays[0].shape:
+            raise ValueError(f"{name} has shape {a.shape}, dense {arrays[0].shape}: give the same seeds for all four")
+    if transform is not None:
+        if not callable(transform):
+            raise TypeError(
+                f"transform is {arguments.shown(transform)}: it must be a function of an array, such as np.exp"
             )
-        if not np.all(np.isfinite(a)):
-            raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
-    d, s, q, b = (a if transform is None else transform(a) for a in arrays)
+        for at, name in enumerate(names):
+            changed = arguments.numbers(transform(arrays[at]), f"transform({name})").astype(np.float64)
+            if changed.shape != arrays[at].shape:
+                raise ValueError(
+                    f"transform({name}) has shape {changed.shape}: it must keep the shape {arrays[at].shape}"
+                )
+            arrays[at] = changed
+    d, s, q, b = arrays
     expected = s + q - d
     return Threshold(float(expected.mean()), paired(b - expected, confidence), lower_is_better)

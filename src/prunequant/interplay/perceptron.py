@@ -15,10 +15,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant import arguments
 from prunequant.extras import need
 from prunequant.formats import Format
 from prunequant.interplay.levels import cross_entropy, forward
 
+MAX_SEED = 2**64 - 1
 Compress = Callable[[list[NDArray]], list[NDArray]]
 
 
@@ -61,6 +63,7 @@ def digits(seed: int = 0) -> Data:
     need("sklearn")
     from sklearn.datasets import load_digits
 
+    seed = arguments.integer(seed, "seed", 0, MAX_SEED)
     x, y = load_digits(return_X_y=True)
     order = np.random.default_rng([seed, 1]).permutation(len(y))
     x, y = x[order] / 16, y[order].astype(np.int64)
@@ -73,6 +76,8 @@ def curves(seed: int = 0, train: int = 4000, test: int = 2000, noise: float = 0.
     A task in the manner of MNIST-1D (Greydanus and Kobak 2024) that is made here, in any amount: each class is a
     fixed smooth curve; an example is it stretched in height, moved, tilted, with smooth and with white noise added.
     """
+    seed, noise = arguments.integer(seed, "seed", 0, MAX_SEED), arguments.real(noise, "noise", 0, 1e6)
+    train, test = (arguments.integer(n, name, 1, 200_000) for n, name in ((train, "train"), (test, "test")))
     shapes = np.random.default_rng(1212).standard_normal((10, 12))
     generator = np.random.default_rng([seed, 2])
     count = train + test
@@ -93,6 +98,8 @@ def curves(seed: int = 0, train: int = 4000, test: int = 2000, noise: float = 0.
 
 def start(data: Data, hidden: Sequence[int], seed: int) -> Perceptron:
     """Random weights and biases, uniform on ±1/√inputs (the default of torch.nn.Linear)."""
+    hidden = [arguments.integer(n, "hidden", 1, 8192) for n in hidden]
+    seed = arguments.integer(seed, "seed", 0, MAX_SEED)
     sizes = [data.train.shape[1], *hidden, data.classes]
     generator = np.random.default_rng([seed, 3])
     weights, biases = [], []
@@ -142,6 +149,9 @@ def train(
         rounded to float32.
     teacher : if given, the targets are half the labels, half this model's probabilities (distillation).
     """
+    steps, batch = arguments.integer(steps, "steps", 0, 1_000_000), arguments.integer(batch, "batch", 1, 1_000_000)
+    seed = arguments.integer(seed, "seed", 0, MAX_SEED)
+    rate, decay = arguments.real(rate, "rate", 0), arguments.real(decay, "decay", 0)
     generator = np.random.default_rng([seed, 4])
     weights, biases = [w.astype(np.float64) for w in model.weights], [b.astype(np.float64) for b in model.biases]
     flat = [*weights, *biases]

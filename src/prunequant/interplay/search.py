@@ -9,8 +9,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant import arguments
 from prunequant.formats import NVFP4, Format, Integer
-from prunequant.interplay.orders import Orders, apply_orders
+from prunequant.interplay.orders import MAX_SEED, Orders, apply_orders, check_format, check_norm
 
 STATEMENTS = {
     "sq<=sum": ("sq", "sum", "prune, then quantize, adds nothing beyond the sum of both errors"),
@@ -20,6 +21,8 @@ STATEMENTS = {
     "joint<=sq": ("joint", "sq", "the joint mask is never worse than prune, then quantize"),
     "joint<=qs": ("joint", "qs", "the joint mask is never worse than quantize, then prune"),
 }
+MAX_LENGTH, MAX_RADIUS = 64, 256
+MAX_VALUES = 1 << 26  # trials × values of one tensor: some ten seconds
 TOLERANCE = 1e-9  # relative: rounding of the norms
 
 
@@ -58,6 +61,11 @@ def each_its_own(fmt: Format, radius: float) -> Format:
 
 def integer_vectors(radius: int, length: int, at_most: int = 1 << 20) -> Iterator[NDArray[np.float64]]:
     """All integer vectors with entries in [-radius, radius], in lexicographic order, in batches of at most so many."""
+    radius = arguments.integer(radius, "radius", 0, MAX_RADIUS)
+    length = arguments.integer(length, "length", 1, MAX_LENGTH)
+    at_most = arguments.integer(at_most, "at_most", 1, 1 << 22)
+    if (2 * radius + 1) ** length > 2**62:
+        raise ValueError(f"length is {length}: there are above 2^62 vectors with entries up to {radius}")
     side = 2 * radius + 1
     total = side**length
     weights = side ** np.arange(length - 1, -1, -1)
@@ -68,8 +76,7 @@ def integer_vectors(radius: int, length: int, at_most: int = 1 << 20) -> Iterato
 
 def violations(made: Orders, statement: str, p: float) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
     """Left side, right side, and where the left is larger by more than rounding, for each tensor of a batch."""
-    if statement not in STATEMENTS:
-        raise ValueError(f"statement is {statement!r}: give one of {', '.join(STATEMENTS)}")
+    statement = arguments.choice(statement, "statement", STATEMENTS)
     left, right = (made.error(which, p) for which in STATEMENTS[statement][:2])
     return left, right, left > right + TOLERANCE * np.maximum(right, 1)
 
@@ -91,6 +98,17 @@ def _candidates(shape: tuple[int, ...], radius: int, trials: int, seed: int) -> 
             yield (rng.standard_normal, lambda size: rng.standard_t(3, size))[k // 2 % 2](size)
         else:  # whole numbers, many of them zero: on the levels of a format more often than chance
             yield rng.integers(-radius, radius + 1, size) * (rng.random(size) < 0.7) * 1.0
+
+
+def _checked_shape(shape: tuple[int, ...] | int) -> tuple[int, ...]:
+    """A shape of at most `MAX_LENGTH` values, none of its axes empty."""
+    given = shape if isinstance(shape, tuple | list) else (shape,)
+    lengths = tuple(arguments.integer(n, "shape", 1, MAX_LENGTH) for n in given)
+    if not lengths or prod(lengths) > MAX_LENGTH:
+        raise ValueError(
+            f"shape is {arguments.shown(shape)}: give positive lengths, at most {MAX_LENGTH} values in all"
+        )
+    return lengths
 
 
 def counterexample(
@@ -115,9 +133,10 @@ def counterexample(
     fmt, pattern, ties, rounding : as in `compare`.
     statement : "sq<=sum", "qs<=sum", "sq<=qs", "qs<=sq", "joint<=sq" or "joint<=qs" ("sq": prune, then quantize).
     norm : p of the L_p norm, 1 to infinity.
-    shape : of the tensor sought; axis, scale_axis : as in `compare`, counted from the end.
-    radius : every integer tensor with entries up to it is tried, smallest first (while there are below two million);
-        then `trials` random ones, half of them integers; what is found is rounded to as few digits as still break it.
+    shape : of the tensor sought, at most 64 values; axis, scale_axis : as in `compare`, of that shape.
+    radius : 1 to 256; every integer tensor with entries up to it is tried, smallest first (while there are below two
+        million); then `trials` random ones, half of them integers; what is found is rounded to as few digits as still
+        break it. trials times the values of one tensor may reach 2^26.
 
     Returns
     -------
@@ -132,16 +151,21 @@ def counterexample(
     >>> counterexample(Integer(4), "2:4", "sq<=qs", radius=6, trials=0) is None
     True
     """
-    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
-    if not shape or min(shape) < 1:
-        raise ValueError(f"shape is {shape}: give positive lengths")
+    fmt, statement = check_format(fmt), arguments.choice(statement, "statement", STATEMENTS)
+    norm, shape = check_norm(norm), _checked_shape(shape)
+    if axis is not None:
+        axis = arguments.integer(axis, "axis", -len(shape), len(shape) - 1)
+    scale_axis = arguments.integer(scale_axis, "scale_axis", -len(shape), len(shape) - 1)
+    radius = arguments.integer(radius, "radius", 1, MAX_RADIUS)
+    trials = arguments.integer(trials, "trials", 0, MAX_VALUES // prod(shape))
+    seed = arguments.integer(seed, "seed", 0, MAX_SEED)
     axis = axis - len(shape) if axis is not None and axis >= 0 else axis
     scale_axis = scale_axis - len(shape) if scale_axis >= 0 else scale_axis
     own = each_its_own(fmt, radius)
     if own is not fmt and len(shape) > 1 and isinstance(fmt, Integer):
         raise ValueError("granularity 'tensor' has no batch form for matrices: give shape a single length")
     how = dict(ties=ties, axis=axis, scale_axis=scale_axis, rounding=rounding, seed=seed, batch=1)
-    needed = tuple(k for k in ("sq", "qs", "joint") if k in STATEMENTS.get(statement, ())[:2]) or ("sq",)
+    needed = tuple(k for k in ("sq", "qs", "joint") if k in STATEMENTS[statement][:2])
     for batch in _candidates(shape, radius, trials, seed):
         bad = violations(apply_orders(batch, own, pattern, needed, **how), statement, norm)[2]
         if np.any(bad):

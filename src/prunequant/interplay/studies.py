@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from prunequant import arguments
 from prunequant.formats import HBFP, MX, Format, Integer
-from prunequant.interplay.orders import apply_orders
+from prunequant.interplay.orders import apply_orders, check_format
 from prunequant.interplay.paired import Paired, Threshold, holm, paired, threshold
 from prunequant.interplay.perceptron import Data, Perceptron, curves, digits, start, train
-from prunequant.sparsity import channels
+from prunequant.sparsity import channels, parse_pattern
 
 FORMATS: Mapping[str, Format] = {
     "INT8": Integer(8, granularity="row"),
@@ -32,17 +33,39 @@ FORMATS: Mapping[str, Format] = {
 PATTERNS = ("0.5", "0.75", "2:4")
 TASKS = {"digits": (digits, (128, 128), 400), "curves": (curves, (128, 128), 800)}
 RANDOM_DRAWS = 8
+MAX_STEPS = 100_000  # of one training run
 
 
 def _pattern(text: str) -> str | float:
-    return text if ":" in text else float(text)
+    """ "N:M" as it is, a sparsity as a number."""
+    arguments.instance(text, "pattern", str, 'a string such as "2:4" or "0.5"')
+    try:
+        return text if ":" in text else float(text)
+    except ValueError:
+        raise ValueError(f'pattern is {arguments.shown(text)}: it must be a string such as "2:4" or "0.5"') from None
+
+
+def check_grid(
+    seed: int, formats: Sequence[str], patterns: Sequence[str] = ()
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """The seed (0 to 2^32 - 1), the names of formats and the patterns of a study, before anything is trained."""
+    seed = arguments.integer(seed, "seed", 0, 2**32 - 1)
+    for name, given in (("formats", formats), ("patterns", patterns)):
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(f"{name} is {arguments.shown(given)}: it must be a sequence of strings")
+    formats, patterns = tuple(arguments.choice(name, "format", FORMATS) for name in formats), tuple(patterns)
+    for pattern in patterns:
+        parse_pattern(_pattern(pattern))
+    return seed, formats, patterns
+
+
+def trained(task: str, seed: int) -> tuple[Data, Perceptron]:
+    """The data and the trained dense perceptron of a task ("digits" or "curves") under a seed; remembered."""
+    return _trained(arguments.choice(task, "task", TASKS), arguments.integer(seed, "seed", 0, 2**32 - 1))
 
 
 @lru_cache(maxsize=64)
-def trained(task: str, seed: int) -> tuple[Data, Perceptron]:
-    """The data and the trained dense perceptron of a task ("digits" or "curves") under a seed; remembered."""
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}: give one of {', '.join(TASKS)}")
+def _trained(task: str, seed: int) -> tuple[Data, Perceptron]:
     make, hidden, steps = TASKS[task]
     data = make(seed)
     return data, train(start(data, hidden, seed), data, steps, seed=seed)
@@ -50,6 +73,7 @@ def trained(task: str, seed: int) -> tuple[Data, Perceptron]:
 
 def variants(weights: Sequence[NDArray], fmt: Format, pattern: str | float) -> dict[str, list[list[NDArray]]]:
     """Every way to compress the layers: by name, a list of equally good versions (several draws for random ties)."""
+    fmt = check_format(fmt)
     out: dict[str, list[list[NDArray]]] = {}
     first = [apply_orders(w, fmt, pattern) for w in weights]
     out["s"] = [[m.pruned for m in first]]
@@ -87,6 +111,8 @@ def order_effect(
     ----------
     activations : also quantize the inputs of every layer with the format (not for "s").
     """
+    seed, formats, patterns = check_grid(seed, formats, patterns)
+    activations = arguments.flag(activations, "activations")
     data, model = trained(task, seed)
     x, y = data.test, data.test_labels
     out = {"dense": model.loss(x, y), "accuracy": model.accuracy(x, y)}
@@ -115,6 +141,8 @@ def fine_tuned(
     "sq one shot" (trained pruned in full precision, then quantized once). With `distil` the dense network's
     probabilities make half of the targets.
     """
+    seed, formats, patterns = check_grid(seed, formats, patterns)
+    steps, distil = arguments.integer(steps, "steps", 1, MAX_STEPS), arguments.flag(distil, "distil")
     data, model = trained(task, seed)
     x, y = data.test, data.test_labels
     teacher = model if distil else None
@@ -155,6 +183,7 @@ def ranking(
     TIES": the share of places where the mask of "quantize, then prune" differs from that of |w|. "Prune, then quantize"
     ranks |w| itself: nothing is tied or moved.
     """
+    seed, formats, _ = check_grid(seed, formats, (pattern,))
     _, model = trained(task, seed)
     out = {}
     for name in formats:
@@ -180,6 +209,7 @@ def structured(
     Keys "STRUCTURE FORMAT KIND" with KIND "s", "q", "sq", "qs"; ties at random (8 draws), where there are any.
     Neurons: the output rows of hidden layers of smallest norm, the last layer left dense.
     """
+    seed, formats, _ = check_grid(seed, formats)
     data, model = trained(task, seed)
     x, y = data.test, data.test_labels
     out = {"dense": model.loss(x, y)}
@@ -219,6 +249,8 @@ def low_rank(
     Keys "FORMAT KIND": "l" (low rank alone), "s", "q" (alone, on the dense matrices), "ls", "lq", and all three, "lsq"
     and "lqs". The factors share the singular values evenly.
     """
+    seed, formats, _ = check_grid(seed, formats, (pattern,))
+    rank = arguments.integer(rank, "rank", 1, 1024)
     data, model = trained(task, seed)
     x, y = data.test, data.test_labels
     factors = []
@@ -273,6 +305,8 @@ def cells(
     rows : one mapping a seed, at least two. p-values are corrected together by Holm's rule.
     """
     rows = list(rows)
+    for row in rows:
+        arguments.instance(row, "a row", Mapping, "a mapping of losses, as `order_effect` returns it")
     if len(rows) < 2:
         raise ValueError(f"rows holds {len(rows)} seeds: an interval needs at least two")
     names = [key.rsplit(" ", 1)[0] for key in rows[0] if key.endswith(" sq")]

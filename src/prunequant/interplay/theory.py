@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prunequant import arguments
 from prunequant.formats import NVFP4, Format
-from prunequant.interplay.orders import apply_orders, norm
+from prunequant.formats.base import ROUNDINGS
+from prunequant.interplay.orders import apply_orders, check_format, check_norm, norm
 from prunequant.sparsity import parse_pattern
 
 _SUM = ("keeps_zero", "max_scaled", "scale_preserved", "deterministic")
@@ -57,8 +59,7 @@ class Hypotheses:
 
     def missing(self, theorem: str) -> tuple[str, ...]:
         """The hypotheses of a theorem that fail here."""
-        if theorem not in THEOREMS:
-            raise ValueError(f"theorem is {theorem!r}: give one of {', '.join(THEOREMS)}")
+        theorem = arguments.choice(theorem, "theorem", THEOREMS)
         return tuple(h for h in THEOREMS[theorem][1] if not self.holds[h])
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -94,10 +95,11 @@ def hypotheses(
 
     Parameters
     ----------
-    fmt, pattern, axis, scale_axis, rounding : as in `compare`.
-    ndim : axes of the tensor, for the comparison of axis and scale_axis.
+    fmt, pattern, axis, scale_axis, rounding : as in `compare`; the axes in [-ndim, ndim).
+    ndim : axes of the tensor, 1 to 64, for the comparison of axis and scale_axis.
     saliency : the mask ranks something else than magnitudes (Wanda, SparseGPT).
-    offset : how many values the blocks start before the groups of "N:M"; groups straddle blocks if neither divides.
+    offset : how many values (0 to 2^31) the blocks start before the groups of "N:M"; groups straddle blocks if neither
+        divides.
 
     Examples
     --------
@@ -109,7 +111,13 @@ def hypotheses(
     >>> hypotheses(HBFP(6), "2:4", axis=0).missing("sum")
     ('scale_preserved',)
     """
-    parsed = parse_pattern(pattern)
+    fmt, parsed = check_format(fmt), parse_pattern(pattern)
+    ndim = arguments.integer(ndim, "ndim", 1, 64)
+    axis = None if axis is None else arguments.integer(axis, "axis", -ndim, ndim - 1)
+    scale_axis = arguments.integer(scale_axis, "scale_axis", -ndim, ndim - 1)
+    saliency = arguments.flag(saliency, "saliency")
+    rounding = arguments.choice(rounding, "rounding", ROUNDINGS)
+    offset = arguments.integer(offset, "offset", 0, 2**31)
     block = fmt.block_size  # None: the row, 0: the tensor
     along = _same_axis(axis, scale_axis, ndim)
     reasons = {}
@@ -151,8 +159,19 @@ def hypotheses(
     return Hypotheses(holds, reasons)
 
 
+def _one_tensor(where: dict) -> dict:
+    """Keywords of `apply_orders` for a single tensor."""
+    known = ("ties", "axis", "scale_axis", "saliency", "rounding", "seed")
+    for name in where:
+        if name not in known:
+            raise TypeError(f"{name} is no argument here: give some of {', '.join(known)}")
+    return where
+
+
 def pythagorean(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0, **where) -> tuple[float, float]:
     """The error of "prune, then quantize" and the norm of its two parts, the pruned values and the errors of the kept.
+
+    p : of the norm, 1 to infinity. where : ties, axis, scale_axis, saliency, rounding, seed, as in `compare`.
 
     Under theorem 3.5's hypotheses the two are equal: (‖x_P‖_p^p + ‖(x - q(x))_K‖_p^p)^(1/p).
 
@@ -161,6 +180,7 @@ def pythagorean(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0,
     >>> round(both, 6), round(parts, 6)
     (1.649242, 1.649242)
     """
+    p, where = check_norm(p, "p"), _one_tensor(where)
     made = apply_orders(x, fmt, pattern, ("sq",), **where)
     parts = np.where(made.masks["sq"], made.x - made.quantized, made.x)
     return float(made.error("sq", p)), float(norm(parts, p))
@@ -177,7 +197,7 @@ def excess_bound(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0
     >>> round(exact, 6), bound
     (0.49, 1.0)
     """
-    where = {"ties": "first", **where}
+    p, where = check_norm(p, "p"), _one_tensor(where)
     made = apply_orders(x, fmt, pattern, ("sq",), **where)
     pruned = ~made.masks["sq"]
     exact = float(norm(np.where(pruned, made.x - made.quantized, 0), p))
