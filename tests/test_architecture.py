@@ -13,7 +13,7 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 
 # A room may import rooms on lower floors, and itself.
 FLOORS = (
-    ("arguments", "extras", "records", "kernel_cache"),
+    ("arguments", "extras", "records", "kernel_cache", "_parallel"),
     ("random", "intervals", "plotting", "tolerance"),
     ("formats", "widgets"),
     ("sparsity",),
@@ -138,6 +138,11 @@ def test_every_kernel_is_kept_on_the_disk_compiled_lazily_and_without_fastmath(p
             allowed, _ = FASTMATH_ALLOWED.get(path.relative_to(SRC).as_posix(), (set(), ""))
             flags = ast.literal_eval(fastmath)
             assert isinstance(flags, set) and flags <= allowed, f"{where}: fastmath={flags} needs a reason in the list"
+        if "parallel" in given:
+            outermost = function.decorator_list[0]
+            assert isinstance(outermost, ast.Name) and outermost.id == "one_at_a_time", (
+                f"{where}: a parallel kernel stands behind _parallel.one_at_a_time"
+            )
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name.startswith("_kernels")], ids=str)

@@ -10,7 +10,6 @@ book/interplay/trained-models shows the record.
 import argparse
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 from prunequant.claims import write_json
-from prunequant.experiments import Store, grid, provenance, sweep
+from prunequant.experiments import Store, grid, processes, provenance, sweep
 from prunequant.interplay import holm, paired, studies
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,14 +73,14 @@ def main() -> None:
     def say(done: int, total: int) -> None:
         print(f"\r{done} of {total} units, {time.perf_counter() - clock:.0f} s", end="", flush=True)
 
-    with ProcessPoolExecutor(given.jobs) as pool:
+    with processes(given.jobs) as pool:
         for setting in grid(task=["digits", "curves"], activations=[False, True]):
-            rows = sweep(order_unit, [setting], seeds, pool, store, say)
+            rows = sweep(order_unit, [setting], seeds, pool, store, say, name="order_effect: order")
             record["orders"].append(
                 {**setting, "seeds": len(rows), "means": means(rows), "cells": [cell(c) for c in studies.cells(rows)]}
             )
         for setting in grid(task=["digits", "curves"], distil=[False, True]):
-            rows = sweep(tuned_unit, [setting], fewer, pool, store, say)
+            rows = sweep(tuned_unit, [setting], fewer, pool, store, say, name="order_effect: tuned")
             names = sorted({k.rsplit(" sq", 1)[0] for k in rows[0] if k.endswith(" sq")})
             pairs = [
                 (f"{n} {k}", f"{n} {k}", f"{n} sq")
@@ -92,7 +91,8 @@ def main() -> None:
                 {**setting, "seeds": len(rows), "means": means(rows), "differences": differences(rows, pairs)}
             )
         for setting in grid(study=["ranking", "structured", "low_rank"], task=["digits", "curves"]):
-            rows = sweep(other_unit, [setting], seeds if setting["study"] != "ranking" else fewer, pool, store, say)
+            chosen = seeds if setting["study"] != "ranking" else fewer
+            rows = sweep(other_unit, [setting], chosen, pool, store, say, name="order_effect: other")
             suffix = {"structured": (" qs", " sq"), "low_rank": (" lqs", " lsq")}.get(setting["study"])
             pairs = []
             if suffix:

@@ -10,7 +10,6 @@ book/interplay/trained-models shows the record.
 import argparse
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 from prunequant.claims import write_json
-from prunequant.experiments import Store, provenance, sweep
+from prunequant.experiments import Store, processes, provenance, sweep
 from prunequant.interplay import holm, language, paired, studies
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,10 +44,13 @@ def main() -> None:
     def say(done: int, total: int) -> None:
         print(f"{done} of {total} units, {time.perf_counter() - clock:.0f} s", flush=True)
 
-    with ProcessPoolExecutor(given.jobs) as pool:
-        rows = sweep(plain_unit, [{"steps": given.steps}], range(given.seeds), pool, store, say)
+    with processes(given.jobs) as pool:
+        rows = sweep(
+            plain_unit, [{"steps": given.steps}], range(given.seeds), pool, store, say, name="order_language: plain"
+        )
         setting = {"steps": given.steps, "tune": 40}
-        tuned = sweep(tuned_unit, [setting], range(max(2, given.seeds // 2)), pool, store, say)
+        fewer = range(max(2, given.seeds // 2))
+        tuned = sweep(tuned_unit, [setting], fewer, pool, store, say, name="order_language: tuned")
     names = sorted({k.rsplit(" ", 1)[0] for k in tuned[0] if k.startswith("tuned") and k.endswith(" sq")})
     pairs = [
         (f"{n} {k}", paired([r[f"{n} {k}"] - r[f"{n} sq"] for r in tuned]))

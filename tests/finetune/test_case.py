@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -264,3 +265,172 @@ def test_a_unit_that_fails_before_anything_is_kept_leaves_no_folder_and_one_line
     said = CliRunner().invoke(app, ["case", "hardware", "--preset", "ci", "--out", str(out)])
     assert said.exit_code == 2 and str(error) in said.output and "Traceback" not in said.output
     assert list(tmp_path.iterdir()) == []
+
+
+def committed():
+    return sorted((Path(__file__).parents[2] / "book" / "results").glob("case_*.json"))
+
+
+@pytest.mark.parametrize("place", committed(), ids=lambda place: place.stem)
+def test_every_row_of_a_committed_record_is_found_by_a_resumed_run(tmp_path, monkeypatch, place):
+    monkeypatch.undo()
+    record = read_record(place)
+    case = cases.load(record["case"])
+
+    def never(*arguments):
+        raise AssertionError("a unit ran anew")
+
+    monkeypatch.setattr(cases, "load", lambda name: replace(case, run=never))
+    out = tmp_path / "record.json"
+    out.write_bytes(place.read_bytes())
+    again = run_case(
+        record["case"],
+        record["preset"],
+        out=out,
+        resume=True,
+        seeds=record["seeds"],
+        settings=record["settings"],
+        device=record["device"]["kind"],
+    )
+    assert again["rows"] == record["rows"] and again["keys"] == record["keys"]
+
+
+def test_the_committed_records_are_there():
+    assert {place.stem for place in committed()} >= {"case_hardware_cpu", "case_pareto_cpu"}
+
+
+def test_a_raised_version_runs_every_row_anew(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    CALLS.clear()
+    run_case("hardware", "ci", out=out, resume=True)
+    assert CALLS == []
+    monkeypatch.setattr(cases, "load", lambda name: replace(SMALL, version=2))
+    run_case("hardware", "ci", out=out, resume=True)
+    assert len(CALLS) == 4
+
+
+def test_rows_outlive_a_move_of_the_code(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    CALLS.clear()
+    monkeypatch.setattr(cases, "load", lambda name: replace(SMALL, run=lambda *arguments: unit(*arguments)))
+    run_case("hardware", "ci", out=out, resume=True)
+    assert CALLS == []
+
+
+def edit(record, **row):
+    return {**record, "rows": [{**record["rows"][0], **row}, *record["rows"][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: edit(r, area=99.5), "row 1 of 4 does not match its checksum"),
+        (lambda r: {**r, "rows": [r["rows"][1], r["rows"][0], *r["rows"][2:]]}, "row 1 of 4"),
+        (lambda r: {**r, "keys": [r["keys"][1], r["keys"][0], *r["keys"][2:]]}, "row 1 of 4"),
+        (lambda r: {**r, "checks": r["checks"][1:]}, "checksums"),
+        (lambda r: {name: r[name] for name in r if name != "checks"}, "no checksums: it was written by an earlier"),
+        (lambda r: {name: r[name] for name in r if name != "provenance"}, "it lacks provenance"),
+    ],
+)
+def test_an_edited_record_is_named_and_nothing_of_it_is_used(tmp_path, change, message):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    out.write_text(json.dumps(change(json.loads(out.read_text()))))
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match=rf"record\.json is damaged .*{message}"):
+        run_case("hardware", "ci", out=out, resume=True)
+    assert out.read_bytes() == before and [place.name for place in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_an_edited_row_of_a_stopped_run_is_named(tmp_path):
+    out = tmp_path / "record.json"
+    with pytest.raises(Unfinished):
+        run_case("hardware", "ci", out=out, limit=0)
+
+    def stops(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_case("hardware", "ci", out=out, resume=True, progress=stops)
+    rows = tmp_path / "record.json.partial" / "rows.jsonl"
+    rows.write_text(rows.read_text().replace('"area": 10', '"area": 11'))
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 1: .*does not match its checksum"):
+        run_case("hardware", "ci", out=out, resume=True)
+
+
+def test_a_record_of_another_case_is_not_overwritten(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+    run_case("hardware", "ci", out=out)
+    before = out.read_bytes()
+    monkeypatch.setattr(cases, "load", lambda name: replace(SMALL, name="pareto"))
+    with pytest.raises(ValueError, match="a record of the case hardware"):
+        run_case("pareto", "ci", out=out, resume=True)
+    assert out.read_bytes() == before
+
+
+def test_a_second_run_on_the_same_record_is_refused_by_name(tmp_path, monkeypatch):
+    out = tmp_path / "record.json"
+    refused = []
+
+    def meanwhile(settings, parameters, seed, run):
+        for resume in (True, False):
+            with pytest.raises(OSError, match=r"record\.json\.partial") as error:
+                run_case("hardware", "ci", out=out, resume=resume)
+            refused.append(str(error.value))
+        return unit(settings, parameters, seed, run)
+
+    def load(name):
+        return replace(SMALL, run=meanwhile if not refused else unit)
+
+    monkeypatch.setattr(cases, "load", load)
+    record = run_case("hardware", "ci", out=out)
+    assert record["summary"] == {"total": 62} and "another process is at work in" in refused[0]
+    assert [place.name for place in tmp_path.iterdir()] == ["record.json"]
+    assert run_case("hardware", "ci", out=out, resume=True)["rows"] == record["rows"]
+
+
+def test_two_processes_that_start_on_one_record_end_with_a_right_record(tmp_path):
+    out = tmp_path / "record.json"
+    script = tmp_path / "twice.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import time
+        from prunequant.finetune import case as cases
+        def unit(settings, parameters, seed, run):
+            time.sleep(0.2)
+            return {{"area": parameters["width"] + seed}}
+        CASE = cases.Case("hardware", "", {{"ci": {{"seeds": 5, "widths": [1, 2]}}}},
+            lambda s: [{{"width": w}} for w in s["widths"]], unit, lambda s, rows: {{}})
+        cases.load = lambda name: CASE
+        cases.run_case("hardware", "ci", out={str(out)!r}, resume=True)
+    """)
+    )
+    both = [subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted((process.communicate()[1], process.returncode) for process in both)
+    ended = [code for _, code in said]
+    assert 0 in ended  # the other came too late, or was refused
+    assert all(code == 0 or "another process is at work" in text for text, code in said)
+    assert len(read_record(out)["rows"]) == 10 and not (tmp_path / "record.json.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seeds": 1.0}, TypeError, "seeds is 1.0"),
+        ({"seeds": 10**5}, ValueError, "seeds is 100000"),
+        ({"limit": float("nan")}, ValueError, "limit is nan"),
+        ({"limit": "5"}, TypeError, "limit is '5'"),
+        ({"threads": 0}, ValueError, "threads is 0"),
+        ({"threads": 2.5}, TypeError, "threads is 2.5"),
+        ({"resume": 1}, TypeError, "resume is 1"),
+        ({"preset": 3}, TypeError, "preset is 3"),
+        ({"settings": 3}, TypeError, "settings is 3"),
+        ({"out": 3}, TypeError, "out is 3"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_by_name(arguments, error, message):
+    with pytest.raises(error, match=message):
+        run_case("hardware", **{"preset": "ci", **arguments})
+    assert CALLS == []

@@ -368,3 +368,16 @@ def test_bad_arguments_are_refused():
     for given in ((10, 10), (10, -1), (10, 0, 2.0)):
         with pytest.raises(ValueError, match=r"warmup|final"):
             training.cosine(optimiser, *given)
+
+
+def test_a_checkpoint_stands_where_folders_cannot_be_opened(tmp_path, monkeypatch):
+    real = os.open
+
+    def windows(path, *arguments, **named):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(checkpoints.os, "open", windows)
+    checkpoints.write(tmp_path / "run.pt", {"step": 3})
+    assert checkpoints.read(tmp_path / "run.pt")["step"] == 3

@@ -2,7 +2,8 @@
 
 A case is a grid of work units, each a pure function of settings, parameters and a seed. `run_case` runs every unit for
 every seed, seed by seed, keeps each finished row at once in a folder beside the record, and writes the record when
-all rows are there. The folder also holds the checkpoints of the units; it is removed when the record stands.
+all rows are there. The folder also holds the checkpoints of the units; it is removed when the record stands. One run at
+a time may use it. Every row of a record carries a key, which says what the row answers for, and a checksum.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from prunequant import records
-from prunequant.experiments import Store, plain, provenance, unit_key, write_json
+from prunequant import arguments, records
+from prunequant.experiments import Store, checksum, lock, plain, provenance, unit_key, write_json
 from prunequant.extras import need
 
 MODULES = {
@@ -30,6 +31,8 @@ MODULES = {
     "hardware": "hardware",
     "pareto": "pareto",
 }
+FIELDS = ("case", "preset", "settings", "seeds", "device", "provenance", "summary", "rows", "keys", "checks")
+LOCK = "lock"  # the file in the partial folder that a run holds
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Case:
     run: Callable[[Mapping, Mapping, int, Run], Mapping]
     summarise: Callable[[Mapping, list[dict]], dict]
     relevant: Callable[[Mapping, Mapping], Mapping] = _all  # the settings that one unit's row depends on
+    version: int = 1  # raised by the author when the rows may change: no row of an earlier version is used again
 
 
 class Unfinished(RuntimeError):
@@ -76,8 +80,10 @@ def load(name: str) -> Case:
 
     Raises
     ------
+    TypeError : the name is no string.
     ValueError : there is none; the message lists those there are.
     """
+    arguments.instance(name, "name", str, f"the name of a case, such as {next(iter(MODULES))!r}")
     if name not in MODULES:
         raise ValueError(f"no case {name!r}; the cases are {', '.join(MODULES)}")
     return import_module(f"{__package__}.{MODULES[name]}").CASE
@@ -137,34 +143,40 @@ def run_case(
     Parameters
     ----------
     name, preset : which case, and "ci" (seconds), "cpu" (minutes) or "gpu".
-    seeds : seeds 0 … seeds − 1; the preset's number unless said.
+    seeds : seeds 0 … seeds − 1, in [1, 10000]; the preset's number unless said.
     device : "cpu", "cuda", "cuda:N"; "cuda" for the preset gpu, else "cpu", unless said.
     out : where the record goes. Rows and checkpoints lie in the folder `OUT.partial` until it is written.
-    resume : go on with what `OUT.partial` and the record at `out` hold; without it they must not exist.
+    resume : go on with what `OUT.partial` and the record at `out` hold; without it they must not exist. Rows of an
+        earlier version of the case, and of other settings, are not used.
     data : folder of data sets that are at hand.
-    limit : seconds after which no further unit is begun (for machines lent for minutes); then `Unfinished`.
-    threads : torch threads on the CPU; 1 for the preset ci, else all cores, unless said.
+    limit : seconds from 0 on after which no further unit is begun (for machines lent for minutes); then `Unfinished`.
+    threads : torch threads on the CPU, in [1, 1024]; 1 for the preset ci, else all cores, unless said.
     settings : replaces single settings of the preset; the record says what was used.
     progress, say : called with (units done, units) and with (what, step, steps) inside a unit.
 
     Raises
     ------
-    ValueError : unknown case, preset or device; settings the preset does not have; a damaged record or store.
+    TypeError : an argument of the wrong kind.
+    ValueError : unknown case, preset or device; settings the preset does not have; a damaged or edited record or store.
     FileExistsError : `out` or its partial folder exists and `resume` is not set.
+    BlockingIOError : another process is at work on the same record.
     Unfinished : the limit was reached, or a file could not be written; finished rows are kept.
     """
     case = load(name)
-    if preset not in case.presets:
+    if arguments.instance(preset, "preset", str, "a string") not in case.presets:
         raise ValueError(f"no preset {preset!r}; the presets are {', '.join(case.presets)}")
+    arguments.instance(settings or {}, "settings", Mapping, "a mapping of settings by name")
+    resume = arguments.flag(resume, "resume")
+    limit = None if limit is None else arguments.real(limit, "limit", 0)
+    threads = None if threads is None else arguments.integer(threads, "threads", 1, 1024)
     used = dict(case.presets[preset])
     unknown = set(settings or {}) - set(used)
     if unknown:
-        raise ValueError(f"case {name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(used)}")
+        strange = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"case {name} has no setting {strange}; it has {', '.join(used)}")
     used.update(settings or {})
-    count = int(used.pop("seeds") if seeds is None else seeds)
+    count = arguments.integer(used["seeds"] if seeds is None else seeds, "seeds", 1, 10_000)
     used.pop("seeds", None)
-    if count < 1:
-        raise ValueError(f"seeds is {count}; at least 1 is needed")
     if data is not None and not Path(data).is_dir():
         raise ValueError(f"the data folder {os.fspath(data)} is not there")
     device = device or ("cuda" if preset == "gpu" else "cpu")
@@ -176,8 +188,10 @@ def run_case(
     with _threads(threads), _workplace(out, resume) as folder:
         about = describe(device)
         store = Store(folder / "rows.jsonl")
-        todo = [(_key(case, used, unit, seed, about), unit, seed) for seed in range(count) for unit in case.units(used)]
         before = read_record(out) if out is not None and Path(out).exists() else None
+        todo = [(_key(case, used, unit, seed, about), unit, seed) for seed in range(count) for unit in case.units(used)]
+        if before and before["case"] != name:
+            raise ValueError(f"{os.fspath(out)} is a record of the case {before['case']}: give another --out")
         if before:
             _adopt(before, {key for key, _, _ in todo}, store)
         kept = sum(key in store for key, _, _ in todo)
@@ -198,12 +212,13 @@ def run_case(
             "keys": [key for key, _, _ in todo],
         }
         record = json.loads(json.dumps(record, default=plain))
+        record["checks"] = [checksum(key, row) for key, row in zip(record["keys"], record["rows"])]
         if out is not None:
             try:
                 write_json(out, record)
             except OSError as error:
                 raise Unfinished(len(rows), len(rows), f"{out} could not be written ({error.strerror})") from None
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
     return record
 
 
@@ -213,17 +228,30 @@ def read_record(path: str | os.PathLike) -> dict:
     Raises
     ------
     FileNotFoundError : it is not there.
-    ValueError : it is damaged, or no record of a case; the message names the file.
+    ValueError : it is damaged, or no record of a case, or a row is not the one that its run wrote; the message names
+        the file and the row.
     """
+    path = os.fspath(arguments.instance(path, "path", (str, os.PathLike), "the path of a record"))
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         rows, keys = record["rows"], record["keys"]
         if record["case"] not in MODULES or len(rows) != len(keys) or not all("seed" in row for row in rows):
             raise ValueError("its rows do not fit its keys")
+        missing = [field for field in FIELDS if field not in record]
+        if missing == ["checks"]:
+            raise ValueError("its rows have no checksums: it was written by an earlier version, and is made anew")
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        checks = record["checks"]
+        if len(checks) != len(rows):
+            raise ValueError("its rows do not fit its checksums")
+        for number, (key, row, check) in enumerate(zip(keys, rows, checks), start=1):
+            if check != checksum(key, row):
+                raise ValueError(f"row {number} of {len(rows)} does not match its checksum: it was changed")
     except FileNotFoundError:
-        raise FileNotFoundError(f"no record {os.fspath(path)}; prunequant case writes one") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{os.fspath(path)} is damaged or no record of a case ({error!r})") from None
+        raise FileNotFoundError(f"no record {path}; prunequant case writes one") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged or no record of a case ({error!r})") from None
     return record
 
 
@@ -271,16 +299,22 @@ def on_a_gpu(name: str) -> str:
 
 
 def _key(case: Case, settings: Mapping, unit: Mapping, seed: int, device: Mapping) -> str:
-    """The key of a row: a hash of the unit, the settings it depends on, its code, the seed and the kind of device."""
+    """The key of a row: a hash of the case and its version, the unit, the settings it depends on, seed, kind of device.
+
+    The code is not hashed: rows outlive a move of the module, and a change of results is the author's to declare.
+    """
     known = {"unit": unit, "settings": case.relevant(settings, unit), "kind": device["kind"]}
-    return unit_key(case.run, known, seed)
+    return unit_key(case.name, case.version, known, seed)
 
 
 def _adopt(record: dict, wanted: set[str], store: Store) -> None:
-    """Take the rows of a finished record that are still wanted, so that more seeds or units cost only themselves."""
+    """Take the rows of a finished record that are still wanted, so that more seeds or units cost only themselves.
+
+    They are not written again: the record stands until another one takes its place, whole.
+    """
     for key, row in zip(record["keys"], record["rows"]):
-        if key in wanted and key not in store:
-            store.add(key, row)
+        if key in wanted:
+            store.rows.setdefault(key, row)
 
 
 def _note(kept: int, total: int, before: Mapping | None) -> dict[str, str]:
@@ -300,21 +334,57 @@ def _command(name: str, preset: str, seeds: int, device: str, threads: int | Non
 
 @contextmanager
 def _workplace(out: str | os.PathLike | None, resume: bool) -> Iterator[Path]:
-    """The folder of rows and checkpoints: beside the record, or a passing one."""
+    """The folder of rows and checkpoints, locked: beside the record, or a passing one."""
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
+    out = Path(arguments.instance(out, "out", (str, os.PathLike), "the path of a record"))
     folder = Path(f"{os.fspath(out)}.partial")
-    for place in (Path(out), folder):
-        if place.exists() and not resume:
-            raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    finally:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # nothing was finished: leave no trace that asks for --resume
+
+    def check() -> None:
+        for place, there in ((out, out.exists()), (folder, _holds_work(folder))):
+            if there and not resume:
+                raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
+
+    check()
+    with _locked(folder):
+        try:
+            check()  # again: another run may have ended meanwhile
+            yield folder
+        finally:
+            if not _holds_work(folder):
+                _clear(folder)  # nothing was finished: leave no trace that asks for --resume
+
+
+def _holds_work(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(place.name != LOCK for place in folder.iterdir()))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; the lock goes with the process, however it ends."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / LOCK).open("a+b")
+        except FileNotFoundError:  # the run that held it has ended in this moment and removed the folder
+            continue
+        with file:
+            if not lock(file, wait=False):
+                raise BlockingIOError(f"another process is at work in {folder}: wait until it has ended")
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield
+                return
+
+
+def _clear(folder: Path) -> None:
+    """Remove the folder; where an open file cannot be removed (Windows) the empty lock file stays in it."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, limit, progress) -> list[dict]:

@@ -69,7 +69,10 @@ def write(path: str | os.PathLike, state: Mapping) -> None:
         kept = "the one before is kept" if path.exists() else "there was none before"
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"checkpoint not written ({reason}; {kept})", str(path)) from error
-    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError:  # Windows opens no folders, and some folders may be written but not read: the checkpoint stands
+        return
     try:
         os.fsync(folder)  # the new name is on the disk too
     finally:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from prunequant._parallel import one_at_a_time
+
 _ABS = np.int32(0x7FFFFFFF)
 _EXPONENT = np.int32(0x7F800000)
 _MANTISSA = np.int32(0x007FFFFF)
@@ -65,6 +67,7 @@ def _integer_run(x, out, start, stop, scale, low, high, stochastic, key0, key1):
     return largest
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def integer_one_scale(x, scale, low, high, stochastic, key0, key1, out):
     """One scale for all of x."""
@@ -99,6 +102,7 @@ def _tasks(blocks, block):
     return (blocks + each - 1) // each, each
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def integer_scales(x, length, block, scales, lows, highs, stochastic, key0, key1, out):
     """A scale and a range for each block, given."""
@@ -118,6 +122,7 @@ def integer_scales(x, length, block, scales, lows, highs, stochastic, key0, key1
     return seen.max()
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def integer_blocks(x, length, block, divisor, low, high, stochastic, key0, key1, out):
     """A scale for each block from its largest magnitude, found while the block is in cache."""
@@ -144,6 +149,7 @@ def integer_blocks(x, length, block, divisor, low, high, stochastic, key0, key1,
     return seen.max()
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def shared_integer(x, length, block, shift, above, least, fraction, top, stochastic, key0, key1, out):
     """Integers under a power of two: 2^k·clip(round(2^fraction·x/2^k), ±top)/2^fraction.
@@ -206,6 +212,7 @@ def _round_float_stochastic(t, least, mantissa, top, uniform):
     return min(max(unit * step, -top), top)
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def shared_float(x, length, block, shift, above, least, mantissa, top, stochastic, key0, key1, out):
     """Small floats under a power of two, the exponent k as in `shared_integer`, kept in [-127, 127]."""
@@ -236,6 +243,7 @@ def shared_float(x, length, block, shift, above, least, mantissa, top, stochasti
     return seen.max()
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def scaled_e2m1(x, scales, length, block, stochastic, key0, key1, out):
     """fp4_e2m1 values times a given scale a block (0: the block is zero)."""
@@ -263,6 +271,7 @@ def scaled_e2m1(x, scales, length, block, stochastic, key0, key1, out):
             start = stop
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def nearest_level(x, length, block, thresholds, levels, out):
     """The level of each x over its block's largest magnitude, times that magnitude; ties to the lower level."""
@@ -289,6 +298,7 @@ def nearest_level(x, length, block, thresholds, levels, out):
     return seen.max()
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def largest_bits(x, length, block, out):
     """The largest bit pattern of |x| in each block; blocks longer than a run are cut among the threads."""

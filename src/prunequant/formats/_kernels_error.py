@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from prunequant._parallel import one_at_a_time
 from prunequant.formats._kernels import _RUN
 
 
@@ -19,6 +20,7 @@ def _square_run(x, start, stop, scale, inverse, low, high):
     return total
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def integer_squared_errors(x, scales, lows, highs, sums):
     """Sum of squared rounding errors of x for several (scale, range), x read once: (runs, widths) partial sums."""

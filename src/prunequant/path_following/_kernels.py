@@ -16,6 +16,8 @@ in groups of eight from s = 0 up, whatever the chunk, so the result depends neit
 import numpy as np
 from numba import njit, prange
 
+from prunequant._parallel import one_at_a_time
+
 from ..random import philox4x32
 
 TILE = 64
@@ -195,6 +197,7 @@ def round_chunk(
         clipped[start : start + lanes] = count[:lanes]
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True, error_model="numpy")
 def round_chunks(
     weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream, chunk, out, clipped

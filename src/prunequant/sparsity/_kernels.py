@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from prunequant._parallel import one_at_a_time
+
 _ABS = np.int32(0x7FFFFFFF)
 _RUN = 1 << 15
 
@@ -32,6 +34,7 @@ def _two_of_four(bits, out, start, stop):
     return largest
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def two_of_four(bits, out):
     """2:4 magnitude pruning of a flat array of float32 bit patterns whose length is a multiple of 4."""
@@ -43,6 +46,7 @@ def two_of_four(bits, out):
     return seen.max() if runs else np.int32(0)
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def bracket(bits, low, high, slots, found):
     """How many |x| lie below `low`, and which lie in [low, high]: one pass over memory.
@@ -76,6 +80,7 @@ def bracket(bits, low, high, slots, found):
         found[task, 2] = largest
 
 
+@one_at_a_time
 @njit(cache=True, parallel=True)
 def keep_from(bits, threshold, mask, counts):
     """mask = |x| >= threshold; counts[run] = how many, and how many of them equal the threshold."""
