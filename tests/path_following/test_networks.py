@@ -398,3 +398,29 @@ def test_five_kinds_of_data_are_what_they_say(kind):
     if kind == "outliers":
         norms = np.linalg.norm(x, axis=0)
         assert norms.max() > 10 * np.median(norms)
+
+
+def test_data_that_cannot_be_made_is_refused_by_name():
+    for change, error in [
+        (dict(kind="pink"), ValueError), (dict(kind=None), TypeError), (dict(features=1), ValueError),
+        (dict(samples=2**31), ValueError), (dict(samples=2.0), TypeError), (dict(seed=-1), ValueError),
+    ]:  # fmt: skip
+        with pytest.raises(error, match=f"{next(iter(change))} is"):
+            studies.data(**(dict(kind="white", samples=3, features=4) | change))
+    assert np.array_equal(studies.data("white", np.uint8(200), np.int8(4)), studies.data("white", 200, 4))
+
+
+def test_fitted_steps_and_grids_refuse_what_they_cannot_make():
+    w = np.ones((3, 2))
+    for call, message in [
+        (lambda: networks.fit_step(w, 1), "levels is 1"),
+        (lambda: networks.fit_step(w, 4, 2**31), "candidates is 2147483648"),
+        (lambda: networks.grids(25), "bits is 25"),
+        (lambda: networks.fit_step(np.full((3, 2), np.nan), 4), "weights holds nan"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="stochastic is 1"):
+        networks.grids(4, 1)
+    narrow = networks.grids(np.uint8(8), True)(w)
+    assert narrow.levels == 256 and np.array_equal(narrow.step, networks.grids(8, True)(w).step)

@@ -229,6 +229,7 @@ BAD = {
     "negative stream": (dict(stream=-1), "stream is -1"),
     "large damping": (dict(damping=1e308), r"damping is 1e\+308"),
     "far too large": (dict(weights=np.ones((2, 1), np.float32), inputs=np.array([[1e300, 1.0]])), r"holds 1e\+300 at"),
+    "immense": (dict(inputs=np.full((2, 2), 1e80)), r"inputs holds values beyond 1e\+75"),
     "order alone": (dict(alignment=2), "no quantized_inputs to align to"),
     "seed": (dict(seed=-1), "seed is -1"),
     "failure": (dict(failure=0.0), "failure is 0.0"),
@@ -335,3 +336,12 @@ def test_overflow_is_an_error_and_never_a_nan():
     x = np.array([[1, 1, 1e-6]], np.float32)
     with pytest.raises(ValueError, match=r"left the range|outside the range"):
         compress(w, x, Grid(1e-37))
+
+
+def test_inputs_below_the_smallest_normal_number_are_those_of_another_unit():
+    w, x = layer()
+    tiny = x * 1e-320
+    for feedback in ("none", "path", "optq"):
+        result = compress(w, tiny, Grid(0.25, False), feedback)
+        assert np.array_equal(result.weights, compress(w, tiny * 2.0**1000, Grid(0.25, False), feedback).weights)
+        assert np.all(np.isfinite(result.certificate))

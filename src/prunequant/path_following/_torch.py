@@ -81,7 +81,7 @@ def _factor(x, feedback, scaling, damping):
     if feedback == "none":
         return None, x.new_zeros(features)
     size = x.abs().max()
-    scale = torch.where(size > 0, 2.0 ** -torch.round(torch.log2(size)), torch.ones_like(size))
+    scale = torch.where(size > 0, 2.0 ** -torch.round(torch.log2(size)).clamp_min(-1000), torch.ones_like(size))
     x = x * scale
     g = x.T @ x
     diagonal = g.diagonal()

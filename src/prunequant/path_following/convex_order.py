@@ -63,7 +63,8 @@ def stop_loss_gaussian(sigma: float, at, mean: float = 0.0) -> NDArray:
     distance = numbers(at, "at").astype(np.float64, copy=False) - mean
     if sigma == 0:
         return np.maximum(-distance, 0.0)
-    z = np.clip(distance / sigma, -1e3, 1e3)  # beyond, the Gaussian is its limit
+    with np.errstate(over="ignore"):
+        z = np.clip(distance / sigma, -1e3, 1e3)  # beyond, the Gaussian is its limit
     return sigma * density(z) - distance * ndtr(-z)
 
 

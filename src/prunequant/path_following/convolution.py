@@ -68,16 +68,22 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=Non
            [ 8.,  9., 12., 13.],
            [10., 11., 14., 15.]])
     """
-    x = numbers(as_array(x), "x")
+    return _unfold(x, "x", kernel, stride, padding, dilation, groups, rows)
+
+
+def _unfold(x, name: str, kernel, stride, padding, dilation, groups, rows=None) -> NDArray:
+    x = numbers(as_array(x), name)
     if x.ndim != 4:
-        raise ValueError(f"x has shape {x.shape}: (batch, channels, height, width) is needed")
+        raise ValueError(f"{name} has shape {x.shape}: (batch, channels, height, width) is needed")
     (kh, kw), (sh, sw), (dh, dw) = _pair("kernel", kernel), _pair("stride", stride), _pair("dilation", dilation)
     groups, pads = integer(groups, "groups", 1), _pads(padding)
     if x.shape[1] % groups:
-        raise ValueError(f"groups is {groups}: x has {x.shape[1]} channels, which it must divide")
+        raise ValueError(f"groups is {groups}: {name} has {x.shape[1]} channels, which it must divide")
     high, wide = x.shape[2] + sum(pads[0]), x.shape[3] + sum(pads[1])
     if x.shape[0] * x.shape[1] * high * wide > max(_MAX_VALUES, 4 * x.size):
-        raise ValueError(f"padding is {shown(padding)}: x of shape {x.shape} would have more than {_MAX_VALUES} values")
+        raise ValueError(
+            f"padding is {shown(padding)}: {name} of shape {x.shape} would have more than {_MAX_VALUES} values"
+        )
     x = np.pad(x, ((0, 0), (0, 0), *pads))
     if (kh - 1) * dh >= x.shape[2] or (kw - 1) * dw >= x.shape[3]:
         raise ValueError(f"kernel {kh}×{kw} with dilation {dh}, {dw} does not fit into {x.shape[2]}×{x.shape[3]}")
@@ -123,13 +129,13 @@ def compress_convolution(
     if w.ndim != 4 or w.size == 0 or w.shape[0] % groups:
         raise ValueError(f"weight has shape {w.shape} with {groups} groups: (filters, channels/groups, rows, columns)")
     shape = dict(kernel=w.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)
-    x = unfold(inputs, **shape)
+    x = _unfold(inputs, "inputs", **shape)
     if x.shape[2] != w[0].size:
         raise ValueError(
             f"weight has shape {w.shape} but inputs {tuple(np.shape(inputs))} with {groups} groups give patches of"
             f" {x.shape[2]} numbers, not {w[0].size}"
         )
-    y = None if quantized_inputs is None else unfold(quantized_inputs, **shape)
+    y = None if quantized_inputs is None else _unfold(quantized_inputs, "quantized_inputs", **shape)
     values, results = compress_groups(w.reshape(groups, w.shape[0] // groups, -1), x, operator, y, **options)
     return like(values.reshape(w.shape), weight), results
 

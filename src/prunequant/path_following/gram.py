@@ -12,13 +12,17 @@ from .tensors import as_array, is_half
 FEEDBACKS = ("none", "path", "optq")
 MAX_SCALING = 1e100  # beyond, C² and C‖X_t‖² leave float64
 MAX_DAMPING = 1e9
+LARGEST_ENTRY = 1e75
 MAX_PASSES = 1000  # of alignment: "least-squares" is their limit
 LEAST_FAILURE = 1e-280  # shared among samples and neurons it must stay a float64
 _CHUNK = 8192  # samples a float32 product may sum before it is added up in float64
 
 
 def checked_matrix(name: str, array, dtype=None) -> NDArray:
-    """A finite 2-D float32 or float64 array; narrower floats become float32, all other real types float64."""
+    """A finite 2-D float32 or float64 array; narrower floats become float32, all other real types float64.
+
+    Entries are at most 1e75 in size.
+    """
     array = numbers(as_array(array), name, finite=False)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}: it must be a matrix")
@@ -31,6 +35,8 @@ def checked_matrix(name: str, array, dtype=None) -> NDArray:
     if not (np.isfinite(out.min()) and np.isfinite(out.max())):
         bad = tuple(map(int, np.argwhere(~np.isfinite(out))[0]))
         raise ValueError(f"{name} holds {array[bad]} at {bad}: every value must be finite, in {out.dtype}")
+    if max(-float(out.min()), float(out.max())) > LARGEST_ENTRY:
+        raise ValueError(f"{name} holds values beyond {LARGEST_ENTRY:g} in size: squares of outputs leave float64")
     return out
 
 
@@ -51,7 +57,7 @@ def check_feedback(feedback: str) -> str:
 def power_of_two(*matrices: NDArray) -> float:
     """An exact scale that brings the largest entry near 1 when squares could leave the range, else 1."""
     size = max(float(max(abs(m.min()), abs(m.max()))) for m in matrices)
-    return 1.0 if size == 0 or 1e-6 < size < 1e6 else float(2.0 ** -np.round(np.log2(size)))
+    return 1.0 if size == 0 or 1e-6 < size < 1e6 else float(2.0 ** -max(np.round(np.log2(size)), -1000))
 
 
 def gram(x: NDArray, y: NDArray | None = None) -> NDArray:

@@ -29,6 +29,14 @@ def _positive(name: str, value, where: str) -> float | NDArray:
     return array
 
 
+def _weights(x) -> NDArray:
+    """Numbers of at most 1e150 in size, as float64."""
+    x = numbers(x, "x").astype(np.float64, copy=False)
+    if x.size and max(-x.min(), x.max()) > LARGEST:
+        raise ValueError(f"x holds values beyond {LARGEST:g} in size: their multiples of a step may leave float64")
+    return x
+
+
 def check_seed(seed: int) -> int:
     """An integer of 64 bits."""
     return integer(seed, "seed", 0, 2**64 - 1)
@@ -90,7 +98,7 @@ class Operator:
         for field in fields(self):
             if np.ndim(getattr(self, field.name)):
                 raise ValueError(f"{type(self).__name__}.law: {field.name} is one a neuron, give one number")
-        x = numbers(x, "x").astype(np.float64, copy=False)
+        x = _weights(x)
         if not self.stochastic:
             return self(x)[..., None], np.ones((*x.shape, 1))
         return self._law(x)
@@ -106,7 +114,7 @@ class Operator:
         >>> Grid(0.5, stochastic=False)(np.array([0.2, 0.3, -1.9]))
         array([ 0. ,  0.5, -2. ])
         """
-        x, key = numbers(x, "x").astype(np.float64, copy=False), _kernels.key(check_seed(seed))
+        x, key = _weights(x), _kernels.key(check_seed(seed))
         if x.size == 0:
             return x.copy()
         matrix = x.reshape(x.shape[0] if x.ndim > 1 else 1, -1)
@@ -124,8 +132,6 @@ class Operator:
             out,
             clipped,
         )
-        if not (np.isfinite(out.min()) and np.isfinite(out.max())):
-            raise ValueError(f"x holds values too large for {self!r}: their multiples of it leave float64")
         return out.reshape(x.shape)
 
     def _code(self) -> tuple[int, float | NDArray, float | NDArray, int]:

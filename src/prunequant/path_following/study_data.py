@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from prunequant.extras import need
 
+from ..arguments import choice, integer
+from .operator import check_seed
+
 LAWS = {
     "gaussian": lambda rng, shape: rng.standard_normal(shape),
     "uniform": lambda rng, shape: rng.uniform(-np.sqrt(3), np.sqrt(3), shape),
@@ -26,8 +29,12 @@ def data(kind: str, samples: int, features: int, seed: int = 0) -> NDArray:
 
     "white": independent Gaussian. "correlated": covariance with eigenvalues k^(−1) in a random basis. "relu": positive
     part of a Gaussian. "outliers": one channel in a hundred (at least one) twenty times larger. "digits": what a
-    random ReLU layer makes of scikit-learn's images, so real and rank-deficient (64 pixels).
+    random ReLU layer makes of scikit-learn's images, so real and rank-deficient (64 pixels). From 2 to 4096 features,
+    at most 2**26 values.
     """
+    choice(kind, "kind", DATA)
+    features, seed = integer(features, "features", 2, 4096), check_seed(seed)
+    samples = integer(samples, "samples", 1, 2**26 // features)
     rng = np.random.default_rng(np.random.SeedSequence((seed, DATA.index(kind))))
     x = rng.standard_normal((samples, features))
     if kind == "correlated":

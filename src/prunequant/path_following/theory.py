@@ -17,9 +17,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from ..arguments import choice, flag, integer, numbers, real
-from .gram import check_failure, check_scaling
+from .gram import check_failure, check_scaling, checked_matrix
 from .operator import LARGEST, LEAST
-from .tensors import as_array
 
 TAILS = ("best", "hoeffding", "gaussian")
 _MAX_COUNT = 2**62
@@ -215,10 +214,7 @@ def tail_constant(failure: float, tail: str = "best") -> float:
 
 def column_norms(inputs) -> tuple[float, float]:
     """(max_t‖X_t‖, ρ = max/min over the features that are not zero) of inputs (samples, features)."""
-    inputs = numbers(as_array(inputs), "inputs")
-    if inputs.ndim != 2:
-        raise ValueError(f"inputs has shape {inputs.shape}: it must be a matrix")
-    norms = np.linalg.norm(inputs.astype(np.float64, copy=False), axis=0)
+    norms = np.linalg.norm(checked_matrix("inputs", inputs, np.float64), axis=0)
     norms = norms[norms > 0]
     if norms.size == 0:
         return 0.0, 1.0
