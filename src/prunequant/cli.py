@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json as reader
+import signal
 import sys
-from concurrent.futures import Executor, ProcessPoolExecutor
+import threading
+from concurrent.futures import Executor
 from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from . import claims
+from . import arguments, claims, experiments
 from .claims.core import Budget, Outcome
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
@@ -26,10 +28,26 @@ def main() -> None:
     """Exact solvers, certificates and checked claims about pruning and quantization."""
 
 
+def _tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
+    """Print text as it is: what a user typed, or a library said, is never read as rich's markup."""
+    terminal.print(Text.assemble(*parts), soft_wrap=True)
+
+
 def _fail(message: str) -> None:
     """End with exit code 2, the code for a command that cannot be carried out as given."""
-    Console(stderr=True).print(f"[bold red]error[/] {message}", highlight=False, soft_wrap=True)
+    _tell(Console(stderr=True), ("error", "bold red"), f" {message}")
     raise typer.Exit(2)
+
+
+def _leave_on_sigterm(stack: ExitStack) -> None:
+    """SIGTERM leaves the `with` blocks, as Ctrl-C does: a pool that is left so ends its processes at once."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, leave)
+        stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | None:
@@ -44,7 +62,8 @@ def _executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | No
             _fail(f"no Dask scheduler answers at {cluster!r}: {error}")
         return client.get_executor()
     if jobs > 1:
-        return stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
+        _leave_on_sigterm(stack)
+        return stack.enter_context(experiments.processes(jobs))
     return None
 
 
@@ -52,7 +71,7 @@ def _executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | No
 def verify(
     ids: Annotated[list[str] | None, typer.Argument(help="claims to check, by id; all when none is named")] = None,
     budget: Annotated[Budget, typer.Option(help="how much work a check may do")] = Budget.QUICK,
-    jobs: Annotated[int, typer.Option(min=1, help="processes to use")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=61, help="processes to use")] = 1,
     cluster: Annotated[str | None, typer.Option(help="address of a Dask scheduler")] = None,
     json: Annotated[Path | None, typer.Option(help="write the outcome here")] = None,
     against: Annotated[Path | None, typer.Option(help="a record to compare every printed figure with")] = None,
@@ -63,11 +82,12 @@ def verify(
     if unknown:
         _fail(f"no claim {', '.join(unknown)}; known claims: {', '.join(known)}")
     recorded = _read_record(against)
+    _check_writable(json)
     terminal = Console(stderr=True)
     with (
         ExitStack() as stack,
         Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -82,22 +102,25 @@ def verify(
             bar.update(task, advance=1, description=outcome.claim.id)
             if not sys.stderr.isatty():
                 state = "agrees" if outcome.agrees else "not run" if outcome.skipped else "CONTRADICTS"
-                terminal.print(f"{outcome.claim.id} {state} {outcome.seconds:.1f} s", highlight=False, soft_wrap=True)
+                _tell(terminal, f"{outcome.claim.id} {state} {outcome.seconds:.1f} s")
 
         outcomes = claims.run_all(ids or None, budget, executor, told)
     _print(outcomes)
     rows = claims.to_record(outcomes)
     if json is not None:
-        claims.write_json(json, rows)
+        try:
+            claims.write_json(json, rows)
+        except OSError as error:
+            _fail(f"the outcome could not be written: {error}")
     drifted, used = claims.drift(rows, recorded) if recorded is not None else ([], {})
     if used:
         name, share = max(used.items(), key=lambda item: item[1])
-        terminal.print(f"{len(used)} figures within a tolerance; most used, {share:.0%}: {name}", highlight=False)
+        _tell(terminal, f"{len(used)} figures within a tolerance; most used, {share:.0%}: {name}")
     if recorded is not None:
         numbers = ", ".join(f"{count:,} {kind}" for kind, count in claims.kinds(rows).items())
-        terminal.print(f"numbers compared: {numbers}", highlight=False)
+        _tell(terminal, f"numbers compared: {numbers}")
     for line in drifted:
-        terminal.print(f"[bold red]differs from the record[/] {line}", highlight=False, soft_wrap=True)
+        _tell(terminal, ("differs from the record", "bold red"), f" {line}")
     wrong = [o for o in outcomes if o.problems]
     skipped = [o for o in outcomes if o.skipped]
     passed = len(outcomes) - len(wrong) - len(skipped)
@@ -123,12 +146,17 @@ def plan(
 ) -> None:
     """How wide must a random network be to contain a given one, exactly?"""
     from . import tickets
+    from .tickets.plan import DEPTHS, METHODS
 
     try:
-        shape = [int(part) for part in widths.split(",")]
-        layers = max(len(shape) - 1, 1)
-        target = _steps(bits, layers, "bits")
-        source = target if source_bits is None else _steps(source_bits, layers, "source bits")
+        shape = _integers(widths, "--widths", 1, 2**31 - 1)
+        if len(shape) < 2:
+            raise ValueError(f"--widths is {widths}: at least two layer widths are needed, such as 784,128,10")
+        target = _steps(bits, len(shape) - 1, "--bits")
+        source = target if source_bits is None else _steps(source_bits, len(shape) - 1, "--source-bits")
+        failure = arguments.real(failure, "--failure", 0, 1, open_low=True, open_high=True)
+        arguments.choice(depth, "--depth", DEPTHS)
+        arguments.choice(method, "--method", METHODS)
         made = tickets.plan(shape, target, source, failure, signed_inputs, depth=depth, biases=biases, method=method)
     except ValueError as error:
         _fail(str(error))
@@ -159,14 +187,14 @@ def case(
     out = out or Path(f"case_{name.replace('-', '_')}_{preset}.json")
     terminal = Console(stderr=True)
     shown = sys.stderr.isatty()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal, disable=not shown) as bar:
         whole, inside = bar.add_task(name), bar.add_task("")
 
         def told(done: int, total: int) -> None:
             bar.update(whole, completed=done, total=total)
             if not shown:
-                terminal.print(f"{done} of {total} units", highlight=False)
+                _tell(terminal, f"{done} of {total} units")
 
         def say(what: str, step: int, steps: int) -> None:
             bar.update(inside, description=what, completed=step, total=steps)
@@ -186,32 +214,64 @@ def case(
                 say=say,
             )
         except cases.Unfinished as stopped:
-            terminal.print(str(stopped), highlight=False, soft_wrap=True)
+            _tell(terminal, str(stopped))
             raise typer.Exit(3) from None
+        except KeyboardInterrupt:
+            if Path(f"{out}.partial").exists():
+                _tell(
+                    terminal, f"stopped: what is finished is kept in {out}.partial; run it again with --resume to go on"
+                )
+            raise
         except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
             _fail(str(error))
     print(f"{len(record['rows'])} rows, {record['provenance']['seconds']} s: {out}")
 
 
-def _steps(text: str, layers: int, name: str) -> list:
+def _integers(text: str, option: str, low: int, high: int) -> list[int]:
+    """The whole numbers, separated by commas, that an option was given."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.removeprefix("-").isdecimal() and part.isascii() and len(part) < 30 for part in parts):
+        wanted = f"one whole number in [{low}, {high}], or several separated by commas"
+        raise ValueError(f"{option} is {arguments.shown(text)}: it must be {wanted}")
+    return [arguments.integer(int(part), option, low, high) for part in parts]
+
+
+def _steps(text: str, layers: int, option: str) -> list:
     """The steps of grids of so many bits, one a layer."""
     from . import tickets
 
-    steps = [tickets.step(int(part)) for part in text.split(",")]
+    steps = [tickets.step(bits) for bits in _integers(text, option, 2, 16)]
     if len(steps) not in (1, layers):
-        raise ValueError(f"{name} has {len(steps)} entries for {layers} layers: give one number, or one a layer")
+        raise ValueError(f"{option} has {len(steps)} entries for {layers} layers: give one number, or one a layer")
     return steps * layers if len(steps) == 1 else steps
+
+
+def _check_writable(path: Path | None) -> None:
+    """Find out before any work whether a file can be written there."""
+    if path is None:
+        return
+    if path.is_dir():
+        _fail(f"--json is {path}: that is a folder, give the name of a file")
+    probe = path.with_name(f".{path.name}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        _fail(f"--json is {path}: no file can be written there ({error.strerror})")
 
 
 def _read_record(path: Path | None) -> dict[str, dict] | None:
     if path is None:
         return None
-    import json as reader
-
     try:
-        return {row["id"]: row for row in reader.loads(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        _fail(f"{path} is not a record written by verify --json: {error}")
+        rows = {row["id"]: row for row in reader.loads(path.read_text(encoding="utf-8"))}
+        for row in rows.values():
+            for measured in (row, *row["controls"].values()):
+                measured["evidence"]  # a KeyError here, not after an hour of work
+        return rows
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _fail(f"{path} is not a record written by verify --json: {error!r}")
 
 
 def _print(outcomes: list[Outcome]) -> None:
@@ -221,16 +281,15 @@ def _print(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
         if outcome.problems:
-            told = "[bold red]" + escape("; ".join(outcome.problems)) + "[/]"
+            told = Text("; ".join(outcome.problems), "bold red")
         elif outcome.skipped:
-            told = "not run"
+            told = Text("not run")
         else:
             figure = outcome.evidence.figures[0]
-            told = f"{figure.name}: {figure.text()}"
-        verdict = outcome.claim.verdict.value
+            told = Text(f"{figure.name}: {figure.text()}")
         table.add_row(
-            outcome.claim.id,
-            f"[red]{verdict}[/]" if outcome.problems else verdict,
+            Text(outcome.claim.id),
+            Text(outcome.claim.verdict.value, "red" if outcome.problems else ""),
             told,
             "" if outcome.evidence is None else failing,
             f"{outcome.seconds:.1f} s",
