@@ -11,6 +11,8 @@ import pytest
 
 from surface import calls, judge, run, values, walk
 
+pytest.importorskip("resource", reason="limits of time and memory of a process need POSIX")
+
 LIMIT = 5.0  # seconds of processor time a call may take before its process is ended
 SAMPLE = (2, 20251125)  # values for each parameter, and the seed that draws them
 ROOMS = walk.rooms()

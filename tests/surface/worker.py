@@ -39,8 +39,9 @@ def main() -> None:
 
     calls.prepare_folder()
     known = {target.name: target for target in walk.targets()}
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    if Path("/proc/self/statm").exists():  # Linux; elsewhere memory is not limited
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     limit = 5.0
 
     def say(**fields: object) -> None:
