@@ -30,7 +30,7 @@ Entry = Callable[[], object]
 
 # Of these only the named parameters are varied: the others describe the check, and are given by the library itself.
 ONLY = {
-    "arguments.shown": ("value",),
+    "arguments.shown": (),  # any value at all, each shown as what it is
     "arguments.integer": ("value",),
     "arguments.real": ("value",),
     "arguments.flag": ("value",),
