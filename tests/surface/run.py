@@ -7,9 +7,9 @@
 The columns: *accepted* (the same result as for the canonical argument, or another sane one), *refused* (TypeError,
 ValueError or OSError, and the message names the argument), and the faults: *unnamed* (refused, without the name),
 *foreign* (any other exception, numba's and NumPy's included), *slow* (more than a second of processor time), *hang*
-(past the limit), *death* (the process ended by a signal), *lax* (accepted, though the dialect of `prunequant.arguments`
-has no room for such a value: a date, a complex number, True for a number), *wrong* (another result than for the same
-value in another form, than the twin's, or than sense allows).
+(past the limit; after four of them a parameter's other values are left), *death* (the process ended by a signal), *lax*
+(accepted, though the dialect of `prunequant.arguments` has no room for such a value: a date, a complex number, True for
+a number), *wrong* (another result than for the same value in another form, than the twin's, or than sense allows).
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from surface import calls, walk
 
 FAULTS = ("unnamed", "foreign", "slow", "hang", "death", "lax", "wrong")
 WALL = 600.0  # seconds without a word after which a worker that does not use the processor is ended
+
+
+PATIENCE = 4  # hangs and deaths of one parameter, after which its other values are left
 
 
 class Worker:
@@ -79,6 +82,7 @@ class Worker:
     def run(self, task: dict) -> list[dict]:
         rows: list[dict] = []
         skip: list[str] = []
+        lost = 0  # processes that ended in a call
         idle = 0  # deaths before anything was called
         while True:
             if self.process is None:
@@ -97,7 +101,10 @@ class Worker:
                     rows.append({"target": task["target"], "parameter": task["parameter"], **said})
                     skip.append(said["case"])
                 elif "broken" in said:
-                    raise RuntimeError(f"{task}: {said['broken']}")
+                    last = f"at {begun}: {said['broken'].splitlines()[-1]}"
+                    rows.append({"target": task["target"], "parameter": task["parameter"], "case": "canonical"})
+                    rows[-1] |= {"kind": "canonical", "detail": last, "seconds": 0}
+                    print(f"{task}\n{said['broken']}", file=sys.stderr)
                 else:
                     return rows
             code = self.process.wait()
@@ -109,7 +116,8 @@ class Worker:
             row = {"target": task["target"], "parameter": task["parameter"], "case": begun, "detail": detail}
             rows.append({**row, "kind": "hang" if ended else "death", "seconds": 0})
             skip.append(begun)
-            if begun == "canonical" or begun.startswith("the start"):
+            lost += 1
+            if begun == "canonical" or begun.startswith("the start") or lost == PATIENCE:
                 return rows
 
 
