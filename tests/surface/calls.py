@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -22,6 +23,7 @@ from prunequant import interplay as I
 from prunequant import optimum as O
 from prunequant import path_following as P
 from prunequant import tickets as T
+from prunequant.experiments import Store
 from prunequant.formats.base import to_blocks
 from prunequant.tickets import blocks, certificate
 from prunequant.tickets.carve import prune
@@ -134,6 +136,12 @@ def labels():
     return torch.tensor([0, 1, 0, 1, 1, 0])
 
 
+def new_file(name: str) -> str:
+    """A path in the current folder at which nothing is left from another call."""
+    Path(name).unlink(missing_ok=True)
+    return name
+
+
 def unit(n: int, seed: int) -> dict:
     """A work unit of a sweep."""
     return {"sum": n + seed}
@@ -209,7 +217,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "value": lambda: np.float64(0.5),
         "command": constant("prunequant verify"),
         "axes": constant([1, 2]),
-        "store": constant("store.jsonl"),
+        "store": lambda: new_file("store.jsonl"),
         "progress": constant(lambda done, of: None),
     },
     "formats": {
@@ -551,7 +559,7 @@ SEPARATE = {
 
 # An instance for the methods of a class; without an entry the canonical call of its constructor.
 INSTANCES: dict[str, Entry] = {
-    "experiments.Store": lambda: __import__("prunequant.experiments", fromlist=["Store"]).Store("kept.jsonl"),
+    "experiments.Store": lambda: Store(new_file("kept.jsonl")),
     "formats.Element": lambda: F.ELEMENTS["fp4_e2m1"],
     "formats.Integer": lambda: F.Integer(4),
     "formats.HBFP": lambda: F.HBFP(4, 8),

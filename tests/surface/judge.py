@@ -37,7 +37,9 @@ def leaves(value: object, depth: int = 0) -> Iterator[object]:
     if depth > 6 or isinstance(value, (types.FunctionType, types.ModuleType, type, np.dtype)):
         yield "dtype" if isinstance(value, np.dtype) else type(value).__name__
     elif isinstance(value, np.ndarray):
-        yield from leaves(value.tolist(), depth + 1) if value.dtype == object else [np.asarray(value)]
+        whole = value.dtype == object and all(type(v) is int and abs(v) < 1 << 63 for v in value.flat)
+        held = value.astype(np.int64) if whole else value
+        yield from leaves(held.tolist(), depth + 1) if held.dtype == object else [np.asarray(held)]
     elif isinstance(value, dict):
         for key in sorted(value, key=repr):
             yield repr(key)
