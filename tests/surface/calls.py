@@ -147,10 +147,14 @@ def unit(n: int, seed: int) -> dict:
     return {"sum": n + seed}
 
 
-def tensor() -> np.ndarray:
+def normal(*shape: int, seed: int = 2) -> np.ndarray:
     """Normal values that bfloat16 holds: no scale or code of any format lies at a tie, in any precision."""
-    drawn = np.random.default_rng(2).standard_normal((3, 32)).astype(np.float16)
+    drawn = np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
     return drawn.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def tensor() -> np.ndarray:
+    return normal(3, 32)
 
 
 def encoded(fmt: F.Format) -> Entry:
@@ -237,8 +241,8 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "values": array(0.5, -1.5, 6.0),
     },
     "interplay": {
-        "x": lambda: eighths(4, 8),
-        "w": lambda: eighths(4, 8, seed=3),
+        "x": lambda: normal(4, 8),
+        "w": lambda: normal(4, 8, seed=3),
         "p": constant(2.0),
         "which": constant("both"),
         "theorem": constant("order"),
@@ -248,9 +252,9 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "pruned": array(1.25, 1.375, 1.125),
         "quantized": array(1.0, 1.25, 1.0),
         "both": array(1.5, 1.625, 1.25),
-        "weights": lambda: [eighths(4, 8), eighths(4, 4, seed=1)],
+        "weights": lambda: [normal(4, 8), normal(4, 4, seed=1)],
         "biases": lambda: [np.zeros(4), np.zeros(4)],
-        "inputs": lambda: eighths(6, 8, seed=2),
+        "inputs": lambda: normal(6, 8, seed=4),
         "labels": lambda: np.array([0, 1, 2, 3, 0, 1]),
         "activations": lambda: F.Integer(8),
         "saliency": lambda: np.abs(eighths(4, 8, seed=7)),

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, is_dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -59,11 +60,14 @@ def leaves(value: object, depth: int = 0) -> Iterator[object]:
     elif isinstance(value, (bool, int, float, complex, str, bytes, np.generic, type(None))):
         yield value
     else:
-        yield type(value).__name__
+        yield float(value) if isinstance(value, Fraction) else type(value).__name__
 
 
 def _numeric(leaf: object) -> bool:
-    return isinstance(leaf, (int, float, np.number)) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iufcbV")
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        narrow = leaf.dtype.kind == "V" and leaf.dtype.type is not np.void  # bfloat16
+        return leaf.dtype.kind in "iufcb" or narrow
+    return isinstance(leaf, (int, float))
 
 
 def difference(result: list, reference: list, tolerance: float) -> str:
