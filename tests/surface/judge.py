@@ -108,10 +108,8 @@ def _has_nan(flat: list) -> bool:
 
 
 def _all_finite(value: object) -> bool:
-    try:
-        return bool(np.isfinite(np.asarray(value, dtype=np.float64)).all())
-    except (TypeError, ValueError, OverflowError):
-        return True
+    held = [np.asarray(leaf) for leaf in leaves(value) if _numeric(leaf)]
+    return all(bool(np.isfinite(x).all()) for x in held if x.dtype.kind in "fcV")
 
 
 def uses(target: Target, thing: object) -> list:
