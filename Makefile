@@ -34,7 +34,7 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm portability book test refresh page shots serve lint format unit validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability book test refresh page shots serve lint format unit surface validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -97,6 +97,9 @@ format: env ## let ruff rewrite what it can
 
 unit: warm ## the unit tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests
+
+surface: warm ## call everything public with every kind of value: ONLY=formats.Integer for some of it
+	@$(PY) -m tests.surface --all --jobs $(JOBS) --json _build/surface.json $(if $(ONLY),--only $(ONLY))
 
 verify: warm ## measure every claim: its verdict, its controls, and each figure of the ledger
 	@$(PRUNEQUANT) verify --jobs $(JOBS) --against book/results/ledger.json

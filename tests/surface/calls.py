@@ -1,0 +1,659 @@
+"""A working call of every public callable: the canonical arguments, by the parameter's name, by room, by callable.
+
+For a parameter the first of these that exists counts: CALLS[callable], ROOMS[room], EVERYWHERE, its own default. An
+entry is a function of nothing that makes a fresh value. Parameters with a default are left out of the canonical call
+unless CALLS names them, and get their entry only when it is their turn to be varied. Arrays hold numbers that every
+float type represents, so that a cast is the same array.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from prunequant import distortion as D
+from prunequant import formats as F
+from prunequant import interplay as I
+from prunequant import optimum as O
+from prunequant import path_following as P
+from prunequant import tickets as T
+from prunequant.experiments import Store
+from prunequant.formats.base import to_blocks
+from prunequant.tickets import blocks, certificate
+from prunequant.tickets.carve import prune
+from surface.walk import Target
+
+Entry = Callable[[], object]
+
+# Of these only the named parameters are varied: the others describe the check, and are given by the library itself.
+ONLY = {
+    "arguments.shown": (),  # any value at all, each shown as what it is
+    "arguments.integer": ("value",),
+    "arguments.real": ("value",),
+    "arguments.flag": ("value",),
+    "arguments.choice": ("value",),
+    "arguments.instance": ("value",),
+    "arguments.integers": ("x",),
+    "arguments.numbers": ("x",),
+    "arguments.output": ("out",),
+    "formats.Integer.parameters": (),  # takes the package's own view of an array
+    "experiments.plain": (),  # any value at all; its error names the type
+    "experiments.unit_key": ("seed",),
+    "experiments.write_json": ("path",),
+    "experiments.provenance": ("command",),
+}
+
+# Experiments of the book, with a run time of seconds for any argument.
+EXPERIMENTS = {
+    "path_following.networks.digits_mlp": "trains a network",
+    "path_following.networks.digits_convnet": "trains a network",
+    "path_following.studies.one_bit_scaling": "trains networks",
+    "path_following.studies.pruned_convolution": "trains a network",
+    "path_following.studies.prune_and_quantize": "trains networks",
+    "path_following.studies.scaling_over_depth": "trains networks",
+    "path_following.studies.deep_network": "compresses a trained network",
+    "tickets.train_digits": "trains a network",
+    "tickets.certificate.record": "measures the shipped table for minutes",
+}
+
+
+def constant(value: object) -> Entry:
+    return lambda: value
+
+
+def array(*values: object, dtype: type = np.float64) -> Entry:
+    return lambda: np.array(values, dtype=dtype)
+
+
+def eighths(*shape: int, seed: int = 0) -> np.ndarray:
+    """Floats of few bits, none zero, no two magnitudes of a row equal for small shapes."""
+    k = np.random.default_rng(seed).permutation(math.prod(shape)) + 1
+    return (k * np.where(np.random.default_rng(seed + 1).random(k.size) < 0.5, -1, 1) / 8.0).reshape(shape)
+
+
+def whole(*shape: int, seed: int = 0, largest: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-largest, largest + 1, shape)
+
+
+def gram() -> np.ndarray:
+    x = eighths(6, 4, seed=5)
+    return x.T @ x + np.eye(4)
+
+
+@functools.cache
+def network() -> T.Network:
+    return T.random_network((4, 3, 2), 7, seed=0)
+
+
+@functools.cache
+def plan() -> T.Plan:
+    return T.plan(network(), failure=1e-6)
+
+
+@functools.cache
+def ticket() -> T.Ticket:
+    return T.find(network(), plan(), seed=1)
+
+
+@functools.cache
+def recipe() -> T.Recipe:
+    return T.Recipe(0, "relu", 7, 7, (64, 64), False)
+
+
+@functools.cache
+def pair() -> T.Pair:
+    return T.find_pair(whole(3, 3, largest=4), 7, failure=1e-6, seed=1)
+
+
+@functools.cache
+def attention() -> blocks.Attention:
+    return blocks.Attention(*(whole(4, 4, seed=s, largest=3) for s in range(4)), heads=2, temperature=2e-3, levels=15)
+
+
+@functools.cache
+def torch_network():
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).eval()
+
+
+def samples():
+    import torch
+
+    return torch.from_numpy(eighths(6, 4).astype(np.float32))
+
+
+def labels():
+    import torch
+
+    return torch.tensor([0, 1, 0, 1, 1, 0])
+
+
+def new_file(name: str) -> str:
+    """A path in the current folder at which nothing is left from another call."""
+    Path(name).unlink(missing_ok=True)
+    return name
+
+
+def unit(n: int, seed: int) -> dict:
+    """A work unit of a sweep."""
+    return {"sum": n + seed}
+
+
+def normal(*shape: int, seed: int = 2) -> np.ndarray:
+    """Normal values that bfloat16 holds: no scale or code of any format lies at a tie, in any precision."""
+    drawn = np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
+    return drawn.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def tensor() -> np.ndarray:
+    return normal(3, 32)
+
+
+def encoded(fmt: F.Format) -> Entry:
+    return lambda: fmt.encode(tensor())
+
+
+EVERYWHERE: dict[str, Entry] = {
+    "seed": constant(3),
+    "axis": constant(-1),
+    "bits": constant(4),
+    "sparsity": constant(0.5),
+    "failure": constant(0.125),
+    "confidence": constant(0.75),
+    "trials": constant(50),
+    "fmt": lambda: F.Integer(4),
+    "law": lambda: D.Gaussian(),
+    "operator": lambda: P.Grid(0.25),
+    "pattern": constant("2:4"),
+    "path": constant("file.json"),
+    "rng": lambda: np.random.default_rng(0),
+    "x": lambda: eighths(3, 8),
+    "order": constant(2),
+}
+
+ROOMS: dict[str, dict[str, Entry]] = {
+    "arguments": {
+        "value": constant(4),
+        "name": constant("value"),
+        "x": lambda: whole(2, 3),
+        "out": lambda: np.zeros((2, 3)),
+        "shape": constant((2, 3)),
+        "dtype": constant(np.float64),
+        "inputs": lambda: (np.ones((2, 3)),),
+        "wanted": constant("a number"),
+    },
+    "distortion": {
+        "t": array(0.25, 1.0, 2.5),
+        "x": array(-1.5, -0.25, 0.5, 2.0, 1.0, 0.125, -0.75, 0.375),
+        "p": array(0.25, 0.5),
+        "probability": array(0.125, 0.5, 0.75),
+        "low": array(-1.0, 0.25),
+        "high": array(0.5, 2.0),
+        "size": constant(5),
+        "keep": constant(0.25),
+        "rate": constant(2.0),
+        "budget": constant(4.0),
+        "scale": constant(0.25),
+        "nu": constant(4.0),
+        "clip": constant(8.0),
+        "beta": constant(1.5),
+        "family": lambda: D.generalized_normal(),
+        "block": constant(4),
+        "widest": constant(1e4),
+        "points": constant(6),
+    },
+    "experiments": {
+        "function": constant(unit),
+        "parameters": lambda: {"n": 4},
+        "grid": lambda: [{"n": 2}, {"n": 3}],
+        "seeds": constant((0, 1)),
+        "rows": lambda: [{"a": 1}],
+        "key": constant("00ff"),
+        "row": lambda: {"sum": 4},
+        "value": lambda: np.float64(0.5),
+        "command": constant("prunequant verify"),
+        "axes": constant([1, 2]),
+        "store": lambda: new_file("store.jsonl"),
+        "progress": constant(lambda done, of: None),
+    },
+    "formats": {
+        "x": tensor,
+        "rounding": constant("stochastic"),
+        "codes": lambda: np.array([1, -1, 2, -8], dtype=np.int8),
+        "packed": lambda: np.array([31, 32], dtype=np.uint8),
+        "count": constant(3),
+        "shape": constant((3, 32)),
+        "block": constant(8),
+        "element": constant("fp4_e2m1"),
+        "tensor_scale": constant(0.0625),
+        "granularity": constant("row"),
+        "out": lambda: np.zeros((3, 32)),
+        "scale": constant(0.25),
+        "t": array(0.3, -1.6, 5.0),
+        "values": array(0.5, -1.5, 6.0),
+    },
+    "interplay": {
+        "x": lambda: normal(4, 8),
+        "w": lambda: normal(4, 8, seed=3),
+        "p": constant(2.0),
+        "which": constant("both"),
+        "theorem": constant("order"),
+        "p_values": array(0.125, 0.25, 0.5),
+        "differences": array(1.0, 2.0, 2.5, 0.5),
+        "dense": array(1.0, 1.125, 0.875),
+        "pruned": array(1.25, 1.375, 1.125),
+        "quantized": array(1.0, 1.25, 1.0),
+        "both": array(1.5, 1.625, 1.25),
+        "weights": lambda: [normal(4, 8), normal(4, 4, seed=1)],
+        "biases": lambda: [np.zeros(4), np.zeros(4)],
+        "inputs": lambda: normal(6, 8, seed=4),
+        "labels": lambda: np.array([0, 1, 2, 3, 0, 1]),
+        "activations": lambda: F.Integer(8),
+        "saliency": lambda: np.abs(eighths(4, 8, seed=7)),
+        "transform": constant(np.log),
+        "shape": constant(4),
+    },
+    "intervals": {"successes": constant(40), "differences": array(1.0, 2.0, 2.5, 0.5)},
+    "optimum": {
+        "weights": array(0.5, -1.25, 0.875, 2.0),
+        "gram": gram,
+        "keep": constant(2),
+        "mask": lambda: np.array([True, False, True, True]),
+        "scale": constant(0.25),
+        "error": constant(0.5),
+        "bound": constant(0.25),
+        "node_limit": constant(1000),
+        "p": gram,
+        "d": array(0.25, 0.5, -0.25, 1.0),
+        "cuts": lambda: np.array([[0], [0], [-1], [1]]),
+        "nu": lambda: np.full((4, 1), 0.125),
+        "low": lambda: np.full(4, -2),
+        "high": lambda: np.full(4, 2),
+        "mu": lambda: np.full(4, 0.125),
+        "order": lambda: np.array([2, 0, 3, 1]),
+    },
+    "path_following": {
+        "weights": lambda: eighths(8, 3, seed=4) / 4,
+        "inputs": lambda: eighths(16, 8, seed=6) / 16,
+        "quantized_inputs": lambda: np.roll(eighths(16, 8, seed=6), 1, axis=1) / 16,
+        "weight": lambda: eighths(4, 2, 2, 2) / 4,
+        "kernel": constant(2),
+        "rows": lambda: np.array([0, 2]),
+        "x": array(0.25, -1.5, 0.625),
+        "u": array(0.25, 0.5, 0.75),
+        "values": array(-1.0, 0.0, 1.0),
+        "probabilities": array(0.25, 0.5, 0.25),
+        "other_values": array(-2.0, 0.0, 2.0),
+        "other_probabilities": array(0.25, 0.5, 0.25),
+        "at": array(0.0, 0.5),
+        "sigma": constant(1.5),
+        "step": constant(0.25),
+        "levels": constant(8),
+        "size": constant(0.5),
+        "start": constant(0),
+        "stop": constant(1),
+        "scaling": constant(2.0),
+        "alignment": constant(2),
+        "damping": constant(0.25),
+        "stream": constant(1),
+        "z": array(0.0, 0.5),
+        "parameter": constant(0.5),
+        "column_norm": constant(2.0),
+        "samples": constant(64),
+        "features": constant(128),
+        "neurons": constant(4),
+        "largest_weight": constant(1.0),
+        "ratio": constant(1.0),
+        "probability": constant(0.25),
+        "deviation": constant(1.0),
+        "rounding": lambda: P.Grid(0.25, False),
+        "block": constant(4),
+        "kind": constant("white"),
+        "w": lambda: eighths(8, 1, seed=4)[:, 0] / 4,
+        "model": torch_network,
+        "other": torch_network,
+        "calibration": lambda: samples(),
+        "labels": lambda: np.array([0, 1, 0, 1, 1, 0]),
+        "seeds": constant(2),
+    },
+    "random": {"keys": constant(1)},
+    "sparsity": {
+        "quantized": lambda: np.round(eighths(3, 8)),
+        "score": lambda: np.abs(eighths(3, 8)),
+        "original": lambda: eighths(3, 8),
+        "count": constant(8),
+        "k": constant(5),
+        "n": constant(2),
+        "m": constant(4),
+        "out": lambda: np.zeros((3, 8)),
+    },
+    "subset_sum": {
+        "x": lambda: np.array([3, -1, 4, 7, 2, -5, 6, 1]),
+        "low": constant(-3),
+        "high": constant(9),
+        "target": constant(8),
+        "targets": lambda: np.array([8, 3]),
+        "lengths": lambda: np.array([8, 6]),
+        "out": lambda: np.zeros(13, dtype=np.uint64),
+        "n": constant(12),
+        "bound": constant(16),
+        "n_max": constant(20),
+        "covered": constant(5),
+        "window": constant(9),
+        "block": constant(4),
+        "block_failure": constant(0.125),
+        "z": constant(3),
+    },
+    "tickets": {
+        "x": lambda: whole(5, 4, largest=20),
+        "inputs": lambda: whole(5, 4, largest=20),
+        "shape": constant((4, 3, 2)),
+        "target": network,
+        "plan": plan,
+        "made": plan,
+        "recipe": recipe,
+        "network": network,
+        "weights": lambda: [whole(3, 4), whole(2, 3)],
+        "levels": constant(7),
+        "divisors": constant((3, 2)),
+        "constants": constant((1, 2)),
+        "kernel": lambda: whole(2, 3, largest=4),
+        "source": constant(7),
+        "of": lambda: certificate.law("relu", 7, 7),
+        "kind": constant("relu"),
+        "units": constant(8),
+        "layer": constant(0),
+        "matrix": constant(0),
+        "half_range": constant(7),
+        "columns": constant(4),
+        "width": constant(8),
+        "start": constant(2),
+        "count": constant(5),
+        "pair": pair,
+        "block": attention,
+        "divisor": constant(3),
+        "padding": constant(1),
+        "blocks": constant((64, 64)),
+        "reach": constant(9),
+        "target_step": constant(Fraction(1, 7)),
+        "source_step": constant(Fraction(1, 7)),
+        "log_failure": constant(-4.0),
+        "sizes": constant((4, 2)),
+        "u": lambda: np.array([1, -1, 2]),
+        "v": lambda: np.array([2, 2, -1]),
+        "probes": lambda: whole(6, 2, largest=5),
+        "energy": constant(2.0),
+        "hidden_step": constant(0.25),
+        "seeds": constant((1, 2)),
+        "steps": lambda: (Fraction(1, 7), Fraction(1, 3)),
+        "d": constant(2),
+        "wanted": constant(0.5),
+        "grid": constant(2),
+        "largest": constant(64),
+        "depthwise": constant(False),
+        "source_levels": constant(7),
+        "maps": lambda: (
+            [lambda x, w=w: x @ w.T for w in attention().matrices()]
+            if callable(getattr(attention(), "matrices", None))
+            else [lambda x, w=w: x @ w.T for w in attention().matrices]
+        ),
+    },
+}
+
+CALLS: dict[str, dict[str, Entry]] = {
+    "arguments.flag": {"value": constant(True)},
+    "arguments.choice": {"value": constant("even"), "options": constant(("even", "stochastic"))},
+    "arguments.real": {"value": constant(0.5)},
+    "arguments.instance": {"kind": constant(int)},
+    "arguments.output": {"name": constant("out")},
+    "arguments.integers": {"name": constant("x")},
+    "arguments.numbers": {"name": constant("x")},
+    "distortion.Empirical.truncated_moment": {"low": constant(-1.0), "high": constant(0.5)},
+    "distortion.make_grid": {"bits": constant(3)},
+    "distortion.stored_bits": {"value_bits": constant(16)},
+    "distortion.equal_size_keep": {"value_bits": constant(16)},
+    "distortion.splits": {"bits": constant((2, 3, 4))},
+    "experiments.write_json": {"path": constant("rows.json")},
+    "formats.integer_snr": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
+    "formats.integer_squared_errors": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
+    "formats.HBFP.decode": {"encoded": encoded(F.HBFP(4, 8))},
+    "formats.MX.decode": {"encoded": encoded(F.MX("fp4_e2m1"))},
+    "formats.NF4.decode": {"encoded": encoded(F.NF4(8))},
+    "formats.NVFP4.decode": {"encoded": encoded(F.NVFP4())},
+    "formats.Integer.decode": {"encoded": encoded(F.Integer(4))},
+    "formats.Integer.parameters": {"blocks": lambda: to_blocks(tensor(), None, -1)},
+    "formats.Element.from_codes": {
+        "codes": lambda: np.array([1, 3, 9], dtype=np.uint8),
+        "dtype": constant(np.dtype(np.float32)),
+    },
+    "interplay.counterexample": {"statement": constant("qs<=sq"), "trials": constant(200), "radius": constant(3)},
+    "interplay.DotProducts.rms": {"which": constant("sq")},
+    "interplay.DotProducts.exceeds": {"which": constant("sq")},
+    "interplay.Orders.error": {"which": constant("sq")},
+    "interplay.hypotheses": {"axis": constant(1), "saliency": constant(False)},
+    "optimum.sdp_bound": {"bits": constant(2), "scale": constant(1.0), "cuts": constant(1)},
+    "optimum.layer_bound": {"bits": constant(2), "scale": constant(1.0)},
+    "path_following.compress_convolution": {
+        "inputs": lambda: eighths(2, 2, 4, 4) / 16,
+        "quantized_inputs": lambda: eighths(2, 2, 4, 4, seed=9) / 16,
+    },
+    "path_following.unfold": {"x": lambda: eighths(2, 2, 4, 4), "rows": lambda: np.array([0, 2])},
+    "path_following.size_for_sparsity": {"steps": constant(4), "operator": constant(P.Prune)},
+    "path_following.networks.fit_step": {"candidates": constant(8)},
+    "path_following.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
+    "path_following.networks.agreement": {"inputs": lambda: samples()},
+    "path_following.networks.output_error": {"inputs": lambda: samples()},
+    "path_following.studies.weight_laws": {
+        "laws": constant(("gaussian", "signs")),
+        "samples": constant(16),
+        "features": constant(16),
+        "neurons": constant(4),
+    },
+    "path_following.studies.compare_quantizers": {
+        "samples": constant(16),
+        "features": constant(16),
+        "neurons": constant(4),
+        "bits": constant((2, 3)),
+    },
+    "path_following.studies.compare_pruners": {
+        "samples": constant(16),
+        "features": constant(16),
+        "neurons": constant(4),
+        "sparsities": constant((0.5, 0.75)),
+    },
+    "path_following.studies.coverage": {
+        "samples": constant(8),
+        "features": constant(16),
+        "seeds": constant(20),
+    },
+    "path_following.studies.coverage_of": {"x": lambda: eighths(16, 8, seed=6) / 16, "w": lambda: eighths(8, 1) / 4},
+    "sparsity.joint": {"quantized": lambda: np.round(eighths(3, 8))},
+    "subset_sum.solve_many": {"x": lambda: whole(2, 8, largest=9)},
+    "subset_sum.solve_words": {"x": lambda: whole(2, 8, largest=9)},
+    "subset_sum.karmarkar_karp_many": {"x": lambda: whole(2, 8, largest=9)},
+    "subset_sum.theory.certified_samples": {"targets": constant("one")},
+    "subset_sum.hitting_times": {"targets": constant("random")},
+    "subset_sum.theory.critical_density": {"window": constant(0.5)},
+    "subset_sum.theory.critical_window": {"window": constant(0.5)},
+    "subset_sum.theory.window_kappa": {"window": constant(0.5)},
+    "subset_sum.theory.partition_integral": {"x": lambda: np.array([7, 6, 5, 3, 3, 1, 1, 1]), "z": constant(1)},
+    "subset_sum.theory.expected_growth": {"window": constant(9)},
+    "tickets.Recipe": {"target": constant(7)},
+    "tickets.Network": {
+        "weights": lambda: [whole(3, 4), whole(2, 4)],
+        "levels": constant(15),
+        "constants": constant((0, 2)),
+    },
+    "tickets.Pair.forward": {"x": lambda: whole(2, 3, 1, 1, largest=5)},
+    "tickets.Plan.with_blocks": {"blocks": constant((64, (64, 32)))},
+    "tickets.Ticket.load": {"path": constant("kept.safetensors")},
+    "tickets.Ticket.save": {"path": constant("new.safetensors")},
+    "tickets.carve": {"target": lambda: whole(2, 3), "u": lambda: None},
+    "tickets.quietest": {"target": lambda: whole(2, 3)},
+    "tickets.find_pair": {"target": constant(7), "failure": constant(2.0**-20)},
+    "tickets.plan": {"target_step": constant(Fraction(1, 7))},
+    "tickets.random_network": {"divisors": constant((3, 2))},
+    "tickets.blocks.residual": {"weights": lambda: whole(3, 3), "x": lambda: whole(5, 3)},
+    "tickets.blocks.residual_ticket": {"x": lambda: whole(5, 3)},
+    "tickets.blocks.ShallowResidual.forward": {"x": lambda: np.abs(whole(5, 3))},
+    "tickets.blocks.find_shallow_residual": {"weights": lambda: whole(3, 3)},
+    "tickets.blocks.find_attention": {"levels": constant(3)},
+    "tickets.certificate.law": {"target": constant(7), "reach": constant(None)},
+    "tickets.certificate.common_grid": {"target": constant(3)},
+    "tickets.certificate.choose_blocks": {"weight_counts": lambda: np.array([0, 1, 1, 0, 2, 0, 0, 3])},
+    "tickets.controls.undersized": {"made": lambda: plan().with_blocks((16, 16))},
+    "tickets.controls.single_weight_success": {"target": constant(7), "trials": constant(50)},
+    "tickets.controls.least_width": {"levels": constant(3), "layers": constant(5)},
+    "tickets.counting.counting_bound": {"levels": constant((1, 1))},
+    "tickets.counting.distinct_functions": {"u": lambda: whole(2, 2, largest=2), "v": lambda: whole(2, 2, seed=1)},
+    "tickets.counting.reached_targets": {
+        "functions": lambda: T.counting.distinct_functions(
+            whole(2, 2, largest=2), whole(2, 2, seed=1, largest=2), whole(6, 2, largest=5)
+        ),
+        "outputs": constant(2),
+        "source": constant(1),
+        "target": constant(1),
+    },
+    "tickets.counting.least_parameters": {"levels": constant(1), "trials": constant(20), "largest": constant(16)},
+    "tickets.noise.correlated_variance": {"layer": lambda: prune(T.carve(whole(2, 3), recipe(), 1), 1)},
+    "tickets.noise.interior_rounding": {"weights": constant(20), "samples": constant(20), "units": constant(60)},
+    "tickets.source.dense": {"shape": constant((3, 4))},
+    "tickets.structured.matrix": {"kernel": lambda: whole(2, 3, 2, 2)},
+    "tickets.structured.convolve": {"x": lambda: whole(2, 3, 5, 4, largest=5), "kernel": lambda: whole(2, 3, 2, 2)},
+    "tickets.structured.pad": {"x": lambda: whole(2, 3, 5, 4, largest=5)},
+    "tickets.structured.recipe_for": {"weights": lambda: whole(2, 3), "target": constant(7), "reach": constant(None)},
+}
+
+# A parameter that needs another one given with it.
+WITH = {
+    ("distortion.best_scale", "block"): ("axis",),
+    ("path_following.compress", "alignment"): ("quantized_inputs",),
+    ("path_following.prepare", "alignment"): ("quantized_inputs",),
+}
+
+# Calls that may refuse every argument, and say why: a law of atoms has no density, these blocks choose their scale.
+MAY_REFUSE = {
+    "distortion.Empirical.density",
+    "distortion.Empirical.inner",
+    "distortion.Empirical.inner_by_quadrature",
+    "formats.HBFP.quantize: scale",
+    "formats.MX.quantize: scale",
+    "formats.NF4.quantize: scale",
+    "formats.NVFP4.quantize: scale",
+}
+
+# Not among the uses of an object whose constructor is varied: they write files, or decode what another format encoded.
+SEPARATE = {
+    "experiments.Store.add",
+    "formats.HBFP.decode",
+    "formats.Integer.decode",
+    "formats.MX.decode",
+    "formats.NF4.decode",
+    "formats.NVFP4.decode",
+    "tickets.Ticket.save",
+}
+
+# An instance for the methods of a class; without an entry the canonical call of its constructor.
+INSTANCES: dict[str, Entry] = {
+    "experiments.Store": lambda: Store(new_file("kept.jsonl")),
+    "formats.Element": lambda: F.ELEMENTS["fp4_e2m1"],
+    "formats.Integer": lambda: F.Integer(4),
+    "formats.HBFP": lambda: F.HBFP(4, 8),
+    "formats.NF4": lambda: F.NF4(8),
+    "formats.MX": lambda: F.MX("fp4_e2m1"),
+    "formats.NVFP4": lambda: F.NVFP4(),
+    "distortion.Gaussian": lambda: D.Gaussian(),
+    "distortion.Laplace": lambda: D.Laplace(),
+    "distortion.Logistic": lambda: D.Logistic(),
+    "distortion.Uniform": lambda: D.Uniform(),
+    "interplay.Comparison": lambda: I.compare(eighths(4, 8), F.Integer(4), "2:4"),
+    "interplay.DotProducts": lambda: I.dot_products(eighths(4, 8), eighths(4, 8, seed=3), F.Integer(4), "2:4"),
+    "interplay.Hypotheses": lambda: I.hypotheses(F.HBFP(6), 0.5),
+    "interplay.Orders": lambda: I.apply_orders(eighths(4, 8), F.Integer(4), "2:4"),
+    "optimum.Solution": lambda: O.nearest(np.array([0.5, -1.25, 0.875, 2.0]), gram(), 4),
+    "path_following.Prepared": lambda: P.prepare(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16),
+    "path_following.Result": lambda: P.compress(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16, P.Grid(0.25)),
+    "path_following.networks.LayerReport": lambda: P.networks.LayerReport("a", 1, 2, 3, 4, *[0.5] * 7),
+    "tickets.Network": network,
+    "tickets.Pair": pair,
+    "tickets.Plan": plan,
+    "tickets.Ticket": ticket,
+    "tickets.blocks.ShallowResidual": lambda: blocks.find_shallow_residual(whole(3, 3), 7, 1),
+    "tickets.blocks.Attention": attention,
+    "tickets.blocks.AttentionTicket": lambda: blocks.find_attention(attention(), 3, 1),
+}
+
+
+def prepare_folder() -> None:
+    """The files that canonical calls read, in the current folder."""
+    ticket().save("kept.safetensors")
+
+
+def entry(target: Target, name: str) -> Entry | None:
+    for table in (CALLS.get(target.name, {}), ROOMS.get(target.room, {})):
+        if name in table:
+            return table[name]
+    parameter = target.parameters[name]
+    if parameter.default is not parameter.empty and parameter.default is not None:
+        return constant(parameter.default)
+    if name in EVERYWHERE:
+        return EVERYWHERE[name]
+    return constant(None) if parameter.default is None else None
+
+
+def varied(target: Target) -> list[str]:
+    """The parameters whose turn it is."""
+    names = [n for n, p in target.parameters.items() if p.kind is not p.VAR_KEYWORD or n in ROOMS.get(target.room, {})]
+    if target.name in ONLY:
+        names = [n for n in names if n in ONLY[target.name]]
+    return names
+
+
+def instance(target: Target) -> object:
+    name = target.name.rsplit(".", 1)[0]
+    if name in INSTANCES:
+        return INSTANCES[name]()
+    constructor = Target(target.room, name, target.owner, target.owner, "constructor")
+    return call(constructor, arguments(constructor))
+
+
+def arguments(target: Target, *also: str) -> dict[str, object]:
+    """Fresh canonical arguments: all that are required, those that CALLS names, and `also`."""
+    also = (*also, *(other for name in also for other in WITH.get((target.name, name), ())))
+    given = {}
+    for name, p in target.parameters.items():
+        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+            wanted = name in also or target.name.startswith(("experiments.grid", "arguments.output"))
+        else:
+            wanted = p.default is p.empty or name in CALLS.get(target.name, {}) or name in also
+        if wanted and (made := entry(target, name)) is not None:
+            given[name] = made()
+        elif wanted and p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+            raise LookupError(f"give {target.name} a canonical call in tests/surface/calls.py: no value for {name!r}")
+    return given
+
+
+def call(target: Target, given: dict[str, object], owner: object = None) -> object:
+    """The call itself; `*keys` is given as one value or a tuple of them, `**axes` as the value of an axis `axes`."""
+    positional, named = [], {}
+    parameters = target.parameters
+    spread = any(p.kind is p.VAR_POSITIONAL for n, p in parameters.items() if n in given)
+    for name, value in given.items():
+        p = parameters[name]
+        if p.kind is p.VAR_POSITIONAL:
+            positional += list(value) if type(value) is tuple else [value]
+        elif p.kind is p.POSITIONAL_ONLY or (spread and p.kind is p.POSITIONAL_OR_KEYWORD):
+            positional.append(value)
+        else:
+            named[name] = value
+    if target.kind == "method":
+        return target.function(owner, *positional, **named)
+    return target.function(*positional, **named)
