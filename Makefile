@@ -34,14 +34,14 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm portability book test refresh page shots serve lint format unit surface validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability book test refresh page shots serve lab lint format unit surface validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 	@echo
-	@echo '  CHAPTER=tickets/subset-sums   one chapter only (refresh, page, shots, validate)'
+	@echo '  CHAPTER=tickets/subset-sums   one chapter only (refresh, page, shots, validate, lab)'
 	@echo '  PYTHON=python3.12             the interpreter that makes .venv'
 	@echo '  VENV=system                   use the active environment (conda) instead of .venv'
 	@echo '  JOBS=2                        chapters and test groups that run at a time'
@@ -81,6 +81,14 @@ shots: page ## photograph it: light, dark, 400 px wide (needs chromium)
 serve: book ## make book, then serve it on http://localhost:8000
 	@echo 'Serving http://localhost:$(PORT)/ - stop with Ctrl-C'
 	@$(PY) -m http.server --directory _build/html $(PORT)
+
+# The only pin outside requirements.txt: the book and its tests do without it.
+JUPYTERLAB := jupyterlab==4.6.6
+
+lab: env ## open the chapters as notebooks in JupyterLab
+	@$(PY) -c 'import jupyterlab' 2>/dev/null || { echo 'Installing JupyterLab (once)'; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check '$(JUPYTERLAB)' -r requirements.txt; }
+	@JUPYTER_CONFIG_PATH=tools/jupyter JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab $(if $(CHAPTER),book/$(CHAPTER).md,book/index.md)
 
 # --- the checks ------------------------------------------------------------------------------------------------
 

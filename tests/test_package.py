@@ -46,7 +46,7 @@ def source(tmp_path_factory):
     for path in ROOT.iterdir():
         if path.name in FOLDERS:
             shutil.copytree(path, copy / path.name, ignore=unwanted)
-        elif path.is_file() and (path.suffix in KINDS or path.name in ("LICENSE", "Makefile")):
+        elif path.is_file() and (path.suffix in KINDS or path.name in ("LICENSE", "Makefile", "postBuild")):
             shutil.copy(path, copy)
     return copy
 

@@ -24,8 +24,10 @@ import execute as run
 import sourcepages
 from chapters import ROOT, Book, Chapter, hash_tree, write_text
 
+TOOLS = Path(__file__).resolve().parent
+
 # What the pages are made of; the executed chapters are added by their keys.
-INPUTS = ("_config.yml", "_toc.yml", "book", "requirements.txt")
+INPUTS = ("_config.yml", "_toc.yml", "book", "requirements.txt", "tools/downloads.py", "tools/notebooks.py")
 
 
 def chosen(book: Book, names: list[str]) -> list[Chapter]:
@@ -92,7 +94,9 @@ def execute(book: Book, names: list[str], jobs: int) -> int:
 
 
 def jupyter_book(root: Path, *arguments: str) -> int:
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), *arguments]
+    # The tools stand first on the path: a book elsewhere, as the tests make them, has no folder of them.
+    start = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(root), *arguments]
     # Its standard output only praises; warnings and errors come on the other stream.
     quiet = subprocess.DEVNULL
     return subprocess.run(command, cwd=root, env=run.environment(root), stdout=quiet, check=False).returncode

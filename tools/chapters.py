@@ -69,8 +69,9 @@ class Book:
         return found
 
     def sources(self) -> list[str]:
-        """Every page under `book/`, listed or not; what lies beside data and assets is no page."""
+        """Every page under `book/`, listed or not; what lies beside data, assets and an editor's copies is no page."""
         pages = (path.relative_to(self.root) for path in sorted((self.root / "book").rglob("*.md")))
+        pages = (page for page in pages if not any(part.startswith(".") for part in page.parts))
         return [page.as_posix().removesuffix(".md") for page in pages if page.parts[1] not in ("_static", "data")]
 
     @cached_property

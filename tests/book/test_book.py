@@ -17,6 +17,13 @@ def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents():
     assert set(BOOK.toc()) == set(BOOK.sources())
 
 
+def test_copies_that_an_editor_keeps_beside_the_chapters_are_no_pages(tmp_path):
+    for name in ("book/paths/a.md", "book/paths/.ipynb_checkpoints/a-checkpoint.md", "book/data/README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("# A\n")
+    assert Book(tmp_path).sources() == ["book/paths/a"]
+
+
 def test_every_part_numbers_its_chapters_for_itself():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
     assert "options" not in contents, "numbered at the root numbers nothing: it belongs to each part"

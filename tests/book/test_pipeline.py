@@ -125,10 +125,42 @@ def test_the_pages_are_built_from_the_validated_execution_and_a_raising_chapter_
     assert "mean 1.000" in page and 'alt="A rising line"' in page and "tex-svg-full.js" in page
     assert "The mean is 1.0, by Kumar and Natale" in re.sub(r"<[^>]*>", "", page)
     assert sitecheck.check(small / "_build/html") == []
+    assert 'href="../notebooks/good.ipynb"' in page
+    assert not launch_links(small), "no repository is named, so nothing can be launched"
+    notebook = nbformat.read(small / "_build/html/notebooks/good.ipynb", as_version=4)
+    outputs = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    assert "image/png" in outputs and "pip install" in notebook.cells[0].source
     assert runs(small) == before + 1, "the builder executed a chapter that had been handed over"
 
     status, said = step(small, "build")
     assert status == 0 and "up to date" in said
+
+
+def launch_links(root):
+    """Where the built page of the small book's chapter can be launched."""
+    page = (root / "_build/html/book/good.html").read_text()
+    return re.findall(r'href="(https://(?:mybinder|colab)[^"]*)"', page)
+
+
+def test_a_named_repository_brings_launch_links_to_source_and_executed_notebook(small, tmp_path):
+    root = tmp_path / "named"
+    shutil.copytree(small, root, ignore=shutil.ignore_patterns("html", ".doctrees", "stamps", "jupyter_execute"))
+    config = (root / "_config.yml").read_text()
+    assert 'repository: {url: "",' in config
+    (root / "_config.yml").write_text(
+        config.replace('repository: {url: "",', 'repository: {url: "https://github.com/owner/name",')
+    )
+    status, said = step(root, "build")
+    assert status == 0, said
+    assert launch_links(root) == [
+        "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/book/good.md",
+        "https://colab.research.google.com/github/owner/name/blob/notebooks/good.ipynb",
+    ]
+    assert (ROOT / "environment.yml").is_file() and (ROOT / "postBuild").is_file(), "Binder makes its machine of them"
+    note = nbformat.read(root / "_build/html/notebooks/good.ipynb", as_version=4).cells[0].source
+    assert "git+https://github.com/owner/name" in note
+    page = (root / "_build/html/book/good.html").read_text()
+    assert page.count(".ipynb</span>") == 1, "one notebook is offered, not the theme's beside it"
 
 
 def test_a_tampered_output_fails(small):
