@@ -69,7 +69,7 @@ def convolve(
         return out
     windows, columns = windows.transpose(0, 2, 3, 1, 4, 5), kernel.reshape(kernel.shape[0], -1).T
     if windows.size <= BAND:
-        out = exact.matmul(windows.reshape(n * height * width, -1), columns)
+        out = exact.matmul(windows.reshape(n * height * width, channels * size * size), columns)
     else:  # in bands of rows, so that the windows are never all in memory
         rows = max(1, BAND // (width * channels * size * size))
         bands = [image[top : top + rows] for image in windows for top in range(0, height, rows)]
