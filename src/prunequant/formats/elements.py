@@ -110,6 +110,10 @@ class Element:
         ------
         ValueError : a code that is no bit pattern of this element, or one that stands for no number.
         """
+        try:
+            dtype = np.dtype(dtype)
+        except TypeError as error:
+            raise TypeError(f"dtype is {arguments.shown(dtype)}: it must be a NumPy dtype ({error})") from None
         codes = check_codes(arguments.integers(codes, "codes"), 0, 2**self.bits - 1).astype(np.uint8)
         if self.integer:
             return (codes.view(np.int8) * 2.0**-self.mantissa_bits).astype(dtype)

@@ -88,7 +88,7 @@ class Orders:
         """‖x - f(x)‖_p, one a tensor; `which` is "s", "q", "sum" (of those two), or one of the orders made."""
         axes = tuple(range(self.batch, self.x.ndim))
         made = {"s": self.pruned, "q": self.quantized, **self.compressed}
-        which = arguments.choice(which, "which", ("sum", *made))
+        which, p = arguments.choice(which, "which", ("sum", *made)), check_norm(p, "p")
         if which == "sum":
             return self.error("s", p) + self.error("q", p)
         return norm(self.x - made[which], p, axes)
