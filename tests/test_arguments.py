@@ -139,3 +139,18 @@ def test_an_output_is_checked_before_it_is_written():
             arguments.output(bad, "out", x.shape, x.dtype, x)
     with pytest.raises(ValueError, match="overlaps"):
         arguments.output(long[4:28].reshape(4, 6), "out", x.shape, x.dtype, long[:24].reshape(4, 6))
+
+
+def test_a_path_is_a_string_or_a_path_and_nothing_else(tmp_path):
+    assert arguments.path(str(tmp_path), "path") == arguments.path(tmp_path, "path") == tmp_path
+    for bad in (7, b"rows.json", None, np.array(["a"])):
+        with pytest.raises(TypeError, match=r"^store is "):
+            arguments.path(bad, "store")
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="no wider float here")
+def test_a_number_that_float64_does_not_hold_is_refused_not_rounded_to_infinity():
+    for finite in (True, False):
+        with pytest.raises(ValueError, match=r"^x holds numbers beyond"):
+            arguments.numbers(np.array([1, "1e4000"], np.longdouble), "x", finite=finite)
+    assert np.isinf(arguments.numbers(np.array([np.inf], np.longdouble), "x", finite=False)).all()

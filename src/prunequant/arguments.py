@@ -21,6 +21,8 @@ import operator
 import reprlib
 from collections.abc import Collection
 from fractions import Fraction
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,6 +192,25 @@ def instance(value: Any, name: str, kind: type | tuple[type, ...], wanted: str) 
     return value
 
 
+def path(value: Any, name: str) -> Path:
+    """The path of a file or folder, from a string or a path; nothing need lie there.
+
+    Examples
+    --------
+    >>> path("rows.json", "path").name
+    'rows.json'
+    >>> path(7, "store")
+    Traceback (most recent call last):
+    TypeError: store is 7: it must be the path of a file, a string or a pathlib.Path
+    """
+    wanted = "the path of a file, a string or a pathlib.Path"
+    instance(value, name, (str, PathLike), wanted)
+    try:
+        return Path(value)
+    except TypeError:  # a path of bytes
+        raise TypeError(f"{name} is {shown(value)}: it must be {wanted}") from None
+
+
 def _plain_array(x: Any, name: str, wanted: str) -> NDArray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is {shown(x)}: it must be {wanted}; fill or compress it first")
@@ -232,7 +253,7 @@ def numbers(x: Any, name: str, *, finite: bool = True) -> NDArray:
     Raises
     ------
     TypeError : bool, complex, masked, string, date, structured or object data.
-    ValueError : NaN or infinity, unless `finite` is False.
+    ValueError : NaN or infinity, unless `finite` is False; a finite number that float64 does not hold.
 
     Examples
     --------
@@ -246,6 +267,8 @@ def numbers(x: Any, name: str, *, finite: bool = True) -> NDArray:
     narrow = array.dtype.kind == "V" and array.dtype.names is None and array.dtype.type is not np.void  # ml_dtypes
     if array.dtype.kind not in "iuf" and not narrow:
         raise TypeError(f"{name} has dtype {array.dtype}: it must hold real numbers")
+    if array.dtype == np.longdouble and np.any(np.isfinite(array) & (np.abs(array) > np.finfo(np.float64).max)):
+        raise ValueError(f"{name} holds numbers beyond the range of float64")
     if finite and array.dtype.kind not in "iu" and array.size and not np.all(np.isfinite(array)):
         raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
     return array

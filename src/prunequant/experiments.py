@@ -50,6 +50,9 @@ def lock(file: BinaryIO, wait: bool = True) -> bool:
     The system gives the lock back when its process ends, however it ends. On a file system without locks this returns
     True at once: there, one process at a time is the reader's own duty.
     """
+    wait = arguments.flag(wait, "wait")
+    if not callable(getattr(file, "fileno", None)):
+        raise TypeError(f"file is {arguments.shown(file)}: it must be an open binary file")
     if fcntl is None:
         place = file.tell()
         file.seek(2**62)  # far behind the end, so that reading is never blocked
@@ -82,7 +85,12 @@ def checksum(key: str, row: Mapping) -> str:
     >>> checksum("a", {"n": 1}) == checksum("a", {"n": 1}), checksum("a", {"n": 1}) == checksum("b", {"n": 1})
     (True, False)
     """
-    text = json.dumps([key, row], sort_keys=True, separators=(",", ":"))
+    arguments.instance(key, "key", str, "a string")
+    arguments.instance(row, "row", Mapping, "a mapping of plain values by name")
+    try:
+        text = json.dumps([key, row], sort_keys=True, separators=(",", ":"))
+    except TypeError as error:
+        raise TypeError(f"row holds what JSON has no form for ({error})") from None
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -108,7 +116,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(arguments.instance(path, "path", (str, os.PathLike), "the path of a file"))
+        self.path = arguments.path(path, "path")
         self.rows: dict[str, dict] = {}
         self._end = 0  # of the last whole line that was read
         self._lines = 0
@@ -412,7 +420,7 @@ def sweep(
     units = [(unit_key(name, version, p, s), p, s) for p, s in itertools.product(sets, all_seeds)]
     if executor is not None:
         _refuse_unsafe_fork(executor)
-    kept = store if isinstance(store, Store) else Store(store) if store is not None else None
+    kept = store if isinstance(store, Store) else Store(arguments.path(store, "store")) if store is not None else None
     rows: dict[str, dict] = {}
     missing: dict[str, tuple[dict, int]] = {}
     for key, parameters, seed in units:
@@ -491,7 +499,7 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
 
 def write_json(path: str | os.PathLike, rows: object) -> Path:
     """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
-    path = Path(path)
+    path = arguments.path(path, "path")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

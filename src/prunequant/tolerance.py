@@ -42,7 +42,7 @@ class Tolerance:
     counts: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reason, str) or not self.reason.strip():
+        if not arguments.instance(self.reason, "reason", str, "a reason in words").strip():
             raise ValueError("reason is empty: a tolerance says why it is there")
         object.__setattr__(self, "relative", arguments.real(self.relative, "relative", 0, 1))
         object.__setattr__(self, "absolute", arguments.real(self.absolute, "absolute", 0))
@@ -53,10 +53,11 @@ class Tolerance:
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Tolerance:
         """From the fields of a cell's metadata or of a record; an unknown field is an error."""
+        arguments.instance(fields, "fields", Mapping, "a mapping of the names of a tolerance's fields to their values")
         unknown = set(fields) - set(cls.__dataclass_fields__)
         if unknown or "reason" not in fields:
             known = ", ".join(cls.__dataclass_fields__)
-            raise ValueError(f"tolerance has the fields {', '.join(fields)}: give reason and some of {known}")
+            raise ValueError(f"fields holds {', '.join(map(str, fields))}: give reason and some of {known}")
         return cls(**fields)
 
     def fields(self) -> dict[str, Any]:
@@ -65,9 +66,9 @@ class Tolerance:
 
     def allowed(self, reference: str) -> float:
         """The largest deviation from a reference number, given as printed."""
-        if is_whole(reference):
+        if _is_whole(reference, "reference"):
             return float(self.counts)
-        return self.absolute + self.relative * abs(value(reference))
+        return self.absolute + self.relative * abs(_value(reference, "reference"))
 
     def text(self) -> str:
         """For the reader: the size, then the reason."""
@@ -93,6 +94,12 @@ def value(number: str) -> float:
     >>> value("−1,234.5"), value("1.2e-05")
     (-1234.5, 1.2e-05)
     """
+    return _value(number, "number")
+
+
+def _value(number: str, name: str) -> float:
+    if not NUMBER.fullmatch(arguments.instance(number, name, str, "a number as printed")):
+        raise ValueError(f"{name} is {arguments.shown(number)}: it must be a number as printed, such as '1,234.5'")
     return float(number.replace(",", "").replace("−", "-"))
 
 
@@ -104,7 +111,12 @@ def is_whole(number: str) -> bool:
     >>> is_whole("1,969"), is_whole("2.0")
     (True, False)
     """
-    return number.lstrip("+-−").replace(",", "").isdigit()
+    return _is_whole(number, "number")
+
+
+def _is_whole(number: str, name: str) -> bool:
+    text = arguments.instance(number, name, str, "a number as printed")
+    return text.lstrip("+-−").replace(",", "").isdigit()
 
 
 def compare(text: str, reference: str, tolerance: Tolerance | None = None) -> Comparison:
@@ -121,6 +133,10 @@ def compare(text: str, reference: str, tolerance: Tolerance | None = None) -> Co
     >>> compare("loss 0.195 at step 5", "loss 0.195 at step 4", near).difference
     'line 1: 5 against 4 in the reference, where 0 is allowed'
     """
+    arguments.instance(text, "text", str, "a printed text")
+    arguments.instance(reference, "reference", str, "a printed text")
+    if tolerance is not None:
+        arguments.instance(tolerance, "tolerance", Tolerance, "a Tolerance, or None")
     if text == reference:
         return Comparison(True)
     used = 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import tempfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ from prunequant.experiments import Store
 from prunequant.formats.base import to_blocks
 from prunequant.tickets import blocks, certificate
 from prunequant.tickets.carve import prune
+from prunequant.tolerance import Tolerance
 from surface.walk import Target
 
 Entry = Callable[[], object]
@@ -39,12 +41,13 @@ ONLY = {
     "arguments.flag": ("value",),
     "arguments.choice": ("value",),
     "arguments.instance": ("value",),
+    "arguments.path": ("value",),
     "arguments.integers": ("x",),
     "arguments.numbers": ("x",),
     "arguments.output": ("out",),
     "formats.Integer.parameters": (),  # takes the package's own view of an array
     "experiments.plain": (),  # any value at all; its error names the type
-    "experiments.unit_key": ("seed",),
+    "experiments.unit_key": ("name", "version", "seed"),
     "experiments.write_json": ("path",),
     "experiments.provenance": ("command",),
 }
@@ -325,6 +328,16 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "seeds": constant(2),
     },
     "random": {"keys": constant(1)},
+    "extras": {"error": lambda: ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")},
+    "records": {"name": constant("lsq_rates.json")},
+    "tolerance": {
+        "reason": constant("a network trained here"),
+        "absolute": constant(0.25),
+        "fields": lambda: {"reason": "a network trained here", "relative": 0.5},
+        "reference": constant("1,234.5"),
+        "number": constant("1,234.5"),
+        "tolerance": lambda: Tolerance("a network trained here", relative=0.5),
+    },
     "sparsity": {
         "quantized": lambda: np.round(eighths(3, 8)),
         "score": lambda: np.abs(eighths(3, 8)),
@@ -413,6 +426,7 @@ CALLS: dict[str, dict[str, Entry]] = {
     "arguments.choice": {"value": constant("even"), "options": constant(("even", "stochastic"))},
     "arguments.real": {"value": constant(0.5)},
     "arguments.instance": {"kind": constant(int)},
+    "arguments.path": {"value": constant("rows.json")},
     "arguments.output": {"name": constant("out")},
     "arguments.integers": {"name": constant("x")},
     "arguments.numbers": {"name": constant("x")},
@@ -421,6 +435,9 @@ CALLS: dict[str, dict[str, Entry]] = {
     "distortion.stored_bits": {"value_bits": constant(16)},
     "distortion.equal_size_keep": {"value_bits": constant(16)},
     "distortion.splits": {"bits": constant((2, 3, 4))},
+    "experiments.lock": {"file": lambda: tempfile.TemporaryFile(), "wait": constant(False)},
+    "experiments.processes": {"jobs": constant(1)},
+    "experiments.unit_key": {"name": constant("sums.total"), "version": constant(1)},
     "experiments.write_json": {"path": constant("rows.json")},
     "formats.integer_snr": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
     "formats.integer_squared_errors": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
@@ -430,6 +447,12 @@ CALLS: dict[str, dict[str, Entry]] = {
     "formats.NVFP4.decode": {"encoded": encoded(F.NVFP4())},
     "formats.Integer.decode": {"encoded": encoded(F.Integer(4))},
     "formats.Integer.parameters": {"blocks": lambda: to_blocks(tensor(), None, -1)},
+    "formats.Element": {
+        "exponent_bits": constant(2),
+        "mantissa_bits": constant(1),
+        "bias": constant(1),
+        "largest": constant(6.0),
+    },
     "formats.Element.from_codes": {
         "codes": lambda: np.array([1, 3, 9], dtype=np.uint8),
         "dtype": constant(np.dtype(np.float32)),
@@ -486,6 +509,25 @@ CALLS: dict[str, dict[str, Entry]] = {
     "subset_sum.theory.window_kappa": {"window": constant(0.5)},
     "subset_sum.theory.partition_integral": {"x": lambda: np.array([7, 6, 5, 3, 3, 1, 1, 1]), "z": constant(1)},
     "subset_sum.theory.expected_growth": {"window": constant(9)},
+    "tickets.Plan": {
+        name: lambda name=name: getattr(plan(), name)
+        for name in (
+            *("shape", "target", "source", "blocks", "signed_inputs", "constants", "depth", "asked", "certified"),
+            *("method", "confidence"),
+        )
+    },
+    "tickets.blocks.Attention": {
+        "query": lambda: whole(4, 4, largest=3),
+        "key": lambda: whole(4, 4, seed=1, largest=3),
+        "value": lambda: whole(4, 4, seed=2, largest=3),
+        "output": lambda: whole(4, 4, seed=3, largest=3),
+        "heads": constant(2),
+        "temperature": constant(2e-3),
+        "levels": constant(15),
+    },
+    "extras.need": {"module": constant("torch.nn")},
+    "tolerance.Tolerance": {"absolute": constant(0.25)},
+    "tolerance.compare": {"text": constant("loss 0.195 at step 4"), "reference": constant("loss 0.2 at step 4")},
     "tickets.Recipe": {"target": constant(7)},
     "tickets.Network": {
         "weights": lambda: [whole(3, 4), whole(2, 4)],
@@ -550,9 +592,14 @@ MAY_REFUSE = {
     "formats.NVFP4.quantize: scale",
 }
 
+# Results that hold NaN by definition for some arguments: a ratio of moments of numbers that are all equal is 0/0.
+MAY_BE_NAN = {"distortion.Empirical"}
+
 # Not among the uses of an object whose constructor is varied: they write files, or decode what another format encoded.
 SEPARATE = {
     "experiments.Store.add",
+    "formats.Element.from_codes",
+    "formats.Element.to_codes",
     "formats.HBFP.decode",
     "formats.Integer.decode",
     "formats.MX.decode",

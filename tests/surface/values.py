@@ -371,6 +371,7 @@ def catalogue(parameter: inspect.Parameter, canonical: object) -> list[Case]:
             barred |= isinstance(value, (str, bytes)) and "str" not in words
         if isinstance(canonical, bool) and words == {"bool"}:
             barred |= not isinstance(value, (bool, np.bool_))
-        near = _is_number(value) or (array and isinstance(value, (np.ndarray, list, tuple)))
+        single = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"  # counts as a number
+        near = _is_number(value) or single or (array and isinstance(value, (np.ndarray, list, tuple)))
         add(label, make, same=bool(same) and not barred, barred=bool(barred), near=bool(near) and not barred)
     return list(found.values())

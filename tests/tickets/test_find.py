@@ -152,7 +152,7 @@ def test_off_grid_targets_wrong_shapes_and_float_weights_are_refused():
         tickets.find(net, tickets.plan(net), 0, depth="l+1")
     with pytest.raises(ValueError, match="signed_inputs=False"):
         tickets.find(net, tickets.plan(net, failure=1e-4, signed_inputs=False), 0).forward([[-1, 0, 0]])
-    with pytest.raises(ValueError, match=r"inputs has shape \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"x has shape \(1, 2\)"):
         net.forward([[1, 2]])
 
 

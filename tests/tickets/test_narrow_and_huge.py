@@ -204,3 +204,11 @@ def test_the_items_of_the_window_process_are_those_of_the_enumeration(kind):
 
 def test_a_proved_bound_of_a_fine_source_needs_no_table_of_all_products():
     assert certificate.window_failure(certificate.law("relu", 2**15 - 1, 7), 2).shape == (8, 3)
+
+
+def test_a_convolution_in_bands_is_the_same_convolution(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.integers(-9, 10, (2, 3, 7, 6)), rng.integers(-9, 10, (4, 3, 2, 2))
+    whole = structured.convolve(x, kernel, 1, ((1, 0), (2, 1)))
+    monkeypatch.setattr(structured, "BAND", 150)
+    assert np.array_equal(structured.convolve(x, kernel, 1, ((1, 0), (2, 1))), whole)

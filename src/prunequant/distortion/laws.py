@@ -181,7 +181,9 @@ class Law:
 
     @property
     def kurtosis(self) -> float:
-        """E X⁴ / (E X²)², 3 for a Gaussian (not the excess)."""
+        """E X⁴ / (E X²)², 3 for a Gaussian (not the excess); infinite where the fourth moment is, its limit there."""
+        if math.isinf(self.fourth_moment):
+            return math.inf
         return self.fourth_moment / self.second_moment**2
 
 

@@ -343,6 +343,7 @@ class Format(ABC):
         Without a shape: the limit for long rows (exact for block formats whose block divides the row). Each axis of
         the shape is an integer from 1 to 2**63 - 1.
         """
+        axis = arguments.integer(axis, "axis")
         if shape is None:
             return self.element_bits + (self.scale_bits / self.block_size if self.block_size else 0.0)
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import arguments
-from prunequant.formats.base import ROUNDINGS, as_values, check_codes, round_units
+from prunequant.formats.base import ROUNDINGS, as_values, check_codes, check_seed, round_units
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Element:
         """t on the grid of this element: to nearest with ties to even mantissas, or stochastically; saturating."""
         t = as_values(t, "t")
         arguments.choice(rounding, "rounding", ROUNDINGS)
+        seed = check_seed(seed)
         exponent = np.maximum(np.frexp(t)[1] - 1, self.least_exponent)
         if self.integer:
             exponent = np.zeros_like(exponent)
@@ -109,6 +110,10 @@ class Element:
         ------
         ValueError : a code that is no bit pattern of this element, or one that stands for no number.
         """
+        try:
+            dtype = np.dtype(dtype)
+        except TypeError as error:
+            raise TypeError(f"dtype is {arguments.shown(dtype)}: it must be a NumPy dtype ({error})") from None
         codes = check_codes(arguments.integers(codes, "codes"), 0, 2**self.bits - 1).astype(np.uint8)
         if self.integer:
             return (codes.view(np.int8) * 2.0**-self.mantissa_bits).astype(dtype)

@@ -7,6 +7,7 @@ most squared error. Harma et al. 2025, Definitions 3.1-3.4 (reconstructed).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,10 +87,10 @@ class Orders:
     def error(self, which: str, p: float = 2.0) -> NDArray:
         """‖x - f(x)‖_p, one a tensor; `which` is "s", "q", "sum" (of those two), or one of the orders made."""
         axes = tuple(range(self.batch, self.x.ndim))
+        made = {"s": self.pruned, "q": self.quantized, **self.compressed}
+        which, p = arguments.choice(which, "which", ("sum", *made)), check_norm(p, "p")
         if which == "sum":
             return self.error("s", p) + self.error("q", p)
-        made = {"s": self.pruned, "q": self.quantized, **self.compressed}
-        which = arguments.choice(which, "which", ("sum", *made))
         return norm(self.x - made[which], p, axes)
 
 
@@ -160,10 +161,9 @@ def apply_orders(
     if x.ndim == 0:
         raise ValueError("x is a single number: give an array with at least one axis")
     fmt, parsed = check_format(fmt), parse_pattern(pattern)
-    if isinstance(orders, str):
+    if isinstance(orders, str | bytes) or not isinstance(orders, Iterable):
         raise TypeError(f"orders is {arguments.shown(orders)}: it must be a tuple of some of {', '.join(ORDERS)}")
-    for order in orders:
-        arguments.choice(order, "order", ORDERS)
+    orders = tuple(arguments.choice(order, f"orders[{i}]", ORDERS) for i, order in enumerate(orders))
     ties = arguments.choice(ties, "ties", TIES)
     rounding = arguments.choice(rounding, "rounding", ROUNDINGS)
     axis = None if axis is None else arguments.integer(axis, "axis", -x.ndim, x.ndim - 1)

@@ -17,18 +17,19 @@ from .operator import LARGEST
 from .theory import density
 
 
-def checked_law(values, probabilities) -> tuple[NDArray, NDArray]:
+def checked_law(values, probabilities, prefix: str = "") -> tuple[NDArray, NDArray]:
     """Values ascending, probabilities summing to one, both (k,) float64; mass zero dropped."""
-    values = numbers(values, "values", finite=False).astype(np.float64, copy=False)
-    probabilities = numbers(probabilities, "probabilities", finite=False).astype(np.float64, copy=False)
+    values = numbers(values, f"{prefix}values", finite=False).astype(np.float64, copy=False)
+    probabilities = numbers(probabilities, f"{prefix}probabilities", finite=False).astype(np.float64, copy=False)
     if values.ndim != 1 or values.shape != probabilities.shape or values.size == 0:
         raise ValueError(
-            f"values has shape {values.shape} but probabilities {probabilities.shape}: two vectors of one length"
+            f"{prefix}values has shape {values.shape} but {prefix}probabilities {probabilities.shape}: "
+            "two vectors of one length are needed"
         )
     if not np.all(np.isfinite(values)) or np.any(probabilities < 0) or not np.all(np.isfinite(probabilities)):
-        raise ValueError("a law needs finite values and probabilities of at least 0")
+        raise ValueError(f"{prefix}values must be finite and {prefix}probabilities finite and at least 0")
     if abs(probabilities.sum() - 1) > 1e-9:
-        raise ValueError(f"probabilities sum to {probabilities.sum()}: 1 is needed")
+        raise ValueError(f"{prefix}probabilities sum to {probabilities.sum()}: 1 is needed")
     order = np.argsort(values, kind="stable")
     kept = probabilities[order] > 0
     return values[order][kept], probabilities[order][kept]
@@ -114,7 +115,7 @@ def is_below_gaussian(values, probabilities, sigma: float, tolerance: float = 1e
 def is_below(values, probabilities, other_values, other_probabilities, tolerance: float = 1e-12) -> bool:
     """Whether one discrete law is below another in convex order: equal means, stop-loss below at every knot."""
     x, p = checked_law(values, probabilities)
-    y, q = checked_law(other_values, other_probabilities)
+    y, q = checked_law(other_values, other_probabilities, "other_")
     tolerance = real(tolerance, "tolerance", 0, 1)
     size = max(np.abs(x).max(), np.abs(y).max(), np.finfo(np.float64).tiny)
     if abs(np.sum(x * p) - np.sum(y * q)) > tolerance * size:
@@ -126,6 +127,6 @@ def is_below(values, probabilities, other_values, other_probabilities, tolerance
 def convolve(values, probabilities, other_values, other_probabilities) -> tuple[NDArray, NDArray]:
     """The law of an independent sum, equal values merged."""
     x, p = checked_law(values, probabilities)
-    y, q = checked_law(other_values, other_probabilities)
+    y, q = checked_law(other_values, other_probabilities, "other_")
     sums, where = np.unique(np.round(np.add.outer(x, y).ravel(), 12), return_inverse=True)
     return sums, np.bincount(where, weights=np.multiply.outer(p, q).ravel())

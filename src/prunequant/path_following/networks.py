@@ -190,6 +190,7 @@ def compress_network(
     from . import layers as torch_layers
 
     _check_model(model, operator)
+    instance(calibration, "calibration", need("torch").Tensor, "a torch tensor, a batch of what the model takes")
     check_feedback(feedback)
     seed, samples = check_seed(seed), None if samples is None else integer(samples, "samples", 1)
     scaling, failure, certify = check_scaling(scaling), check_failure(failure), flag(certify, "certify")
@@ -345,29 +346,37 @@ def _report(name: str, results: list[Result], certify: bool, parameters: tuple[s
     )
 
 
+def _given(inputs, **models):
+    """The module torch, once the inputs are a tensor and the models are functions of one."""
+    torch = need("torch")
+    for name, model in models.items():
+        if isinstance(model, type) or not isinstance(model, torch.nn.Module):
+            raise TypeError(f"{name} is {shown(model)}: it must be a torch module")
+    instance(inputs, "inputs", torch.Tensor, "a torch tensor, a batch of what the network takes")
+    return torch
+
+
 def accuracy(model, inputs, labels) -> float:
     """Share of inputs whose largest output is their label."""
-    need("torch")
-    import torch
-
+    torch = _given(inputs, model=model)
+    instance(labels, "labels", torch.Tensor, "a torch tensor of class numbers")
     with torch.no_grad():
-        return float((model(inputs).argmax(-1) == labels).float().mean())
+        answers = model(inputs).argmax(-1)
+    if labels.shape != answers.shape:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}: one an answer, {tuple(answers.shape)}, is needed")
+    return float((answers == labels).float().mean())
 
 
 def agreement(model, other, inputs) -> float:
     """Share of inputs to which both give the same largest output."""
-    need("torch")
-    import torch
-
+    torch = _given(inputs, model=model, other=other)
     with torch.no_grad():
         return float((model(inputs).argmax(-1) == other(inputs).argmax(-1)).float().mean())
 
 
 def output_error(model, other, inputs) -> float:
     """‖model(x) − other(x)‖/‖model(x)‖ over all inputs."""
-    need("torch")
-    import torch
-
+    torch = _given(inputs, model=model, other=other)
     with torch.no_grad():
         right = model(inputs)
         return float((right - other(inputs)).norm() / right.norm())

@@ -83,7 +83,9 @@ class Operator:
         return np.inf
 
     def part(self, start: int, stop: int) -> Operator:
-        """The same operator for neurons start … stop − 1 alone."""
+        """The same operator for neurons start … stop − 1 alone; both from 0 on."""
+        start = integer(start, "start", 0, 2**62)
+        stop = integer(stop, "stop", start, 2**62)
         sizes = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: value[start:stop] for name, value in sizes.items() if np.ndim(value)})
 

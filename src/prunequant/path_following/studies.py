@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import choice, flag, integer, real, shown
 from . import networks, theory
 from .baselines import magnitude, sparsegpt
 from .certificates import certificate
 from .convolution import compress_convolution, unfold
+from .gram import check_feedback, check_scaling, checked_matrix
+from .operator import check_seed
 from .operators import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
 from .study_data import DATA, LAWS, data  # noqa: F401 - DATA is part of the studies
 from .triangle import compress, prepare, size_for_sparsity
@@ -163,6 +166,26 @@ def scaling_over_depth(
     return rows
 
 
+def _listed(values, name: str) -> tuple:
+    """The values of a parameter that takes several, whatever holds them."""
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) != 1:
+        raise TypeError(f"{name} is {shown(values)}: it must be a sequence")
+    return tuple(values)
+
+
+def _widths(bits) -> tuple[int, ...]:
+    return tuple(integer(b, f"bits[{i}]", 1, 16) for i, b in enumerate(_listed(bits, "bits")))
+
+
+def _layer(samples, features, neurons) -> tuple[int, int, int]:
+    """Sizes of one layer of a study: what a correction of every weight costs stays at minutes."""
+    samples, features = integer(samples, "samples", 1, 2**14), integer(features, "features", 2, 4096)
+    neurons = integer(neurons, "neurons", 1, 4096)
+    if features**2 * neurons > 2**30:
+        raise ValueError(f"features is {features} and neurons is {neurons}: features² · neurons is at most 2^30")
+    return samples, features, neurons
+
+
 def weight_laws(
     laws: Iterable[str] = tuple(LAWS), samples=256, features=256, neurons=64, bits=4, seed: int = 0
 ) -> list[dict]:
@@ -170,6 +193,9 @@ def weight_laws(
 
     The certificate depends on the inputs and the step alone; the steps are fitted to each law.
     """
+    laws = tuple(choice(name, f"laws[{i}]", LAWS) for i, name in enumerate(_listed(laws, "laws")))
+    (samples, features, neurons), bits = _layer(samples, features, neurons), integer(bits, "bits", 1, 16)
+    seed = check_seed(seed)
     x = data("correlated", samples, features, seed)
     rows = []
     for name in laws:
@@ -233,6 +259,13 @@ METHODS = (
 )
 
 
+def _method(row) -> tuple[str, str, bool, float]:
+    if not isinstance(row, list | tuple) or len(row) != 4 or not isinstance(row[0], str):
+        raise TypeError(f"methods holds {shown(row)}: it must hold (label, feedback, stochastic, scaling)")
+    label, feedback, stochastic, scaling = row
+    return label, check_feedback(feedback), flag(stochastic, "methods: stochastic"), check_scaling(scaling)
+
+
 def compare_quantizers(
     kind="white", samples=256, features=512, neurons=128, bits=(1, 2, 3, 4), seed=0, methods=METHODS
 ) -> list[dict]:
@@ -240,6 +273,8 @@ def compare_quantizers(
 
     Gaussian weights, 2**bits mid-rise levels, one step for the layer, chosen for each method on its training error.
     """
+    (samples, features, neurons), bits = _layer(samples, features, neurons), _widths(bits)
+    seed, methods = check_seed(seed), tuple(map(_method, _listed(methods, "methods")))
     both = data(kind, samples + 2048, features, seed)
     x, held_out = both[:samples], both[samples:]
     w = np.random.default_rng(np.random.SeedSequence((seed, 99))).standard_normal((features, neurons))
@@ -270,6 +305,8 @@ def compare_pruners(
     kind="white", samples=128, features=256, neurons=96, sparsities=(0.5, 0.7, 0.8, 0.9), seed=0
 ) -> list[dict]:
     """The same for pruning: magnitude, SparseGPT, hard thresholds with path and OPTQ feedback, unbiased with C."""
+    (samples, features, neurons), seed = _layer(samples, features, neurons), check_seed(seed)
+    sparsities = tuple(real(s, f"sparsities[{i}]", 0, 1) for i, s in enumerate(_listed(sparsities, "sparsities")))
     both = data(kind, samples + 2048, features, seed)
     x, held_out = both[:samples], both[samples:]
     w = np.random.default_rng(np.random.SeedSequence((seed, 99))).standard_normal((features, neurons))
@@ -317,6 +354,8 @@ def coverage(
     One data set of this kind and uniform weights in [−1, 1], one column a seed: given the inputs, their roundings are
     independent.
     """
+    samples, features, _ = _layer(samples, features, 1)
+    seeds, seed = integer(seeds, "seeds", 1, 2**28 // features**2), check_seed(seed)
     x = data(kind, samples, features, seed)
     w = np.random.default_rng(np.random.SeedSequence((seed, 7))).uniform(-1, 1, (features, seeds))
     return {"data": kind} | coverage_of(x, w, operator, scaling, failure, seed)
@@ -328,6 +367,9 @@ def coverage_of(x: NDArray, w: NDArray, operator, scaling=1.0, failure=0.05, see
     Repeat the columns to see one layer under many seeds: every column has draws of its own. Slacks are over the
     (1 − failure)-quantile of the error; clipped walks are not counted as passing a certificate.
     """
+    x, w = checked_matrix("x", x, np.float64), checked_matrix("w", w, np.float64)
+    if len(w) != x.shape[1]:
+        raise ValueError(f"x has shape {x.shape} and w {w.shape}: (samples, features), (features, columns) are needed")
     result = compress(w, x, operator, scaling=scaling, seed=seed, failure=failure)
     clipped = np.asarray(result.saturation) > 0
     norm, _ = theory.column_norms(x)

@@ -120,7 +120,12 @@ class Attention:
         return self.mix(x, [lambda t, w=w: exact.matmul(t, w.T) for w in self.matrices])
 
     def mix(self, x: NDArray[np.int64], maps) -> NDArray[np.int64]:
-        """The block with its four maps given as functions on (N, d) integers."""
+        """The block with its four maps given as functions on (N, d) integers, N from 1 on."""
+        x, maps = exact.integers(x, "x"), exact.several(maps, "maps")
+        if len(maps) != 4 or not all(map(callable, maps)):
+            raise TypeError(f"maps has {len(maps)} entries: four functions are needed, query, key, value, output")
+        if x.ndim != 2 or not len(x) or x.shape[1] != len(self.query):
+            raise ValueError(f"x has shape {x.shape}: (N, {len(self.query)}) is needed, at least one token")
         q, k, v = (f(x) for f in maps[:3])
         d = q.shape[1] // self.heads
         mixed = np.empty_like(v)
@@ -155,6 +160,7 @@ def _exact_map(pair: Pair, x: NDArray[np.int64]) -> NDArray[np.int64]:
 def find_attention(block: Attention, levels: int, seed: int, failure: float = 0.01) -> AttentionTicket:
     """Linear tickets for query, key, value and output: one subset sum a weight, no split by sign."""
     instance(block, "block", Attention, "an Attention block")
+    levels = integer(levels, "levels", 1, 2**15 - 1)
     share = real(failure, "failure", 0, 1, open_low=True, open_high=True) / 4
     pairs = [find_pair(w, levels, failure=share, seed=seed, layer=l, linear=True) for l, w in enumerate(block.matrices)]
     return AttentionTicket(block, tuple(pairs))

@@ -124,6 +124,15 @@ def units(recipe: Recipe, seed: int, columns: int) -> NDArray[np.int64]:
     return source.blocks(seed, recipe.layer, recipe.source, columns, recipe.width)
 
 
+def _given_units(u: NDArray[np.int64] | None, recipe: Recipe, seed: int, columns: int) -> NDArray[np.int64]:
+    if u is None:
+        return units(recipe, seed, columns)
+    u = exact.within(u, "u", recipe.source, f"({columns}, {recipe.width})", 2)
+    if u.shape != (columns, recipe.width):
+        raise ValueError(f"u has shape {u.shape}: ({columns}, {recipe.width}) is needed")
+    return u
+
+
 def usable(u: NDArray[np.int64], half: int) -> Units:
     """The units of a sub-block (columns, size) with the sign that this half needs, packed to the left."""
     fits = u != 0 if half == 0 else u * half > 0
@@ -162,7 +171,7 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
     target : (rows, columns) integers of any type, at most the recipe's reach in magnitude; no side is 0
     recipe : Recipe
     seed : int in [0, 2^64 − 1]
-    u : the units of the recipe, where they are at hand
+    u : the units of the recipe (columns, width), where they are at hand
 
     Time is a few microseconds a weight; memory beyond the masks is bounded by the chunk, whatever the size of the
     source.
@@ -170,7 +179,7 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
     key = source.check_seed(seed)
     target = check_target(target, recipe)
     rows, columns = target.shape
-    u = units(recipe, seed, columns) if u is None else u
+    u = _given_units(u, recipe, seed, columns)
     words = np.zeros((rows, columns, len(recipe.halves)), np.uint64)
     tries = np.full(words.shape, MISSING, np.uint8)
     for h, half in enumerate(recipe.halves):
@@ -213,7 +222,7 @@ def kept(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> Kep
     """Regenerate the source and add up what every mask keeps, in exact integers."""
     instance(carving, "carving", Carving, "a Carving, as carve returns it")
     recipe, key = carving.recipe, source.check_seed(seed)
-    u = units(recipe, seed, carving.columns) if u is None else u
+    u = _given_units(u, recipe, seed, carving.columns)
     result = Kept(*(np.zeros(carving.words.shape, np.int64) for _ in range(3)))
     for h, half in enumerate(recipe.halves):
         for attempt, offset, size, part in sub_blocks(recipe, u):

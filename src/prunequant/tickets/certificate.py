@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from prunequant.arguments import choice, instance, integer, real
+from prunequant.arguments import choice, instance, integer, numbers, real, shown
 from prunequant.subset_sum._threads import run_rows
+from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import _kernels_law as kernels
 
 KINDS = {"relu": kernels.RELU, "linear": kernels.LINEAR, "uniform": kernels.UNIFORM}
@@ -45,6 +46,7 @@ MAX_WINDOW_LEVELS = 8
 MAX_SOURCE = 2**15 - 1
 MAX_BLOCKS = 254
 MAX_REACH = 2**31
+MAX_LIVE_REACH = 2**18
 
 
 class Law(NamedTuple):
@@ -107,7 +109,7 @@ def count_failures(of: Law, trials: int, seed: int, units: int = MAX_UNITS) -> N
     trials, seed = integer(trials, "trials", 1, 2**26), integer(seed, "seed", 0, 2**64 - 1)
     units = integer(units, "units", 1, MAX_UNITS)
     span = _span(of)
-    if span > MAX_LIVE_SPAN or of.reach * of.factor > 2 * MAX_LIVE_SPAN or of.reach > 2**18:
+    if span > MAX_LIVE_SPAN or of.reach * of.factor > 2 * MAX_LIVE_SPAN or of.reach > MAX_LIVE_REACH:
         raise ValueError(
             f"source step 1/{of.source}, weights up to {of.reach}/{of.target}: failures are measured for 1/step up to "
             "8191 and weights up to 2"
@@ -126,7 +128,7 @@ def _span(of: Law) -> int:
 
 def live_trials(of: Law) -> int:
     """Trials of a live run: 400,000 up to K = 255, beyond it as many as take the same time."""
-    return max(1, LIVE_TRIALS * LIVE_SPAN // max(LIVE_SPAN, _span(of)))
+    return max(1, LIVE_TRIALS * LIVE_SPAN // max(LIVE_SPAN, _span(check(of))))
 
 
 @lru_cache(maxsize=1)
@@ -135,29 +137,37 @@ def _recorded() -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"entries": {}}
 
 
-@lru_cache(maxsize=128)
 def failures(of: Law) -> tuple[NDArray[np.int64], int]:
     """(failure counts (reach, 64), trials): the recorded table where it has this law, else a live run."""
+    return _failures(check(of))
+
+
+@lru_cache(maxsize=128)
+def _failures(of: Law) -> tuple[NDArray[np.int64], int]:
     entry = _recorded()["entries"].get("/".join(map(str, of)))
     if entry is not None:
         return np.array(entry["failures"], np.int64), int(entry["trials"])
-    trials = live_trials(check(of))
+    trials = live_trials(of)
     return count_failures(of, trials, LIVE_SEED), trials
 
 
 def rates(of: Law) -> NDArray[np.float64]:
     """Measured p(m, w): entry [w, m] for w = 0..reach and m = 0..64 (no units: only w = 0 is found)."""
-    counts, trials = failures(of)
+    counts, trials = failures(check(of))
     return _framed(counts / trials)
 
 
-@lru_cache(maxsize=128)
 def upper_limits(of: Law, confidence: float = CONFIDENCE, laws: int = 1) -> NDArray[np.float64]:
     """Clopper-Pearson upper limits of p(m, w), entry [w, m], all valid at once with this confidence.
 
     ``laws`` is the number of different laws that share the confidence (Bonferroni over laws and entries).
     """
     confidence, laws = real(confidence, "confidence", 0, 1, open_high=True), integer(laws, "laws", 1, 2**20)
+    return _upper_limits(check(of), confidence, laws)
+
+
+@lru_cache(maxsize=128)
+def _upper_limits(of: Law, confidence: float, laws: int) -> NDArray[np.float64]:
     counts, trials = failures(of)
     alpha = (1 - confidence) / (counts.size * laws)
     different, place = np.unique(counts, return_inverse=True)  # a quantile costs more than a look-up
@@ -175,7 +185,13 @@ def _framed(values: NDArray) -> NDArray:
 
 
 def block_failure(of: Law, blocks: tuple[int, ...], confidence: float = CONFIDENCE, laws: int = 1) -> NDArray:
-    """Certified failure of |w| = 0..reach with these sub-blocks: the product of the sub-blocks' limits."""
+    """Certified failure of |w| = 0..reach with these sub-blocks: the product of the sub-blocks' limits.
+
+    blocks : ints in [1, 64]; confidence : float in [0, 1); laws : int in [1, 2^20]
+    """
+    blocks = [integer(m, f"blocks[{i}]", 1, MAX_UNITS) for i, m in enumerate(exact.several(blocks, "blocks"))]
+    if not 1 <= len(blocks) <= MAX_BLOCKS:
+        raise ValueError(f"blocks has {len(blocks)} entries: from 1 to {MAX_BLOCKS} are needed")
     return np.prod([upper_limits(of, confidence, laws)[:, m] for m in blocks], axis=0)
 
 
@@ -186,7 +202,13 @@ def choose_blocks(of: Law, log_failure: float, weight_counts: NDArray | None = N
     worst weight.
     """
     log_failure = real(log_failure, "log_failure", None, 0, open_high=True)
-    limits = upper_limits(check(of), laws=laws)
+    of = check(of)
+    if weight_counts is not None:
+        weight_counts = numbers(weight_counts, "weight_counts").astype(np.float64)
+        if weight_counts.shape != (of.reach + 1,) or weight_counts.min() < 0 or weight_counts.max() > 1e18:
+            given = shown(weight_counts)
+            raise ValueError(f"weight_counts is {given}: it must hold {of.reach + 1} counts in [0, 1e18]")
+    limits = upper_limits(of, laws=laws)
     counts = np.zeros(of.reach + 1)
     counts[-1 if weight_counts is None else slice(None)] = 1 if weight_counts is None else weight_counts
     best: tuple[int, ...] | None = None

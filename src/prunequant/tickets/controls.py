@@ -6,17 +6,18 @@ Each takes its parameters, is deterministic for a seed, and returns figures; the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from prunequant.arguments import integer, real
+from prunequant.arguments import instance, integer, real
 from prunequant.subset_sum import solve_words
 from prunequant.tickets import _arithmetic as exact
 from prunequant.tickets import certificate
 from prunequant.tickets.carve import TicketNotFound
 from prunequant.tickets.network import Network
-from prunequant.tickets.plan import Plan, plan
+from prunequant.tickets.plan import Plan, inverse, plan
 from prunequant.tickets.ticket import find
 
 
@@ -37,8 +38,13 @@ def undersized(target: Network, made: Plan, seeds: Sequence[int]) -> Undersized:
     The expectation holds whatever the dependence between weights; the spread does not (shared units make failures
     cluster), so the standard error is the one between seeds.
     """
+    instance(target, "target", Network, "a Network")
+    instance(made, "made", Plan, "a Plan, as plan returns it")
+    seeds = [integer(s, f"seeds[{i}]", 0, 2**64 - 1) for i, s in enumerate(exact.several(seeds, "seeds"))]
+    if not seeds:
+        raise ValueError("seeds is empty: at least one is needed")
     counts = []
-    for seed in exact.several(seeds, "seeds"):
+    for seed in seeds:
         try:
             find(target, made, seed)
             counts.append(0)
@@ -134,6 +140,7 @@ def layerwise_budget(
     shape: Sequence[int], steps: Sequence, failure: float = 0.01, signed_inputs: bool = True
 ) -> Budget:
     """Blocks chosen layer by layer for mixed precision, and one size for all layers at the same number of units."""
+    steps = [Fraction(1, inverse(s, f"steps[{i}]")) for i, s in enumerate(exact.several(steps, "steps"))]
     chosen = plan(shape, steps, steps, failure, signed_inputs)
     columns = np.array(chosen.columns)
     total = int(sum(c * sum(b) for c, b in zip(columns, chosen.blocks)))

@@ -14,12 +14,12 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer, shown
+from prunequant.arguments import path as file_path
 from prunequant.tickets.carve import MISSING, Carving, Recipe
 from prunequant.tickets.network import MAX_LEVELS
 from prunequant.tickets.plan import Plan
@@ -76,7 +76,7 @@ def write(path, header: Mapping, carvings: Mapping[str, Carving]) -> int:
     """Write carved matrices with a JSON header, beside the path first and then in its place; returns the bytes."""
     from safetensors.numpy import save_file
 
-    path = Path(path)
+    path = file_path(path, "path")
     tensors, listed = {}, {}
     for name, carving in carvings.items():
         listed[name] = {"recipe": asdict(carving.recipe), "shape": list(carving.words.shape)}
@@ -97,7 +97,7 @@ def read(path) -> tuple[dict, dict[str, Carving]]:
     """Header and carved matrices of a file, after its checksum has been compared; raises `TicketFileError`."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = file_path(path, "path")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such ticket file")
     try:

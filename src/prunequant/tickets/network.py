@@ -93,9 +93,9 @@ class Network:
 
     def inputs(self, x: ArrayLike) -> NDArray:
         """Check a batch of inputs (N, d) of integers."""
-        x = exact.integers(x, "inputs")
+        x = exact.integers(x, "x")
         if x.ndim != 2 or x.shape[1] != self.shape[0]:
-            raise ValueError(f"inputs has shape {x.shape}: (samples, {self.shape[0]}) is needed")
+            raise ValueError(f"x has shape {x.shape}: (samples, {self.shape[0]}) is needed")
         return x
 
     def forward(self, x: ArrayLike) -> NDArray:

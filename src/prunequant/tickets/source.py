@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant.arguments import integer
+from prunequant.arguments import integer, shown
 from prunequant.subset_sum._threads import run_rows
 from prunequant.tickets import _kernels as kernels
 
@@ -75,5 +75,9 @@ def blocks(seed: int, layer: int, half_range: int, columns: int, width: int) -> 
 
 def dense(seed: int, layer: int, matrix: int, half_range: int, shape: tuple[int, int]) -> NDArray[np.int64]:
     """A whole source matrix, unpruned: for small networks and for tests; at most 2^27 entries."""
-    rows, columns = (integer(side, "shape", 0, MAX_COUNT) for side in shape)
+    if not isinstance(shape, list | tuple | np.ndarray) or np.shape(shape) != (2,):
+        raise TypeError(f"shape is {shown(shape)}: it must be two integers, (rows, columns)")
+    rows, columns = (integer(side, f"shape[{i}]", 0, MAX_COUNT) for i, side in enumerate(shape))
+    if rows * columns > MAX_COUNT:
+        raise ValueError(f"shape is {(rows, columns)}: at most 2^27 entries are made at once")
     return weights(seed, layer, matrix, half_range, 0, rows * columns).reshape(rows, columns)

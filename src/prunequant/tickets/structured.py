@@ -21,13 +21,16 @@ from prunequant.tickets import _kernels as kernels
 from prunequant.tickets import certificate, source
 from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept, sub_blocks, units, usable
 
+BAND = 2**24  # entries of the windows of a convolution that are multiplied at once
+MAX_PADDED = 2**27  # values, 1 GiB
+
 
 def matrix(kernel: NDArray[np.int64], depthwise: bool = False) -> NDArray[np.int64]:
     """The matrix to carve for a kernel: (O, I, k, k) → (O·k·k, I); depthwise (C, 1, k, k) → (k·k, C)."""
     kernel = exact.integers(kernel, "kernel")
     if kernel.ndim != 4 or not kernel.size:
         raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, no side of it 0")
-    if depthwise:
+    if flag(depthwise, "depthwise"):
         return np.ascontiguousarray(kernel.reshape(kernel.shape[0], -1).T)
     return np.ascontiguousarray(kernel.transpose(0, 2, 3, 1).reshape(-1, kernel.shape[1]))
 
@@ -37,7 +40,7 @@ def convolve(
 ) -> NDArray[np.int64]:
     """Cross-correlation in exact integers: x (N, I, H, W), kernel (O, I, k, k) or depthwise (C, 1, k, k).
 
-    ``stride`` is an integer in [1, 2^16], ``padding`` one in [0, 2^12] for all sides, or ((top, bottom), (left,
+    ``stride`` is an integer in [1, 2^16], ``padding`` one in [0, 2^8] for all sides, or ((top, bottom), (left,
     right)). Arrays are of integers of any type. Exact: depthwise sums that may pass 2⁶³ are an OverflowError, others
     become Python integers.
 
@@ -64,20 +67,27 @@ def convolve(
             for dx in range(size):
                 out += windows[..., dy, dx] * kernel[None, :, 0, dy, dx, None, None]
         return out
-    flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, channels * size * size)
-    out = exact.matmul(flat, kernel.reshape(kernel.shape[0], -1).T)
+    windows, columns = windows.transpose(0, 2, 3, 1, 4, 5), kernel.reshape(kernel.shape[0], -1).T
+    if windows.size <= BAND:
+        out = exact.matmul(windows.reshape(n * height * width, channels * size * size), columns)
+    else:  # in bands of rows, so that the windows are never all in memory
+        rows = max(1, BAND // (width * channels * size * size))
+        bands = [image[top : top + rows] for image in windows for top in range(0, height, rows)]
+        out = np.concatenate([exact.matmul(b.reshape(-1, channels * size * size), columns) for b in bands])
     return np.ascontiguousarray(out.reshape(n, height, width, kernel.shape[0]).transpose(0, 3, 1, 2))
 
 
 def pad(x: NDArray, padding) -> NDArray:
-    """Zeros around the last two axes: ``padding`` in [0, 2^12] on all sides, or ((top, bottom), (left, right))."""
+    """Zeros around the last two axes: ``padding`` in [0, 2^8] on all sides, or ((top, bottom), (left, right))."""
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}: (N, C, H, W) is needed")
     if not exact.is_several(padding):
         padding = ((padding, padding), (padding, padding))
-    sides = tuple(tuple(integer(p, "padding", 0, 2**12) for p in exact.several(side, "padding")) for side in padding)
+    sides = tuple(tuple(integer(p, "padding", 0, 2**8) for p in exact.several(side, "padding")) for side in padding)
     if tuple(map(len, sides)) != (2, 2):
         raise ValueError(f"padding is {padding}: one number, or ((top, bottom), (left, right)), is needed")
+    if x.shape[0] * x.shape[1] * (x.shape[2] + sum(sides[0])) * (x.shape[3] + sum(sides[1])) > MAX_PADDED:
+        raise ValueError(f"padding is {padding} on x of shape {x.shape}: at most {MAX_PADDED} values are made")
     return np.pad(x, ((0, 0), (0, 0), *sides))
 
 
@@ -184,7 +194,10 @@ def recipe_for(
 ) -> Recipe:
     """The smallest recipe whose certified failure over these very weights is at most ``failure``, in (0, 1)."""
     failure = real(failure, "failure", 0, 1, open_low=True, open_high=True)
+    source_levels = integer(source_levels, "source_levels", 1, source.MAX_HALF_RANGE)
     of = certificate.law(kind, source_levels, target, reach)
+    if of.reach > certificate.MAX_LIVE_REACH:
+        raise ValueError(f"reach is {of.reach}: at most 2^18, up to which failures are measured")
     weights = exact.integers(weights, "weights")
     if exact.largest(weights) > of.reach:
         raise ValueError(f"a weight is {exact.largest(weights)}, off the grid: |w| ≤ {of.reach} is allowed")

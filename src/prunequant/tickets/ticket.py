@@ -94,11 +94,14 @@ class Ticket:
 
         Exact: float64 matrix products under a proved bound of 2⁵³, int64 under 2⁶³, Python integers beyond.
         """
-        x = exact.integers(x, "inputs")
+        return self._forward(x, "x")
+
+    def _forward(self, x: ArrayLike, name: str) -> NDArray:
+        x = exact.integers(x, name)
         if x.ndim != 2 or x.shape[1] != self.plan.shape[0]:
-            raise ValueError(f"inputs has shape {x.shape}: (samples, {self.plan.shape[0]}) is needed")
+            raise ValueError(f"{name} has shape {x.shape}: (samples, {self.plan.shape[0]}) is needed")
         if not self.plan.signed_inputs and x.size and x.min() < 0:
-            raise ValueError("inputs has negative entries, but the plan was made with signed_inputs=False")
+            raise ValueError(f"{name} has negative entries, but the plan was made with signed_inputs=False")
         scale, last = 1, len(self.carvings) - 1
         for l, (carving, layer) in enumerate(zip(self.carvings, self.layers)):
             recipe = carving.recipe
@@ -135,7 +138,7 @@ class Ticket:
             raise ValueError("target is missing: a ticket read from a file does not hold the network it stands for")
         instance(target, "target", Network, "a Network")
         check_fit(target, self.plan)
-        ours = self.forward(inputs)
+        ours = self._forward(inputs, "inputs")
         theirs = exact.scale(target.forward(inputs), self.scale)
         differing = int(np.count_nonzero(ours != theirs))
         return Verification(differing == 0, differing, ours.size, ours.shape[0])

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-from prunequant.arguments import choice, real, shown
+from prunequant.arguments import choice, flag, real, shown
 
 from .._validate import number
 
@@ -60,7 +60,7 @@ def mixture_poisson_failure(n: float, bound: float, target: float, log: bool = F
     >>> round(mixture_poisson_failure(4000, 256, 0, log=True) / math.log(2))
     -3993
     """
-    log_mean, tau = _scale(n, bound, target)
+    (log_mean, tau), log = _scale(n, bound, target), flag(log, "log")
     if abs(tau) > _FAR:
         return 0.0 if log else 1.0
     edge = math.sqrt(max(2 * log_mean, 0.0))
