@@ -34,7 +34,7 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm portability book test refresh page shots serve lab lint format unit surface validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability book test refresh page shots serve notebooks lab lint format unit surface validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -89,6 +89,9 @@ lab: env ## open the chapters as notebooks in JupyterLab
 	@$(PY) -c 'import jupyterlab' 2>/dev/null || { echo 'Installing JupyterLab (once)'; \
 	  $(PY) -m pip install --quiet --disable-pip-version-check '$(JUPYTERLAB)' -r requirements.txt; }
 	@JUPYTER_CONFIG_PATH=tools/jupyter JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab $(if $(CHAPTER),book/$(CHAPTER).md,book/index.md)
+
+notebooks: ## push the executed notebooks to a branch of their own, where Colab finds them
+	@sh tools/publish_notebooks.sh
 
 # --- the checks ------------------------------------------------------------------------------------------------
 

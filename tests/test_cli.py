@@ -114,7 +114,12 @@ def test_verify_in_processes_ends_at_once_and_leaves_none_behind(tmp_path, end):
             cli.app(["verify", "kumar2025.lemma2", "--jobs", "2"])
     """)
     )
-    running = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, script],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     until = time.monotonic() + 120
     while len(found := list(tmp_path.glob("worker *"))) < 2 and time.monotonic() < until:
         time.sleep(0.05)

@@ -265,7 +265,7 @@ def test_a_function_of_a_script_needs_a_name_for_a_store(tmp_path):
         ({"function": None}, TypeError, "function is None"),
         ({"executor": 2}, TypeError, "executor is 2"),
         ({"progress": 2}, TypeError, "progress is 2"),
-        ({"store": 2}, TypeError, "path is 2"),
+        ({"store": 2}, TypeError, "store is 2"),
         ({"name": 2}, TypeError, "name is 2"),
         ({"version": 0}, ValueError, "version is 0"),
         ({"version": 1.0}, TypeError, "version is 1.0"),
@@ -452,7 +452,13 @@ def alive(pid):
 def test_processes_end_with_the_one_that_made_them(tmp_path, end):
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(KILLED))
-    running = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    running = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     workers = set(map(int, running.stdout.readline().split()))
     assert workers
     time.sleep(0.3)  # the sweep has begun

@@ -131,7 +131,7 @@ def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):
     whole = case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings)
     out = tmp_path / "record.json"
     with pytest.raises(case.Unfinished):
-        case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings, out=out, limit=-1)
+        case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings, out=out, limit=0)
     again = case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings, out=out, resume=True)
     plain = [[{k: v for k, v in r.items() if k != "seconds"} for r in x["rows"]] for x in (whole, again)]
     assert plain[0] == plain[1]

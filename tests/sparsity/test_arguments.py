@@ -1,5 +1,7 @@
 """Arguments of the masks: any kind of integer counts the same, and `out` is checked before a kernel writes."""
 
+from inspect import unwrap
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,11 @@ from prunequant.sparsity import _kernels, select
 
 NARROW = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 X = np.random.default_rng(0).standard_normal((6, 120))
+
+
+def compiled(kernel):
+    """Numba's own object behind a kernel, whatever stands around it."""
+    return unwrap(kernel, stop=lambda inner: hasattr(inner, "signatures"))
 
 
 @pytest.mark.parametrize("kind", NARROW)
@@ -71,9 +78,9 @@ def test_read_only_inputs_give_the_same_masks_and_compile_no_kernel_again():
         lambda v: sparsity.kth_largest_magnitude(v, 1000),
     ):
         np.testing.assert_array_equal(call(x), call(readonly))
-    if hasattr(_kernels.two_of_four, "signatures"):
+    if hasattr(compiled(_kernels.two_of_four), "signatures"):  # not where the JIT is off
         for kernel in (_kernels.two_of_four, _kernels.bracket, _kernels.keep_from):
-            assert len(kernel.signatures) == 1
+            assert len(compiled(kernel).signatures) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

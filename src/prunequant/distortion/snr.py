@@ -181,7 +181,9 @@ def _quantizer(law, table, grid, bits, scale, threshold, power) -> Distortion:
         if chain.thresholds.size:
             nonzero += float(beyond(0, max(scale * chain.thresholds[0], cut)))
     clipping = _clipping(law, table, scale, cut) / error if error > 0 else 0.0
-    return Distortion(to_decibel(power, error), error, float(scale), 1.0 - nonzero, clipping, threshold)
+    # Without a zero level nothing becomes zero that was not pruned: exactly, not up to the rounding of a sum of shares.
+    zeros = 1.0 - nonzero if table.has_zero or threshold > 0 else 0.0
+    return Distortion(to_decibel(power, error), error, float(scale), zeros, clipping, threshold)
 
 
 def quantization(law: Law, bits: int, grid="twos_complement", scale: float | None = None) -> Distortion:

@@ -355,7 +355,7 @@ def coverage(
     independent.
     """
     samples, features, _ = _layer(samples, features, 1)
-    seeds, seed = integer(seeds, "seeds", 1, 2**28 // features**2), check_seed(seed)
+    seeds, seed = integer(seeds, "seeds", 1, 2**27 // features), check_seed(seed)
     x = data(kind, samples, features, seed)
     w = np.random.default_rng(np.random.SeedSequence((seed, 7))).uniform(-1, 1, (features, seeds))
     return {"data": kind} | coverage_of(x, w, operator, scaling, failure, seed)

@@ -79,14 +79,15 @@ def _tie_key(shape: tuple[int, ...], ties: str, original: ArrayLike | None, seed
     """What breaks ties: larger is kept, then the lowest index. None for the pure index rules."""
     arguments.choice(ties, "ties", TIES)
     seed = check_seed(seed)
+    if original is not None:
+        original = _scores(original, "original")
+        if original.shape != shape:
+            raise ValueError(f"original has shape {original.shape} but the scores have shape {shape}")
     if ties == "random":
         return uniform32(np.arange(math.prod(shape), dtype=np.uint64), seed).reshape(shape)
     if ties == "magnitude":
         if original is None:
             raise ValueError("ties='magnitude' needs original: the values before quantization")
-        original = _scores(original, "original")
-        if original.shape != shape:
-            raise ValueError(f"original has shape {original.shape} but the scores have shape {shape}")
         return np.abs(original)
     return None
 
@@ -269,11 +270,11 @@ def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
 
     Returns
     -------
-    array like x, computed in the dtype of x: p-th powers beyond its range are 0 or infinite there.
+    array like x, computed in the dtype of x, where small p-th powers may be 0.
 
     Raises
     ------
-    TypeError, ValueError : arrays or a norm of the wrong kind, shape or range.
+    TypeError, ValueError : arrays or a norm of the wrong kind, shape or range; a p-th power that overflows.
 
     >>> gain([3.0, 1.4, 1.39], [3.0, 1.0, 1.39])
     array([9.    , 1.8   , 1.9321])
@@ -282,9 +283,11 @@ def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
     if x.shape != quantized.shape:
         raise ValueError(f"quantized has shape {quantized.shape} but x has shape {x.shape}: they must be the same")
     norm = arguments.real(norm, "norm", 1)
-    if norm == 2:
-        return quantized * (2 * x - quantized)
-    return np.abs(x) ** norm - np.abs(x - quantized) ** norm
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        saved = quantized * (2 * x - quantized) if norm == 2 else np.abs(x) ** norm - np.abs(x - quantized) ** norm
+    if not np.all(np.isfinite(saved)):
+        raise ValueError(f"x and quantized are too large for norm {norm:g} in {x.dtype}: their powers overflow")
+    return saved
 
 
 def joint(
