@@ -13,7 +13,8 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 
 # A room may import rooms on lower floors, and itself.
 FLOORS = (
-    ("arguments", "extras", "records", "kernel_cache", "_parallel"),
+    ("arguments",),
+    ("extras", "records", "kernel_cache", "_parallel"),
     ("random", "intervals", "plotting", "tolerance"),
     ("formats", "widgets"),
     ("sparsity",),

@@ -126,7 +126,7 @@ def test_arrays_that_hold_no_real_numbers_are_refused(x):
         (lambda: compare(X, INT4, "2:4").relative("nothing"), ValueError, "which is 'nothing'"),
         (lambda: apply_orders(X, INT4, "2:4", "sq"), TypeError, "orders is 'sq'"),
         (lambda: apply_orders(X, INT4, "2:4", batch=2), ValueError, "batch is 2"),
-        (lambda: apply_orders(X, INT4, "2:4").error("sq", np.nan), ValueError, "norm is nan"),
+        (lambda: apply_orders(X, INT4, "2:4").error("sq", np.nan), ValueError, "p is nan"),
         (lambda: hypotheses(INT4, "2:4", axis=64), ValueError, "axis is 64"),
         (lambda: hypotheses(INT4, "2:4", offset="abc"), TypeError, "offset is 'abc'"),
         (lambda: hypotheses(INT4, "2:4", ndim=0), ValueError, "ndim is 0"),

@@ -189,8 +189,7 @@ def compress_network(
     need("torch")
     from . import layers as torch_layers
 
-    _check_model(model, operator)
-    instance(calibration, "calibration", need("torch").Tensor, "a torch tensor, a batch of what the model takes")
+    _check_model(model, calibration, operator)
     check_feedback(feedback)
     seed, samples = check_seed(seed), None if samples is None else integer(samples, "samples", 1)
     scaling, failure, certify = check_scaling(scaling), check_failure(failure), flag(certify, "certify")
@@ -269,11 +268,12 @@ def compress_network(
     return compressed, NetworkReport(tuple(reports), _left_alone(model, found, behind, left, reports))
 
 
-def _check_model(model, operator) -> None:
-    """Refuse what is no torch module with values, and what gives no operator."""
-    from torch import nn
+def _check_model(model, calibration, operator) -> None:
+    """Refuse what is no torch module with values, no batch of inputs, and what gives no operator."""
+    from torch import Tensor, nn
 
     instance(model, "model", nn.Module, "a torch module")
+    instance(calibration, "calibration", Tensor, "a torch tensor, a batch of what the model takes")
     if not isinstance(operator, Operator) and not callable(operator):
         raise TypeError(f"operator is {shown(operator)}: it must be an operator, or a function that gives one")
     for name, tensor in model.named_parameters():
