@@ -1,7 +1,7 @@
 """Small perceptrons in NumPy: enough to see what compression does to a loss, in seconds and without a framework.
 
 Weights are stored in float32, everything is computed in float64 and seeded. Training multiplies a difference in the
-last bit by about a hundred (measured: `tests/interplay/test_perceptron.py`), and matrix products differ in the last
+last bit by a few hundred (measured: `tests/interplay/test_perceptron.py`), and matrix products differ in the last
 bit between processors: in float32 two machines would end with different networks, in float64 they end with the same
 one to about 13 digits.
 """

@@ -386,7 +386,7 @@ def digits(seed: int = 0):
     """scikit-learn's 1797 digits, shuffled: (train inputs, train labels, test inputs, test labels), 1297 and 500.
 
     Inputs are float64 in [0, 1], (n, 64): the networks below are trained and compressed in double precision, so that
-    they are the same on every processor (a difference in the last bit grows about a hundredfold in training, and
+    they are the same on every processor (a difference in the last bit grows a few hundredfold in training, and
     path following rounds by thresholds).
     """
     need("torch")
