@@ -27,7 +27,9 @@ import numpy as np
 from common import clock, finish, interleave, parser, rounds, summary, table
 
 from prunequant import tickets
-from prunequant.tickets import efficientnet, source, structured
+from prunequant.models import integer_efficientnet as efficientnet
+from prunequant.models.integer_digits import shipped_digits
+from prunequant.tickets import source, structured
 from prunequant.tickets.carve import Recipe, carve, usable
 
 LEVELS = 7
@@ -141,7 +143,7 @@ def cell(task: str, target: np.ndarray, recipe: Recipe, sample: int, options, se
 
 def whole_call(options) -> list[dict]:
     """`tickets.find` on the digits network, plan given: what a user waits for."""
-    digits = tickets.shipped_digits()
+    digits = shipped_digits()
     made = tickets.plan(digits.network, failure=1e-3, signed_inputs=False)
     seconds = interleave({"prunequant": lambda: tickets.find(digits.network, made, seed=1)}, rounds(options))
     rows = summary(seconds, "prunequant", {"prunequant": float(digits.network.parameters)})
@@ -152,7 +154,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0]).parse_args()
     rng = np.random.default_rng(0)
     sample = 200 if options.quick else 2_000
-    network = tickets.shipped_digits().network
+    network = shipped_digits().network
     made = tickets.plan(network, failure=1e-3, signed_inputs=False)
     rows = whole_call(options)
     rows += cell("digits, first layer", network.weights[0], made.recipes[0], sample, options)

@@ -87,7 +87,7 @@ def test_a_stopped_case_says_how_to_go_on(tmp_path, monkeypatch):
         Path(f"{out}.partial").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prunequant.finetune.case.run_case", stopped)
+    monkeypatch.setattr("prunequant.cases.runner.run_case", stopped)
     result = RUN.invoke(app, ["case", "hardware", "--out", str(out)])
     assert result.exit_code == 130 and "--resume" in result.output
 

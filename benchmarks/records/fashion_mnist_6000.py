@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunequant.finetune.data import FASHION_6000, sha256
+from prunequant.models.images import FASHION_6000, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED, TRAIN, TEST = 20230722, 500, 100

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
+from prunequant.cases.lsq_against_pruning import case as study
+from prunequant.cases.runner import Run
 from prunequant.experiments import provenance, write_json
-from prunequant.finetune import lsq_against_pruning as study
-from prunequant.finetune.case import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 100

@@ -20,18 +20,9 @@ import torch
 
 from prunequant.claims import write_json
 from prunequant.experiments import provenance
-from prunequant.finetune import efficientnet
-from prunequant.path_following import (
-    FiniteGrid,
-    Grid,
-    OneBit,
-    Prune,
-    PruneThenQuantize,
-    networks,
-    studies,
-    theory,
-    unfold,
-)
+from prunequant.models import efficientnet, networks
+from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
+from prunequant.studies import paths as studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 LAYERS = ("_conv_stem", "_blocks.1._expand_conv", "_blocks.5._expand_conv", "_blocks.9._project_conv")

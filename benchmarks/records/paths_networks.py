@@ -20,8 +20,8 @@ import torch
 
 from prunequant.claims import write_json
 from prunequant.experiments import provenance
-from prunequant.finetune import efficientnet
-from prunequant.path_following import networks, studies
+from prunequant.models import efficientnet, networks
+from prunequant.studies import paths as studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 # OPTQ as published corrects within a layer; aligned, it also mends what the layers below have changed, as GPFQ does

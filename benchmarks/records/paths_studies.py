@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 from prunequant.claims import write_json
 from prunequant.experiments import provenance
-from prunequant.path_following import studies
+from prunequant.studies import paths as studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 

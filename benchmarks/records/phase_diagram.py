@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prunequant.claims import write_json
 from prunequant.experiments import Store, provenance, sweep
-from prunequant.subset_sum import phase
+from prunequant.studies import phase_diagram as phase
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 2508

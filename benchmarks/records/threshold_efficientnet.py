@@ -47,7 +47,7 @@ def compressed(w: np.ndarray, fmt, pattern, kind: str) -> np.ndarray:
 def main() -> None:
     import torch
 
-    from prunequant.finetune import efficientnet
+    from prunequant.models import efficientnet
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--crops", type=int, default=16)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from prunequant.experiments import provenance
-from prunequant.tickets.efficientnet_ticket import recover_efficientnet
+from prunequant.studies.imagenet_ticket import recover_efficientnet
 
 RECORD = Path(__file__).resolve().parents[2] / "book" / "results" / "ticket_efficientnet.json"
 

@@ -14,6 +14,8 @@ __version__ = version("prunequant")
 kernel_cache.settle()
 
 _ROOMS = (
+    "arguments",
+    "cases",
     "claims",
     "distortion",
     "experiments",
@@ -22,15 +24,19 @@ _ROOMS = (
     "formats",
     "interplay",
     "intervals",
+    "models",
     "optimum",
+    "pages",
     "path_following",
-    "plotting",
     "random",
     "records",
     "sparsity",
+    "studies",
     "subset_sum",
+    "threads",
     "tickets",
-    "widgets",
+    "timing",
+    "tolerance",
 )
 
 

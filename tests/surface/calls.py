@@ -54,13 +54,13 @@ ONLY = {
 
 # Experiments of the book, with a run time of seconds for any argument.
 EXPERIMENTS = {
-    "path_following.networks.digits_mlp": "trains a network",
-    "path_following.networks.digits_convnet": "trains a network",
-    "path_following.studies.one_bit_scaling": "trains networks",
-    "path_following.studies.pruned_convolution": "trains a network",
-    "path_following.studies.prune_and_quantize": "trains networks",
-    "path_following.studies.scaling_over_depth": "trains networks",
-    "path_following.studies.deep_network": "compresses a trained network",
+    "models.networks.digits_mlp": "trains a network",
+    "models.networks.digits_convnet": "trains a network",
+    "studies.paths.one_bit_scaling": "trains networks",
+    "studies.paths.pruned_convolution": "trains a network",
+    "studies.paths.prune_and_quantize": "trains networks",
+    "studies.paths.scaling_over_depth": "trains networks",
+    "studies.paths.deep_network": "compresses a trained network",
     "tickets.train_digits": "trains a network",
     "tickets.certificate.record": "measures the shipped table for minutes",
 }
@@ -470,34 +470,34 @@ CALLS: dict[str, dict[str, Entry]] = {
     },
     "path_following.unfold": {"x": lambda: eighths(2, 2, 4, 4), "rows": lambda: np.array([0, 2])},
     "path_following.size_for_sparsity": {"steps": constant(4), "operator": constant(P.Prune)},
-    "path_following.networks.fit_step": {"candidates": constant(8)},
-    "path_following.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
-    "path_following.networks.agreement": {"inputs": lambda: samples()},
-    "path_following.networks.output_error": {"inputs": lambda: samples()},
-    "path_following.studies.weight_laws": {
+    "models.networks.fit_step": {"candidates": constant(8)},
+    "models.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
+    "models.networks.agreement": {"inputs": lambda: samples()},
+    "models.networks.output_error": {"inputs": lambda: samples()},
+    "studies.paths.weight_laws": {
         "laws": constant(("gaussian", "signs")),
         "samples": constant(16),
         "features": constant(16),
         "neurons": constant(4),
     },
-    "path_following.studies.compare_quantizers": {
+    "studies.paths.compare_quantizers": {
         "samples": constant(16),
         "features": constant(16),
         "neurons": constant(4),
         "bits": constant((2, 3)),
     },
-    "path_following.studies.compare_pruners": {
+    "studies.paths.compare_pruners": {
         "samples": constant(16),
         "features": constant(16),
         "neurons": constant(4),
         "sparsities": constant((0.5, 0.75)),
     },
-    "path_following.studies.coverage": {
+    "studies.paths.coverage": {
         "samples": constant(8),
         "features": constant(16),
         "seeds": constant(20),
     },
-    "path_following.studies.coverage_of": {"x": lambda: eighths(16, 8, seed=6) / 16, "w": lambda: eighths(8, 1) / 4},
+    "studies.paths.coverage_of": {"x": lambda: eighths(16, 8, seed=6) / 16, "w": lambda: eighths(8, 1) / 4},
     "sparsity.joint": {"quantized": lambda: np.round(eighths(3, 8))},
     "subset_sum.solve_many": {"x": lambda: whole(2, 8, largest=9)},
     "subset_sum.solve_words": {"x": lambda: whole(2, 8, largest=9)},
@@ -628,7 +628,7 @@ INSTANCES: dict[str, Entry] = {
     "optimum.Solution": lambda: O.nearest(np.array([0.5, -1.25, 0.875, 2.0]), gram(), 4),
     "path_following.Prepared": lambda: P.prepare(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16),
     "path_following.Result": lambda: P.compress(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16, P.Grid(0.25)),
-    "path_following.networks.LayerReport": lambda: P.networks.LayerReport("a", 1, 2, 3, 4, *[0.5] * 7),
+    "models.networks.LayerReport": lambda: P.networks.LayerReport("a", 1, 2, 3, 4, *[0.5] * 7),
     "tickets.Network": network,
     "tickets.Pair": pair,
     "tickets.Plan": plan,

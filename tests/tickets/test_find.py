@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from naive import tickets as naive
 from prunequant import tickets
+from prunequant.models.integer_digits import train_digits
 from prunequant.tickets import source
 from prunequant.tickets.carve import Recipe, carve, effective, prune
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return tickets.train_digits(0)
+    return train_digits(0)
 
 
 @pytest.fixture(scope="module")

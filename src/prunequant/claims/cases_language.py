@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from prunequant.finetune import case
-from prunequant.finetune.order_summary import cells
+from prunequant.cases import runner as case
+from prunequant.cases.order_in_a_language_model.summary import cells
 from prunequant.interplay.paired import paired
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

@@ -2,7 +2,8 @@
 
 from functools import lru_cache
 
-from prunequant.finetune import case, paths_summary
+from prunequant.cases import runner as case
+from prunequant.cases.paths_in_a_language_model import summary as paths_summary
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

@@ -4,9 +4,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from prunequant.finetune import case
-from prunequant.finetune.frontier import nondominated, paired_bootstrap
-from prunequant.finetune.linear_schemes import kept, operations, scheme, stored_bytes
+from prunequant.cases import runner as case
+from prunequant.cases.pareto.frontier import nondominated, paired_bootstrap
+from prunequant.timing.schemes import kept, operations, scheme, stored_bytes
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

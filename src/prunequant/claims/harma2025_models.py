@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant.interplay import paired, threshold
-from prunequant.interplay.studies import order_effect
+from prunequant.studies.orders import order_effect
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

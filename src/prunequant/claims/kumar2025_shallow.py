@@ -6,7 +6,7 @@ from math import ceil, log2
 import numpy as np
 
 from prunequant import tickets
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from prunequant import subset_sum, tickets
 from prunequant.intervals import clopper_pearson, paired_mean
+from prunequant.models.integer_digits import shipped_digits
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 
@@ -91,7 +92,7 @@ def _(budget: Budget) -> Evidence:
 @lru_cache(maxsize=1)
 def digits_ticket():
     """The trained digits classifier, the plan made for its shape, and the ticket found for it."""
-    digits = tickets.shipped_digits()
+    digits = shipped_digits()
     plan = tickets.plan(digits.network, failure=1e-3, signed_inputs=False)
     return digits, tickets.find(digits.network, plan, seed=1)
 

@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.linalg import cholesky, inv
 
-from prunequant.path_following import Grid, Prune, PruneThenQuantize, compress, convex_order, gram, studies, theory
+from prunequant.path_following import Grid, Prune, PruneThenQuantize, compress, convex_order, gram, theory
 from prunequant.path_following import _kernels as kernels
 from prunequant.path_following.certificates import certificate
+from prunequant.studies import paths as studies
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 from .zhang2025 import SEED, coverage_evidence, coverage_rows, random_laws

@@ -9,7 +9,9 @@ import numpy as np
 
 from prunequant import tickets
 from prunequant.extras import need
-from prunequant.tickets import blocks, efficientnet, efficientnet_ticket, structured
+from prunequant.models import integer_efficientnet as efficientnet
+from prunequant.studies import imagenet_ticket as efficientnet_ticket
+from prunequant.tickets import blocks, structured
 from prunequant.tickets.carve import prune
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant.extras import need
-from prunequant.finetune import efficientnet
+from prunequant.models import efficientnet
 
 PATCHES = 4000
 RIDGE = 1e-9  # of the mean diagonal: patches of flat sky make some depthwise Gram matrices nearly singular

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import stats
 
-from prunequant.path_following import FiniteGrid, Grid, OneBit, compress, convex_order, studies, theory
+from prunequant.path_following import FiniteGrid, Grid, OneBit, compress, convex_order, theory
+from prunequant.studies import paths as studies
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from prunequant import threads
 from prunequant.arguments import choice, integer
 from prunequant.distortion import best_scale
-from prunequant.finetune import threads
 from prunequant.finetune.sizes import SCALE_BITS, check_layers, dense_weight
-from prunequant.path_following.layers import remove_parametrizations
+from prunequant.models.layers import remove_parametrizations
 
 PER = ("tensor", "row")
 UNQUANTIZED = 16  # bits from which a layer keeps its weights as they are
@@ -59,7 +59,7 @@ class LSQWeight(nn.Module):
         self.bits, self.low, self.high = bits, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         values = weight.detach().to("cpu", torch.float64).numpy()
         rows = values.reshape(len(values), -1) if per == "row" else values.reshape(1, -1)
-        with threads.kept():
+        with threads.using():
             scale = np.asarray(best_scale(rows, bits, axis=-1)).reshape(-1, *[1] * (weight.dim() - 1))
         self.step = nn.Parameter(torch.from_numpy(scale).to(weight.device, weight.dtype))
         self.factor = (rows.shape[1] * self.high) ** -0.5

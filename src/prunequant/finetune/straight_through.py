@@ -20,16 +20,16 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from prunequant import threads
 from prunequant.arguments import choice, instance, integer
-from prunequant.finetune import threads
 from prunequant.finetune.sizes import check_layers
-from prunequant.finetune.torch_formats import quantize
-from prunequant.finetune.torch_masks import keep_largest
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format
+from prunequant.formats._torch import quantize
 from prunequant.interplay import apply_orders
-from prunequant.path_following.layers import remove_parametrizations
+from prunequant.models.layers import remove_parametrizations
 from prunequant.sparsity import parse_pattern
+from prunequant.sparsity._torch import keep_largest
 from prunequant.sparsity.masks import TIES
 
 ORDERS = ("s", "q", "sq", "qs", "joint")
@@ -236,7 +236,7 @@ def weights(
         elif order == "s":
             made = rows * keep_largest(rows.abs(), pattern, ties, original=rows.abs(), seed=seed + i)
         else:
-            with threads.kept():
+            with threads.using():
                 both = apply_orders(rows.contiguous().numpy(), fmt, pattern, (order,), ties, seed=seed + i)
             made = torch.from_numpy(both.compressed[order].copy())
         out[f"{name}.weight"] = from_rows(made, weight.shape).contiguous().to(weight.device, weight.dtype)

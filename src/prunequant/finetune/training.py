@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunequant.finetune import checkpoints, threads
+from prunequant import threads
+from prunequant.finetune import checkpoints
 
 
 class Hook:
@@ -184,7 +185,7 @@ def fit(
     optimisers, schedules = _sequence(optimiser), _sequence(schedule)
     was_training = model.training
     model.to(device).train()
-    with threads.kept() as pinned, _deterministic(device), torch.random.fork_rng(_cuda_devices(device)):
+    with threads.using() as pinned, _deterministic(device), torch.random.fork_rng(_cuda_devices(device)):
         torch.manual_seed(seed)
         run = _Run(model, optimisers, schedules, tuple(hooks), torch.zeros(steps, device=device), device)
         start, settings = 0, {}

@@ -2,11 +2,8 @@
 
 `compress` runs memoryless rounding, GPFQ/SPFQ and OPTQ as one triangular rounding with any of five operators;
 `certificate` bounds the output error from the inputs alone; `theory` and `convex_order` hold the closed forms behind
-it; `networks` compresses whole torch networks layer by layer, `studies` are the experiments of the book. The papers:
-Zhang and Saab, arXiv 2412.18184, and what it builds on.
+it. The papers: Zhang and Saab, arXiv 2412.18184, and what it builds on.
 """
-
-from importlib import import_module
 
 from . import convex_order, theory
 from .baselines import magnitude, sparsegpt
@@ -32,19 +29,10 @@ __all__ = [
     "energy_certificate",
     "influence",
     "magnitude",
-    "networks",
     "prepare",
     "sample_bounds",
     "size_for_sparsity",
     "sparsegpt",
-    "studies",
     "theory",
     "unfold",
 ]
-
-
-def __getattr__(name: str):
-    """`networks` and `studies` load when named."""
-    if name in ("networks", "studies"):
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

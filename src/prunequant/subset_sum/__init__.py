@@ -11,7 +11,7 @@ of the x, which ones, in how many ways, and with what probability over the draw?
 from importlib import import_module
 
 from . import theory
-from ._validate import MAX_TABLE_BYTES, SearchTooLarge
+from ._validate import MAX_SUM, MAX_TABLE_BYTES, SearchTooLarge
 from .counts import count
 from .differencing import karmarkar_karp, karmarkar_karp_many
 from .hitting import hitting_times
@@ -19,6 +19,7 @@ from .reach import covered, reachable
 from .solvers import Solutions, Words, solve, solve_many, solve_words
 
 __all__ = [
+    "MAX_SUM",
     "MAX_TABLE_BYTES",
     "SearchTooLarge",
     "Solutions",

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import output
+from prunequant.threads import run_rows
 
 from . import _kernels_count as kernels
-from ._threads import apart, run_rows
+from ._buffers import apart
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge, values, window
 
 _MAX_JOIN_ITEMS = 48

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer
+from prunequant.threads import run_rows
 
 from . import _kernels_difference as kernels
-from ._threads import run_rows
 from ._validate import MAX_SUM, row_lengths, row_targets, values
 from .solvers import Solutions, _verify
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import choice, integer, shown
+from prunequant.threads import run_rows
 
 from . import _kernels_hitting as kernels
-from ._threads import run_rows
 from ._validate import MAX_SUM, MAX_TABLE_BYTES, MAX_VALUE
 
 MAX_SAMPLES = 2**16

@@ -6,8 +6,10 @@ Kumar & Natale 2025 ask for every weight of a quantization set (Lemma 5, reconst
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.threads import run_rows
+
 from . import _kernels_reach as kernels
-from ._threads import apart, run_rows
+from ._buffers import apart
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge, values, window
 
 _SMALL = 63

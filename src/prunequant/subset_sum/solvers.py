@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer
+from prunequant.threads import run_rows
 
 from . import _kernels_solve as kernels
-from ._threads import run_rows
 from ._validate import MAX_TABLE_BYTES, SearchTooLarge, row_lengths, row_targets, values
 
 MAX_MEET_ITEMS = 52

@@ -2,8 +2,7 @@
 
 `plan` sizes the source and certifies its failure, `find` finds the masks, `Ticket.verify` compares in exact integers.
 Convolutions, depthwise, residual and attention layers: `structured` and `blocks`. Rounding inside a pair and the
-quietest ticket: `noise`. Lower bounds by counting: `counting`. What must fail: `controls`. EfficientNet-Lite0:
-`efficientnet_ticket`.
+quietest ticket: `noise`. Lower bounds by counting: `counting`. What must fail: `controls`.
 
 >>> from prunequant import tickets
 >>> net = tickets.random_network((4, 3, 2), 7, seed=0)
@@ -14,7 +13,6 @@ True
 
 from prunequant.tickets import blocks, certificate, controls, counting, noise, source, structured
 from prunequant.tickets.carve import Carving, Recipe, TicketNotFound, carve
-from prunequant.tickets.digits import Digits, shipped_digits, train_digits
 from prunequant.tickets.files import TicketFileError
 from prunequant.tickets.network import Network, random_network
 from prunequant.tickets.noise import quietest
@@ -24,7 +22,6 @@ from prunequant.tickets.ticket import Ticket, Verification, find
 
 __all__ = [
     "Carving",
-    "Digits",
     "Network",
     "Pair",
     "Plan",
@@ -44,9 +41,7 @@ __all__ = [
     "plan",
     "quietest",
     "random_network",
-    "shipped_digits",
     "source",
     "step",
     "structured",
-    "train_digits",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import flag, instance, integer, real
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets.carve import Recipe, carve, prune
 from prunequant.tickets.structured import Pair, find_pair, recipe_for
 

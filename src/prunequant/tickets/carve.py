@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import flag, instance, integer
 from prunequant.subset_sum import solve_words
-from prunequant.subset_sum._threads import run_rows
-from prunequant.tickets import _arithmetic as exact
+from prunequant.threads import run_rows
 from prunequant.tickets import _kernels as kernels
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import source
 from prunequant.tickets.certificate import MAX_BLOCKS, MAX_UNITS, Law, law
 

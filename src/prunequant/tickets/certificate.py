@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prunequant.arguments import choice, instance, integer, numbers, real, shown
-from prunequant.subset_sum._threads import run_rows
-from prunequant.tickets import _arithmetic as exact
+from prunequant.threads import run_rows
 from prunequant.tickets import _kernels_law as kernels
+from prunequant.tickets import arithmetic as exact
 
 KINDS = {"relu": kernels.RELU, "linear": kernels.LINEAR, "uniform": kernels.UNIFORM}
 MAX_UNITS = 64

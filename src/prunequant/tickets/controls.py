@@ -13,7 +13,7 @@ import numpy as np
 
 from prunequant.arguments import instance, integer, real
 from prunequant.subset_sum import solve_words
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import certificate
 from prunequant.tickets.carve import TicketNotFound
 from prunequant.tickets.network import Network

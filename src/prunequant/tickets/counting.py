@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 
 MAX_ENTRY = 2**20
 MAX_BYTES = 2**30

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant import arguments
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 
 MAX_LEVELS = 2**62
 

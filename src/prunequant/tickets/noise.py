@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import choice, flag, instance, integer, real
 from prunequant.subset_sum import MAX_TABLE_BYTES
-from prunequant.subset_sum._threads import run_rows
-from prunequant.tickets import _arithmetic as exact
+from prunequant.threads import run_rows
 from prunequant.tickets import _kernels as kernels
 from prunequant.tickets import _kernels_law as laws
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import source
 from prunequant.tickets.carve import (
     MISSING,

@@ -16,7 +16,7 @@ from math import exp, log, log2, prod
 import numpy as np
 
 from prunequant.arguments import choice, flag, instance, integer, real
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import certificate
 from prunequant.tickets.carve import Recipe
 from prunequant.tickets.network import Network

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer, shown
-from prunequant.subset_sum._threads import run_rows
+from prunequant.threads import run_rows
 from prunequant.tickets import _kernels as kernels
 
 FIRST, SECOND = kernels.FIRST, kernels.SECOND

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import flag, integer, real
-from prunequant.subset_sum._threads import run_rows
-from prunequant.tickets import _arithmetic as exact
+from prunequant.threads import run_rows
 from prunequant.tickets import _kernels as kernels
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import certificate, source
 from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept, sub_blocks, units, usable
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import choice, instance
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, effective, kept, prune
 from prunequant.tickets.network import Network, append
 from prunequant.tickets.plan import DEPTHS, Plan, check_fit
@@ -145,7 +145,7 @@ class Ticket:
 
     def to_torch(self):
         """The pruned source as a torch module on int64 tensors: dense masked weights, ReLU, integer rounding."""
-        from prunequant.tickets.modules import as_module
+        from prunequant.tickets._torch import as_module
 
         return as_module(self)
 

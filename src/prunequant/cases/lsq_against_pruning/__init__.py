@@ -1,0 +1,1 @@
+"""Learned step sizes against gradual pruning, at equal size, after fine-tuning."""

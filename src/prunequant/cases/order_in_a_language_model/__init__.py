@@ -1,0 +1,1 @@
+"""Pruning and quantizing a language model in either order."""

@@ -1,0 +1,340 @@
+"""The case *order-in-a-language-model*: pruning and quantizing SmolLM2-135M in either order, before and after training.
+
+Only the weights of the 210 linear layers are compressed; embedding, norms and activations stay as they are. Parts:
+
+    shipped   the weights as published, one-shot: every format and sparsity, both orders, the joint mask. One model,
+              so its intervals are over evaluation windows; seed 0 only, other seeds have an empty row.
+    seeds     one-shot again on weights freed from their Q4_1 grid by noise, one draw per seed
+    grid      how often magnitudes tie, with the grid and without
+    tuned     the weights of `seeds` after training through the compression: the same steps and batches for all
+
+The preset `trained` holds the last part alone, which takes longer than the others together. `ci` replaces the model by
+a small Llama over bytes, trained on the spot, one per seed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prunequant import threads
+from prunequant.cases.byte_model import byte_batch, byte_model, byte_windows, next_token
+from prunequant.cases.order_in_a_language_model.summary import summarise
+from prunequant.cases.runner import Case, Run
+from prunequant.finetune import straight_through, training
+from prunequant.formats import HBFP
+from prunequant.interplay.orders import apply_orders
+from prunequant.models import corpus, smollm2
+from prunequant.sparsity import keep_largest
+from prunequant.studies.orders import FORMATS as STUDIED
+
+FORMATS = {**STUDIED, "HBFP8": HBFP(8)}
+SEVEN = ("INT8", "INT4", "HBFP8", "HBFP6", "MXFP8", "MXFP6", "MXFP4")
+FOUR = ("INT8", "INT4", "HBFP6", "MXFP4")
+
+_CPU = {
+    "model": "smollm2",
+    "seeds": 5,
+    "formats": SEVEN,
+    "patterns": ("0.1", "0.2", "0.3"),
+    "joint_patterns": ("0.3",),
+    "destroyed": ("0.5", "2:4"),
+    "destroyed_formats": ("INT8", "INT4", "MXFP4"),
+    "main": "0.3",  # the pattern with all windows and both tie rules
+    "windows": 8,
+    "few": 4,  # windows of the other patterns
+    "shares": 5,  # a seed reads every fifth of sixteen windows, from its own number on
+    "seed_patterns": ("0.3",),
+    "seed_formats": FOUR,
+    "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
+    "tuned": {},  # what is trained: pattern → formats
+    "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
+    "steps": 16,
+    "batch": (1, 512),
+    "rate": 1.5e-3,
+    "recover": 0,  # dense training steps before, to heal the noise
+    "amp": False,
+    "at_once": 2,  # evaluation windows per forward pass
+}
+PRESETS = {
+    "ci": {
+        **_CPU,
+        "model": "bytes",
+        "seeds": 3,
+        "formats": (),
+        "patterns": (),
+        "joint_patterns": (),
+        "destroyed": (),
+        "seed_patterns": ("0.75",),
+        "seed_formats": ("INT8", "INT4", "MXFP4"),
+        "tuned": {"2:4": ("MXFP4",)},
+        "few": 8,
+        "steps": 10,
+        "batch": (8, 64),
+        "rate": 1e-3,
+        "recover": 80,
+        "at_once": 8,
+    },
+    "cpu": _CPU,
+    "trained": {
+        **_CPU,
+        "formats": (),
+        "patterns": (),
+        "joint_patterns": (),
+        "destroyed": (),
+        "seed_patterns": (),
+        "seed_formats": (),
+        "tie_formats": ("MXFP4",),
+        "tuned": {"0.5": ("MXFP4", "INT4"), "2:4": ("MXFP4",)},
+        "amp": True,
+    },
+    "gpu": {
+        **_CPU,
+        "windows": 16,
+        "few": 16,
+        "shares": 1,
+        "joint_patterns": ("0.1", "0.2", "0.3"),
+        "destroyed_formats": SEVEN,
+        "seed_formats": SEVEN,
+        "tie_formats": SEVEN,
+        "tuned": {"0.5": SEVEN, "2:4": SEVEN},
+        "steps": 300,
+        "batch": (16, 512),
+        "rate": 1e-4,
+        "recover": 300,
+        "amp": True,
+        "at_once": 16,
+    },
+}
+
+
+def units(settings: Mapping) -> list[dict]:
+    """All work units: one per part, pattern and format; those without a format are shared by all formats."""
+    named = {f for n in ("formats", "destroyed_formats", "seed_formats", "tie_formats") for f in settings[n]}
+    unknown = named.union(*settings["tuned"].values()) - set(FORMATS)
+    if unknown:
+        raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(FORMATS)}")
+    out = []
+    shipped = [(p, settings["formats"]) for p in settings["patterns"]]
+    shipped += [(p, settings["destroyed_formats"]) for p in settings["destroyed"]]
+    for pattern, formats in shipped:
+        out += [{"part": "shipped", "pattern": pattern, "format": f} for f in ("", *formats)]
+    if settings["model"] == "smollm2" and settings["seed_patterns"]:
+        out.append({"part": "grid", "pattern": "2:4", "format": ""})
+    for pattern in settings["seed_patterns"]:
+        out += [{"part": "seeds", "pattern": pattern, "format": f} for f in ("", *settings["seed_formats"])]
+    if settings["tuned"]:
+        out.append({"part": "tuned", "pattern": "", "format": "", "kind": "d"})
+        every = dict.fromkeys(f for formats in settings["tuned"].values() for f in formats)
+        out += [{"part": "tuned", "pattern": "", "format": f, "kind": "q"} for f in every]
+        for p, formats in settings["tuned"].items():
+            if p in settings["tuned_thresholds"]:
+                out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
+            for f in formats:
+                kinds = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
+                out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for k in kinds]
+    return out
+
+
+TRAINING = ("steps", "batch", "rate", "recover", "amp")
+
+
+def relevant(settings: Mapping, unit: Mapping) -> dict:
+    """The settings that the part of a unit reads: a trained row no list of formats, a one-shot row no training."""
+    if unit["part"] == "tuned":
+        return {name: settings[name] for name in ("model", *TRAINING, "few", "shares", "at_once")}
+    base = ("recover",) if settings["model"] == "bytes" else ()
+    unread = {*TRAINING, *(name for name in settings if name.startswith("tuned"))} - {*base}
+    return {name: value for name, value in settings.items() if name not in unread}
+
+
+def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
+    """One work unit: {"losses": {kind: cross-entropy per window}, "error": {kind: relative error of the weights}}."""
+    if unit["part"] == "grid":
+        return {"grid": _grid(seed)}
+    if unit["part"] == "tuned":
+        return _tuned(settings, unit, seed, at)
+    if unit["part"] == "shipped" and seed:
+        return {}
+    model, dense = base(settings, unit["part"], seed, at.device)
+    rows = _windows(settings, unit, seed)
+    pattern, fmt = unit["pattern"], unit["format"]
+    kinds = _kinds(settings, unit)
+    losses, errors = {}, {}
+    for done, kind in enumerate(kinds):
+        at.say(f"{unit['part']} {pattern} {fmt} {kind}", done, len(kinds))
+        made = compressed(dense, fmt, pattern, kind)
+        smollm2.set_weights(model, made)
+        found = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
+        losses[kind], errors[kind] = [float(x) for x in found], _error(dense, made)
+    return {"losses": losses, "error": errors}
+
+
+def _kinds(settings: Mapping, unit: Mapping) -> list[str]:
+    """What one unit measures; the dense and the quantized model once per part, with the main pattern."""
+    pattern, fmt, part = unit["pattern"], unit["format"], unit["part"]
+    first = pattern == settings["main"] if part == "shipped" else pattern == settings["seed_patterns"][0]
+    if not fmt:
+        return ["d", "s"] if first else ["s"]
+    kinds = ["q"] if first else []
+    kinds += ["sq", "qs"]
+    if part == "shipped" and pattern in settings["joint_patterns"]:
+        kinds.append("joint")
+    if fmt in settings["tie_formats"] and (part == "seeds" or pattern == settings["main"]):
+        kinds.append("qs magnitude")
+    return kinds
+
+
+def _windows(settings: Mapping, unit: Mapping, seed: int) -> NDArray[np.int64]:
+    """What a unit is read on: fixed windows for the shipped model, else every seed its own part of the sixteen."""
+    if settings["model"] == "bytes":
+        return byte_windows(settings["few"])
+    if unit["part"] == "shipped":
+        return corpus.windows(settings["windows" if unit["pattern"] == settings["main"] else "few"])
+    return corpus.windows(16)[seed % settings["shares"] :: settings["shares"]]
+
+
+def compressed(dense: Mapping[str, NDArray], fmt: str, pattern: str, kind: str) -> dict[str, NDArray]:
+    """The weights of every layer, compressed once: kind "d", "s", "q", "sq", "qs", "qs magnitude" or "joint"."""
+    p = pattern if ":" in pattern or not pattern else float(pattern)
+    if kind == "d":
+        return dict(dense)
+    if kind == "s":
+        return {n: w * keep_largest(np.abs(w), p) for n, w in dense.items()}
+    f = FORMATS[fmt]
+    if kind == "q":
+        return {n: f.quantize(w) for n, w in dense.items()}
+    order, _, ties = kind.partition(" ")
+    with threads.using(kernels=1 if sum(w.size for w in dense.values()) < 1e6 else None):
+        return {n: apply_orders(w, f, p, (order,), ties or "first").compressed[order] for n, w in dense.items()}
+
+
+def _error(dense: Mapping[str, NDArray], made: Mapping[str, NDArray]) -> float:
+    """‖made − dense‖ over ‖dense‖, over all layers together."""
+    lost = sum(float(np.square(made[n] - w).sum(dtype=np.float64)) for n, w in dense.items())
+    return (lost / sum(float(np.square(w).sum(dtype=np.float64)) for w in dense.values())) ** 0.5
+
+
+# the weights everything starts from
+
+
+@lru_cache(maxsize=1)
+def _shipped():
+    model = smollm2.load()
+    return model, smollm2.weights(model)
+
+
+@lru_cache(maxsize=1)
+def _dithered(seed: int) -> dict[str, NDArray]:
+    spacing, rng = smollm2.grid(), np.random.default_rng([seed, 11])
+    return {n: w + spacing[n] * (rng.random(w.shape, np.float32) - np.float32(0.5)) for n, w in _shipped()[1].items()}
+
+
+def base(settings: Mapping, part: str, seed: int, device: str = "cpu"):
+    """A model to write weights into, and the dense weights of the linear layers that a part compresses.
+
+    "shipped": as published. "seeds": each weight moved uniformly within the cell of the Q4_1 grid that it stands for,
+    x + d·u with u in (−½, ½), which no longer ties; for the byte model, a model trained from the seed.
+    """
+    if settings["model"] == "bytes":
+        return byte_model(seed, settings["recover"])
+    model, weights = _shipped()
+    return model.to(device), weights if part == "shipped" else _dithered(seed)
+
+
+def _grid(seed: int) -> dict:
+    """Share of groups of four whose second and third magnitude tie, and the relative error, of every fifth layer."""
+    bases = {"dithered": _dithered(seed)} | ({"shipped": _shipped()[1]} if seed == 0 else {})
+    out: dict = {}
+    for name, weights in bases.items():
+        few = {n: w for i, (n, w) in enumerate(weights.items()) if i % 5 == 0}
+        out[name] = {"FP32": {"ties": boundary_ties(few.values()), "error": 0.0}}
+        for fmt in SEVEN:
+            made = {n: FORMATS[fmt].quantize(w) for n, w in few.items()}
+            out[name][fmt] = {"ties": boundary_ties(made.values()), "error": _error(few, made)}
+    return out
+
+
+def boundary_ties(weights) -> float:
+    """Share of the groups of four consecutive weights whose second and third largest magnitude are equal.
+
+    >>> boundary_ties([np.array([[1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]])])
+    0.5
+    """
+    tied = groups = 0
+    for w in weights:
+        ordered = np.sort(np.abs(w).reshape(-1, 4), axis=1)
+        tied += int(np.count_nonzero(ordered[:, 1] == ordered[:, 2]))
+        groups += len(ordered)
+    return tied / groups
+
+
+# training through the compression
+
+
+def _batches(settings: Mapping, seed: int):
+    if settings["model"] == "bytes":
+        return lambda step: byte_batch(step, settings["batch"], seed + 1000)
+    size, length = settings["batch"]
+    return lambda step: (torch.from_numpy(corpus.batch(step, size=size, length=length, seed=seed)),)
+
+
+def fine_tune(model, settings: Mapping, seed: int, at: Run, *, steps: int, name: str, hooks=(), extra=None) -> list:
+    """Train layers and norms, not the embedding: AdamW, cosine rate, gradients clipped to 1."""
+    model.embedding.weight.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=settings["rate"], betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    return training.fit(
+        model, _batches(settings, seed), steps=steps, loss=next_token, optimiser=optimiser,
+        schedule=training.cosine(optimiser, steps, warmup=max(1, steps // 8) if steps > 1 else 0, final=0.1),
+        seed=seed, device=at.device, amp=settings["amp"], hooks=hooks, clip=1.0, configuration=extra,
+        checkpoint=at.scratch / f"{name}.pt" if steps >= 100 else None, every=100,
+        say=lambda done, total: at.say(name, done, total),
+    )  # fmt: skip
+
+
+def _recovered(settings: Mapping, seed: int, at: Run):
+    """A fresh model with the dense weights of `seeds`, healed by dense training where the settings say so."""
+    model, weights = base(settings, "seeds", seed, at.device)
+    model = smollm2.set_weights(copy.deepcopy(model), weights)
+    if settings["model"] == "bytes" or not settings["recover"]:
+        return model
+    fine_tune(model, settings, seed + 500, at, steps=settings["recover"], name=f"recovered-{seed}")
+    return model
+
+
+def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
+    """Train through one compression (fixed mask, gradients to kept weights) and read the compressed model."""
+    with threads.using(kernels=1 if settings["model"] == "bytes" else None):
+        return _train_and_read(settings, unit, seed, at)
+
+
+def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
+    kind, fmt = unit["kind"], unit["format"]
+    order, _, ties = kind.partition(" ")
+    pattern = unit["pattern"] if ":" in unit["pattern"] or not unit["pattern"] else float(unit["pattern"])
+    model = _recovered(settings, seed, at)
+    name = "-".join(["tuned", str(seed), *kind.split(), fmt, str(pattern).replace(":", "of")])
+    hooks = []
+    if kind != "d":
+        gradient = "dense" if kind == "q" else "kept"
+        made = straight_through.attach(
+            model, list(smollm2.linears(model)), FORMATS[fmt] if fmt else None, pattern or None, order,
+            ties=ties or "first", gradient=gradient,
+        )  # fmt: skip
+        hooks.append(made)
+    losses = fine_tune(model, settings, seed, at, steps=settings["steps"], name=name, hooks=hooks, extra=dict(unit))
+    if hooks:
+        hooks[0].remove()
+    rows = _windows(settings, unit, seed)
+    found = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
+    (at.scratch / f"{name}.pt").unlink(missing_ok=True)
+    return {"losses": {kind: [float(x) for x in found]}, "training": [round(float(x), 4) for x in losses]}
+
+
+CASE = Case("order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise, relevant)

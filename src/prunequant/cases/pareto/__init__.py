@@ -1,0 +1,1 @@
+"""Loss against bytes and time: what a whole model gives for what it costs."""

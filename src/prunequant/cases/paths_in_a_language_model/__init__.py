@@ -1,0 +1,1 @@
+"""Path following through the layers of a language model."""

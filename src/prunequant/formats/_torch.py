@@ -1,0 +1,118 @@
+"""The formats of `prunequant.formats` in torch: the same numbers, bit for bit, on any device.
+
+Scales are made from bit patterns and divisors are tensors on the device: a GPU may replace the division by a plain
+number by a product with its reciprocal, and an `exp2` need not be exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from prunequant import threads
+from prunequant.arguments import instance
+from prunequant.formats import HBFP, MX, Format, Integer
+
+_FLOATS = (torch.float32, torch.float64)
+
+
+def quantize(x: torch.Tensor, fmt: Format, *, fast: bool = True) -> torch.Tensor:
+    """x with every value replaced by its nearest number of the format, blocks along the last axis.
+
+    Parameters
+    ----------
+    x : at least one axis, any device. float32 and float64 keep their dtype; half precisions become float32.
+    fmt : `Integer` with grid "narrow" or "twos_complement", `HBFP` or `MX`; on a CPU (with `fast`) any format.
+    fast : on a CPU let the compiled kernels of `prunequant.formats` do it.
+
+    Returns
+    -------
+    A new tensor like x, without a gradient.
+
+    Raises
+    ------
+    TypeError : a format or a dtype without an implementation here.
+    ValueError : NaN or infinity, or magnitudes too large for the scales, as in `Format.quantize`.
+
+    Examples
+    --------
+    >>> quantize(torch.tensor([7.0, 3.4, 1.6, -0.2]), Integer(4), fast=False)
+    tensor([7., 3., 2., 0.])
+    """
+    x = instance(x, "x", torch.Tensor, "a floating-point tensor").detach()
+    instance(fmt, "fmt", Format, "a format of prunequant.formats")
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}: give floating-point numbers")
+    x = x if x.dtype in _FLOATS else x.float()
+    if x.dim() == 0:
+        raise ValueError("x is a single number: give a tensor with at least one axis")
+    if x.numel() == 0:
+        return x.clone()
+    if fast and x.device.type == "cpu":
+        with threads.using():
+            return torch.from_numpy(np.ascontiguousarray(fmt.quantize(x.contiguous().numpy())))
+    if isinstance(fmt, Integer) and fmt.max_scaled:
+        rule, limit = _integer, 2.0 ** (127 if x.dtype == torch.float32 else 1023)
+    elif isinstance(fmt, (HBFP, MX)):
+        rule, limit = _shared, 2.0**127
+    else:
+        raise TypeError(f"{fmt} has no torch implementation: give Integer (narrow or twos_complement), HBFP or MX")
+    rows = x.reshape(1, -1) if fmt.block_size == 0 else x.reshape(-1, x.shape[-1])
+    length = rows.shape[1]
+    block = min(fmt.block_size or length, length)
+    padding = -length % block
+    if padding:
+        rows = torch.nn.functional.pad(rows, (0, padding))
+    blocks = rows.reshape(rows.shape[0], -1, block)
+    largest = blocks.abs().amax(-1, keepdim=True)
+    worst = float(largest.max())
+    if not worst < limit:  # NaN too
+        if worst == float("inf") or worst != worst:
+            raise ValueError("x holds NaN or infinity: every value must be finite")
+        raise ValueError(f"x holds magnitudes of {limit:g} or more: too large for the scales of this format")
+    out = rule(blocks, largest, fmt).reshape(rows.shape)
+    return out[:, :length].reshape(x.shape)
+
+
+def _integer(blocks: torch.Tensor, largest: torch.Tensor, fmt: Integer) -> torch.Tensor:
+    low, high = fmt.code_range
+    tiny = float(np.finfo(np.float32 if blocks.dtype == torch.float32 else np.float64).smallest_subnormal)
+    scale = (largest / largest.new_full((1,), fmt.divisor)).clamp_min(tiny)
+    scale = torch.where(largest > 0, scale, torch.ones_like(scale))
+    return scale * (blocks / scale).round().clamp(low, high) + 0
+
+
+def _shared(blocks: torch.Tensor, largest: torch.Tensor, fmt: HBFP | MX) -> torch.Tensor:
+    """Blocks under a power of two: x·2^−k to the elements of the format, times 2^k."""
+    bits = largest.double().view(torch.int64)  # every float32 is a normal float64
+    exponent, fraction = (bits >> 52) - 1023, bits & ((1 << 52) - 1)
+    dtype = blocks.dtype
+    if isinstance(fmt, HBFP):
+        k = (exponent + (fraction > 0) - (fmt.bits - 1)).clamp(-126, 127)
+        top = 2 ** (fmt.bits - 1) - 1
+        return ((blocks * _power(-k, dtype)).round().clamp(-top, top) + 0) * _power(k, dtype)
+    element = fmt._element
+    k = exponent - element.largest_exponent
+    if fmt.scale_rule == "rceil":
+        k = k + (fraction > int(np.float64(element.largest).view(np.int64)) & ((1 << 52) - 1))
+    k = k.clamp(-127, 127)
+    t, scale = blocks * _power(-k, dtype), _power(k, dtype)
+    if element.integer:
+        step = 2.0**-element.mantissa_bits
+        return ((t * 2.0**element.mantissa_bits).round().clamp(-127, 127) + 0) * step * scale
+    e = _exponent(t).clamp_min(element.least_exponent) - element.mantissa_bits
+    rounded = (t * _power(-e, dtype)).round() * _power(e, dtype)
+    return rounded.clamp(-element.largest, element.largest) * scale
+
+
+def _exponent(x: torch.Tensor) -> torch.Tensor:
+    """floor(log2 |x|) of normal numbers, the least exponent or below for all others."""
+    if x.dtype == torch.float32:
+        return ((x.view(torch.int32) >> 23) & 0xFF) - 127
+    return ((x.view(torch.int64) >> 52) & 0x7FF) - 1023
+
+
+def _power(k: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """2^k exactly, for whole k in [−127, 127]."""
+    wide = ((k.to(torch.int64) + 1023) << 52).view(torch.float64)
+    return wide.to(dtype)  # 2^−127 is a subnormal float32, and exact

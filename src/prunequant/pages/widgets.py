@@ -1,0 +1,294 @@
+"""Small interactive figures for the book: a slider over curves, or menus over bars, drawn by a script of their own.
+
+They need no kernel, no network and no framework. The numbers are computed by the cell that makes the widget, from the
+same functions that the tests check; the page only draws them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from prunequant.pages.plotting import ROLES
+
+MAX_BYTES = 50_000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a slider figure: a label, a colour role, and its y values, one row a slider stop.
+
+    `dash` (an SVG dash array such as "2 5") tells two curves of one role apart; the role's own dash unless given.
+    """
+
+    label: str
+    role: str
+    y: ArrayLike
+    dash: str | None = None
+
+
+class Widget:
+    """HTML that a notebook shows; `data` holds the numbers drawn."""
+
+    def __init__(self, html: str, data: dict) -> None:
+        self.html, self.data = html, data
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return f"<widget {self.data['name']}: {len(self.data['stops'])} stops>"
+
+
+def slider(
+    name: str,
+    stops: Sequence[str],
+    x: ArrayLike,
+    curves: Sequence[Curve],
+    *,
+    slider_label: str,
+    x_label: str,
+    y_label: str,
+    readings: Sequence[str],
+    start: int = 0,
+    digits: int = 4,
+) -> Widget:
+    """A figure with one slider.
+
+    Parameters
+    ----------
+    name : unique on its page; letters, digits and dashes.
+    stops : what the slider shows at each of its positions.
+    x : (points,) or (stops, points).
+    curves : each with y of shape (stops, points); NaN leaves a gap.
+    readings : one sentence a stop, read aloud by a screen reader and printed below the figure.
+    start : the stop shown first. A page without scripts shows every reading instead.
+    digits : significant digits kept of each number.
+
+    Raises
+    ------
+    ValueError : shapes that do not match, an unknown role, or more than `MAX_BYTES` of data.
+    """
+    stops, readings = list(stops), list(readings)
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
+    if len(readings) != len(stops):
+        raise ValueError(f"{len(stops)} stops but {len(readings)} readings: need one sentence a stop")
+    grid = np.atleast_2d(np.asarray(x, dtype=float))
+    if grid.shape[0] == 1:
+        grid = np.repeat(grid, len(stops), axis=0)
+    rows = []
+    for curve in curves:
+        y = np.asarray(curve.y, dtype=float)
+        if curve.role not in ROLES:
+            raise ValueError(f"role is {curve.role!r}: one of {', '.join(ROLES)}")
+        if y.shape != grid.shape:
+            raise ValueError(f"curve {curve.label!r} has shape {y.shape}: need {grid.shape}, stops by points")
+        rows.append(
+            {
+                "label": curve.label,
+                "role": curve.role,
+                "colour": ROLES[curve.role].colour,
+                "dash": _dash(curve.role) if curve.dash is None else curve.dash,
+                "y": [_numbers(row, digits) for row in y],
+            }
+        )
+    data = {
+        "name": name,
+        "stops": stops,
+        "x": [_numbers(row, digits) for row in grid],
+        "curves": rows,
+        "xLabel": x_label,
+        "yLabel": y_label,
+        "readings": readings,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"the widget {name!r} carries {len(text)} bytes: at most {MAX_BYTES}; thin out its points")
+    html = _PAGE.format(
+        name=escape(name),
+        label=escape(slider_label),
+        last=len(stops) - 1,
+        start=start,
+        first=escape(stops[0]),
+        final=escape(stops[-1]),
+        all_readings=" ".join(escape(text) for text in readings),
+        shown=escape(stops[start]),
+        reading=escape(readings[start]),
+        data=text,
+        script=_SCRIPT,
+    )
+    return Widget(html, data)
+
+
+def menus(
+    name: str,
+    choices: Mapping[str, Sequence[str]],
+    bars: Sequence[str],
+    shares: ArrayLike,
+    notes: ArrayLike,
+    readings: ArrayLike,
+    *,
+    start: Sequence[int] | None = None,
+    role: str = "measured",
+    fallback: str = "",
+    lengths: bool = False,
+) -> Widget:
+    """Bars of shares, chosen by one menu for each of several questions.
+
+    Parameters
+    ----------
+    name : unique on its page; letters, digits and dashes.
+    choices : label of each menu → its options, in order.
+    bars : label of each bar.
+    shares : (options of the first menu, of the second, ..., bars), from 0 to 1; drawn against the largest of all.
+    notes : strings of the same shape, one printed below each bar ("" for none).
+    readings : strings, one for each choice of options: the sentence below the figure.
+    start : the option of each menu shown first.
+    lengths : the bars are lengths of another quantity, named in the notes: print no percentages.
+    role : the colour of the bars. fallback : what a page without scripts says, beside the first reading.
+
+    Raises
+    ------
+    ValueError : shapes that do not match, shares outside [0, 1], an unknown role, more than `MAX_BYTES` of data.
+    """
+    shares, notes, readings = np.asarray(shares, dtype=float), np.asarray(notes), np.asarray(readings)
+    options = tuple(len(given) for given in choices.values())
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
+    if shares.shape != (*options, len(bars)) or notes.shape != shares.shape:
+        raise ValueError(f"shares has shape {shares.shape}, notes {notes.shape}: need {(*options, len(bars))}")
+    if readings.shape != options:
+        raise ValueError(f"readings has shape {readings.shape}: need {options}")
+    if not (np.all(shares >= 0) and np.all(shares <= 1)):
+        raise ValueError("shares must lie in [0, 1]")
+    if role not in ROLES:
+        raise ValueError(f"role is {role!r}: one of {', '.join(ROLES)}")
+    start = tuple(start or (0,) * len(options))
+    distinct = sorted(set(notes.ravel().tolist()))  # most notes repeat: each is carried once
+    place = {note: i for i, note in enumerate(distinct)}
+    data = {
+        "name": name,
+        "sizes": options,
+        "bars": list(bars),
+        "shares": _numbers(shares.ravel(), 4),
+        "notes": [place[note] for note in notes.ravel().tolist()],
+        "texts": distinct,
+        "readings": readings.ravel().tolist(),
+        "role": role,
+        "colour": ROLES[role].colour,
+        "lengths": lengths,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"the widget {name!r} carries {len(text)} bytes: at most {MAX_BYTES}; give fewer options")
+    fields = []
+    for i, (label, given) in enumerate(choices.items()):
+        inside = "".join(
+            f'<option value="{j}"{" selected" if j == start[i] else ""}>{escape(option)}</option>'
+            for j, option in enumerate(given)
+        )
+        fields.append(
+            f'<label for="pq-{name}-{i}">{escape(label)}</label> <select id="pq-{name}-{i}">{inside}</select>'
+        )
+    first = readings[start]
+    html = _MENUS.format(
+        name=escape(name),
+        fields="\n".join(f'<span class="pq-widget-field">{field}</span>' for field in fields),
+        reading=escape(str(first)),
+        fallback=escape(fallback),
+        data=text,
+        script=_MENUS_SCRIPT,
+    )
+    return Widget(html, {**data, "stops": data["readings"]})
+
+
+def _dash(role: str) -> str:
+    dash = ROLES[role].dash
+    return "" if isinstance(dash, str) else " ".join(f"{3 * length:g}" for length in dash[1])
+
+
+def _numbers(row: np.ndarray, digits: int) -> list[float | None]:
+    return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in row]
+
+
+_PAGE = """<figure class="pq-widget" id="pq-{name}">
+<div><label for="pq-{name}-input">{label}</label>: <output for="pq-{name}-input" aria-live="off">{shown}</output></div>
+<div class="pq-widget-range"><span aria-hidden="true">{first}</span>
+<input type="range" id="pq-{name}-input" min="0" max="{last}" step="1" value="{start}" aria-valuetext="{shown}">
+<span aria-hidden="true">{final}</span></div>
+<div class="pq-widget-plot"></div>
+<figcaption aria-live="polite">{reading}</figcaption>
+<noscript>This figure needs a script to move. The readings at all its stops: {all_readings}</noscript>
+<script type="application/json" id="pq-{name}-data">{data}</script>
+<script>{script}</script>
+</figure>"""
+
+_SCRIPT = """(function(){
+const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s);
+const data=JSON.parse(at('script[type="application/json"]').textContent);
+const input=at('input'), output=at('output'), plot=at('.pq-widget-plot'), caption=at('figcaption');
+const W=640,H=340,L=58,R=14,T=12,B=46;
+const all=k=>k.flat(2).filter(v=>v!==null);
+const xs=all(data.x), ys=all(data.curves.map(c=>c.y));
+const x0=Math.min(...xs),x1=Math.max(...xs),y0=Math.min(0,...ys),y1=Math.max(...ys);
+const X=v=>L+(v-x0)/(x1-x0||1)*(W-L-R), Y=v=>H-B-(v-y0)/(y1-y0||1)*(H-T-B);
+function ticks(a,b,n){const s=(b-a)/n,p=Math.pow(10,Math.floor(Math.log10(s)));
+ const u=[1,2,5,10].map(k=>k*p).find(k=>k>=s)||s,o=[];
+ for(let v=Math.ceil(a/u)*u;v<=b+1e-9*u;v+=u)o.push(Number(v.toPrecision(10)));return o;}
+function draw(){const i=Number(input.value);
+ let s='<svg viewBox="0 0 '+W+' '+H+'" aria-hidden="true" font-size="15" fill="currentColor">';
+ for(const v of ticks(x0,x1,7))s+='<line x1="'+X(v)+'" x2="'+X(v)+'" y1="'+T+'" y2="'+(H-B)+
+  '" stroke="currentColor" opacity=".13"/><text x="'+X(v)+'" y="'+(H-B+18)+'" text-anchor="middle">'+v+'</text>';
+ for(const v of ticks(y0,y1,5))s+='<line x1="'+L+'" x2="'+(W-R)+'" y1="'+Y(v)+'" y2="'+Y(v)+
+  '" stroke="currentColor" opacity=".13"/><text x="'+(L-8)+'" y="'+(Y(v)+5)+'" text-anchor="end">'+v+'</text>';
+ s+='<text x="'+((L+W-R)/2)+'" y="'+(H-6)+'" text-anchor="middle">'+data.xLabel+'</text>';
+ s+='<text transform="translate(14 '+((T+H-B)/2)+') rotate(-90)" text-anchor="middle">'+data.yLabel+'</text>';
+ data.curves.forEach((c,k)=>{let d='',pen=false;c.y[i].forEach((v,j)=>{const x=data.x[i][j];
+  if(v===null||x===null){pen=false;return;}d+=(pen?'L':'M')+X(x).toFixed(1)+' '+Y(v).toFixed(1);pen=true;});
+  const colour='var(--pq-'+c.role+','+c.colour+')';
+  s+='<path d="'+d+'" fill="none" style="stroke:'+colour+'" stroke-width="3" stroke-dasharray="'+c.dash+'"/>';
+ });s+='</svg><ul class="pq-widget-key">';
+ for(const c of data.curves)s+='<li><svg width="30" height="10" aria-hidden="true">'+
+  '<line x1="0" x2="30" y1="5" y2="5" stroke-width="3" style="stroke:var(--pq-'+c.role+','+c.colour+
+  ')" stroke-dasharray="'+c.dash+'"/></svg> '+c.label+'</li>';
+ plot.innerHTML=s+'</ul>';output.textContent=data.stops[i];input.setAttribute('aria-valuetext',data.stops[i]);
+ clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[i];},250);}
+let timer;
+input.addEventListener('input',draw);draw();
+})();"""
+
+_MENUS = """<figure class="pq-widget" id="pq-{name}">
+<div class="pq-widget-menus">{fields}</div>
+<ul class="pq-widget-bars"></ul>
+<figcaption aria-live="polite">{reading}</figcaption>
+<noscript>This figure needs a script to change. {fallback}</noscript>
+<script type="application/json" id="pq-{name}-data">{data}</script>
+<script>{script}</script>
+</figure>"""
+
+_MENUS_SCRIPT = """(function(){
+const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s);
+const data=JSON.parse(at('script[type="application/json"]').textContent);
+const menus=[...figure.querySelectorAll('select')], list=at('.pq-widget-bars'), caption=at('figcaption');
+const most=Math.max(...data.shares)||1;
+const percent=v=>data.lengths?'':v===0?'none':v<.001?'< 0.1 %':(100*v).toFixed(1)+' %';
+const rows=data.bars.map(label=>{const li=document.createElement('li');
+ const head=document.createElement('div'),bar=document.createElement('div'),note=document.createElement('div');
+ head.className='pq-bar-head';bar.className='pq-bar';note.className='pq-bar-note';
+ bar.style.background='var(--pq-'+data.role+','+data.colour+')';
+ const name=document.createElement('span'),value=document.createElement('strong');name.textContent=label;
+ head.append(name,value);li.append(head,bar,note);list.append(li);return {bar,value,note};});
+let timer;
+function draw(){let k=0;menus.forEach((m,i)=>{k=k*data.sizes[i]+Number(m.value);});
+ rows.forEach((row,j)=>{const i=k*rows.length+j,v=data.shares[i];
+  row.value.textContent=percent(v);row.bar.style.width=(100*v/most)+'%';row.bar.style.minWidth=v?'2px':'0';
+  row.note.textContent=data.texts[data.notes[i]];});
+ clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[k];},250);}
+menus.forEach(m=>m.addEventListener('change',draw));draw();
+})();"""

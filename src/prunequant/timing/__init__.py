@@ -1,0 +1,11 @@
+"""What a machine offers: schemes to store and multiply the weights of a layer, their bytes, their kernels, and clocks.
+
+`schemes` needs no torch, the other modules do (extra `torch`).
+"""
+
+from prunequant import extras
+
+
+def __getattr__(name: str):
+    """A module of this folder, for `from prunequant.timing import NAME`: without torch the error names the extra."""
+    return extras.submodule(__name__, name)

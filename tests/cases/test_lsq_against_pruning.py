@@ -1,0 +1,207 @@
+"""The vision case: equal size is equal, every run starts from the same network, every preset runs end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prunequant.cases import runner as case
+from prunequant.cases.lsq_against_pruning import case as study
+from prunequant.cases.lsq_against_pruning import record as lsq_record
+from prunequant.cases.lsq_against_pruning.mirror import Mirror, decibels
+from prunequant.cases.lsq_against_pruning.presets import rates
+from prunequant.finetune import lsq
+from prunequant.models import small as models
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = {"tuned": True, "lsq": [2], "free": [2], "bitmap": [3], "entropy": [3]}
+TINY = {
+    "vit": {"kind": "vit", "patch": 4, "width": 12, "depth": 1, "heads": 3},
+    "resnet": {"kind": "resnet", "width": 4},
+}
+
+
+def tiny(name, **changes):
+    own = rates((1e-3,) * 4, (1e-3,) * 4, 1e-3, 2e-3)
+    steps = {"dense_steps": 8, "steps": 6, "references": ["dense", "twin", "fresh"], "lengths": [[1, CELLS]]}
+    return {name: {"network": TINY[name], **own, **steps, **changes}}
+
+
+@pytest.mark.parametrize("count", [9, 64, 1000, 4608])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("mask", ["free", "bitmap", "entropy"])
+def test_pruning_keeps_as_many_weights_as_fit_and_no_more(count, bits, mask):
+    k = lsq_record.keep(count, bits, mask)
+    room = bits * count + lsq_record.SCALE_BITS
+    assert k == 1 or lsq_record.stored_by_layer(k, count, mask) <= room + 1e-6
+    assert k == count or lsq_record.stored_by_layer(k + 1, count, mask) > room
+
+
+def test_impossible_sizes_are_refused():
+    with pytest.raises(ValueError, match="at least 1 weight"):
+        lsq_record.keep(0, 4, "free")
+
+
+def test_small_networks_have_the_shapes_they_promise():
+    x = torch.rand(2, 1, 28, 28)
+    vit = models.build({"kind": "vit", "patch": 7, "width": 12, "depth": 2, "heads": 3}, 28)
+    resnet = models.build({"kind": "resnet", "width": 4, "blocks": 3}, 28)
+    for network in (vit, resnet):
+        assert network(x).shape == (2, 10)
+    assert sum(isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3) for m in resnet.modules()) == 19
+    assert models.eight_bit(vit) == ("patches", "head")
+    with pytest.raises(ValueError, match="must divide the image"):
+        models.SmallViT(28, 5)
+    with pytest.raises(ValueError, match="must divide the width"):
+        models.SmallViT(28, 7, width=10)
+    with pytest.raises(ValueError, match="kind is 'mlp'"):
+        models.build({"kind": "mlp"}, 8)
+
+
+def test_attention_mixes_patches_and_the_order_of_patches_matters_only_through_their_positions():
+    torch.manual_seed(0)
+    vit = models.SmallViT(8, 2, width=12, depth=2).eval()
+    x = torch.rand(1, 1, 8, 8)
+    turned = x.roll(2, 3)  # the same patches in other places
+    assert not torch.allclose(vit(x), vit(turned), atol=1e-6)
+    torch.nn.init.zeros_(vit.position)
+    assert torch.allclose(vit(x), vit(turned), atol=1e-5)
+
+
+def test_the_transferred_network_sees_what_the_original_was_trained_on():
+    network = models.transferred_efficientnet(32).eval()
+    assert network.body._bn0.momentum == 0.1 and network.body._fc.out_features == 10
+    seen = []
+    network.body.register_forward_pre_hook(lambda module, x: seen.append(x[0]))
+    with torch.no_grad():
+        network(torch.full((1, 1, 28, 28), 127 / 255))
+    assert seen[0].shape == (1, 3, 32, 32) and float(seen[0].abs().max()) < 1e-5
+    eight = models.eight_bit(network)
+    assert "body._conv_stem" in eight and "body._fc" in eight and sum("depthwise" in n for n in eight) == 16
+
+
+def test_batches_are_a_function_of_the_step_and_shift_or_mirror_whole_images():
+    images = study.data.digits(0)
+    batch = study.batches(images, 5, 3, 1, True, "cpu")
+    assert torch.equal(batch(7)[0], batch(7)[0]) and not torch.equal(batch(7)[0], batch(8)[0])
+    plain = study.batches(images, 5, 3, 0, False, "cpu")
+    pool = {i.tobytes() for i in images.train}
+    assert all(i.numpy().tobytes() in pool for i in plain(0)[0])
+
+
+def test_decibels_of_a_tenth_of_the_amplitude_are_twenty():
+    x = torch.ones(10)
+    assert decibels(x, 0.9 * x) == pytest.approx(20, abs=1e-4) and decibels(x, x) == 200
+
+
+def test_a_network_mirrors_itself_and_a_quantized_copy_less():
+    images = study.data.digits(0)
+    torch.manual_seed(0)
+    network = models.SmallResNet(4)
+    names = models.layers(network)
+    mirror = Mirror(network, names, [True] * len(names), images, 50, "cpu")
+    same = mirror.look(network)
+    assert min(same["cka"]) > 1 - 1e-9 and min(same["weight_snr"]) == 200
+    lsq.attach(network, 2)
+    other = mirror.look(network)
+    assert max(other["weight_snr"][1:-1]) < 20 and other["cka"][4] < 1
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_the_small_case_runs_and_counts_the_same_bits_for_both(name):
+    record = case.run_case("lsq-against-pruning", "ci", seeds=1, settings={"models": tiny(name), "watch": [0.5, 1.0]})
+    rows = {(r["method"], r["mask"], r["bits"]): r for r in record["rows"]}
+    for bits, mask in ((2, "free"),):
+        q, p = rows["lsq", "none", bits], rows["pruning", mask, bits]
+        assert (
+            p["bits_per_weight"]
+            <= q["bits_per_weight"]
+            < p["bits_per_weight"] + 16 * len(q["layers"]) / sum(q["weights"])
+        )
+        assert p["kept"] == [
+            lsq_record.keep(n, bits if inner else 8, mask) for n, inner in zip(p["weights"], p["inner"])
+        ]
+    assert rows["dense", "none", 16]["cka"] == pytest.approx(np.ones(len(p["layers"])))
+    assert [w["step"] for w in q["watch"]] == [0, 3, 6]
+    assert p["watch"][0]["cka"] == pytest.approx(1)  # both start from the dense network of their seed
+    assert np.mean(rows["twin", "none", 16]["cka"]) < 1
+
+
+def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):
+    settings = {"models": tiny("resnet", references=["dense"]), "checkpoints": 2}
+    whole = case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings)
+    out = tmp_path / "record.json"
+    with pytest.raises(case.Unfinished):
+        case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings, out=out, limit=0)
+    again = case.run_case("lsq-against-pruning", "ci", seeds=1, settings=settings, out=out, resume=True)
+    plain = [[{k: v for k, v in r.items() if k != "seconds"} for r in x["rows"]] for x in (whole, again)]
+    assert plain[0] == plain[1]
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", "efficientnet"])
+def test_the_gpu_preset_runs_end_to_end_with_few_steps(monkeypatch, name):
+    monkeypatch.chdir(ROOT)
+    few = {"dense_steps": 2, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
+    one = study.PRESETS["gpu"]["models"][name] | few
+    if name == "efficientnet":
+        one["network"] = {"kind": "efficientnet", "size": 32}
+    small = {"task": "fashion-small", "batch": 8, "inputs": 16, "reestimate": 1, "watch": [1.0]}
+    record = case.run_case(
+        "lsq-against-pruning", "gpu", seeds=1, device="cpu", settings={**small, "models": {name: one}}
+    )
+    assert [r["method"] for r in record["rows"]] == ["dense", "lsq", "pruning"]
+    assert all(np.isfinite(r["loss"]) for r in record["rows"])
+
+
+def test_the_full_set_is_asked_for_by_name():
+    with pytest.raises(ValueError, match="data-dir"):
+        case.run_case("lsq-against-pruning", "gpu", seeds=1, device="cpu")
+    with pytest.raises(ValueError, match="task is 'faces'"):
+        case.run_case("lsq-against-pruning", "ci", seeds=1, settings={"task": "faces"})
+
+
+def test_every_preset_is_plain_and_has_as_many_units_as_cells():
+    for preset in study.PRESETS.values():
+        assert json.loads(json.dumps(preset)) == json.loads(json.dumps(dict(preset)))
+        units = study.CASE.units(preset)
+        assert len({json.dumps(u, sort_keys=True) for u in units}) == len(units)
+
+
+def rows_with(gap, longer=0.0):
+    """Made-up rows: pruning `gap` less accurate at length 1, `longer` of it regained at length 3."""
+    rng, out = np.random.default_rng(0), []
+    for seed in range(6):
+        base = rng.normal(0.8, 0.1)
+        for length in (1, 3):
+            for method, mask in (("lsq", "none"), ("pruning", "free")):
+                value = base + rng.normal(0, 0.001)
+                if method == "pruning":
+                    value -= gap - (longer if length == 3 else 0)
+                cell = {"model": "m", "bits": 2, "mask": mask, "method": method, "length": length, "seed": seed}
+                plain = {v: value for v in ("loss", "bits_per_weight")}
+                lists = {v: [0.0, value] for v in ("cka", "weight_snr", "output_snr")}
+                out.append({**cell, **plain, **lists, "accuracy": value, "inner": [False, True]})
+    return out
+
+
+def test_paired_comparisons_see_a_small_gap_between_seeds_that_differ_much():
+    rows = rows_with(0.01, 0.004)
+    by_length = {c["length"]: c for c in lsq_record.comparisons(rows, "accuracy")}
+    assert by_length[1]["mean"] == pytest.approx(0.01, abs=0.002) and by_length[1]["p_holm"] < 0.01
+    (more,) = lsq_record.longer(rows, "accuracy")
+    assert more["mean"] == pytest.approx(0.004, abs=0.002)
+    assert lsq_record.comparisons(rows, "loss")[0]["mean"] < 0  # a smaller loss is better
+    shifted = lsq_record.ahead(rows, "accuracy", shift=1, model="m", bits=2, mask="free", length=1)
+    assert np.std(shifted) > 10 * np.std(lsq_record.ahead(rows, "accuracy", model="m", bits=2, mask="free", length=1))
+
+
+def test_averages_are_over_the_layers_that_get_few_bits():
+    rows = rows_with(0.0)
+    cell = {"model": "m", "method": "lsq", "bits": 2, "length": 1}
+    assert np.allclose(lsq_record.column(rows, "cka", **cell), lsq_record.column(rows, "accuracy", **cell))
+    with pytest.raises(ValueError, match="one a seed"):
+        lsq_record.column(rows, "cka", model="m", bits=2)
+    with pytest.raises(ValueError, match="0 rows"):
+        lsq_record.column(rows, "cka", model="other")

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from prunequant.models import integer_efficientnet as efficientnet
+from prunequant.studies import imagenet_ticket as efficientnet_ticket
+from prunequant.tickets import files
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture(scope="module")
+def state():
+    return efficientnet.read_model()
+
+
+@pytest.fixture(scope="module")
+def small(state):
+    """The whole network quantized on 64 × 64 cuttings of the photographs."""
+    images = efficientnet.photographs()[0][:, :, 80:144, 80:144]
+    return efficientnet.quantize(state, images), images
+
+
+@pytest.fixture(scope="module")
+def recovered(small):
+    return efficientnet_ticket.find_network(small[0], seed=0)
+
+
+def test_the_float_network_sees_a_palace_and_a_daisy(state):
+    *_, (_, logits) = efficientnet.float_forward(state, efficientnet.photographs()[0])
+    assert logits[:, :, 0, 0].argmax(axis=1).tolist() == [698, 985]
+
+
+def test_every_weight_is_four_bits_and_there_are_four_million_of_them(small):
+    network, _ = small
+    assert network.parameters == 4_608_992 and len(network.layers) == 50
+    assert max(int(np.abs(l.weight).max()) for l in network.layers) == 7
+
+
+def test_the_weights_of_a_layer_depend_on_no_photograph(state, small):
+    for layer in small[0].layers[::10]:
+        whole, step = efficientnet.whole_weights(state, layer.place)
+        assert np.array_equal(whole, layer.weight) and step.shape == (len(whole),)
+
+
+def test_the_whole_network_is_found_by_masks_and_its_logits_are_the_targets(small, recovered, tmp_path):
+    network, images = small
+    tickets, rows = recovered
+    assert sum(r["certified_failure"] for r in rows) <= 0.01
+    efficientnet_ticket.save(tmp_path / "lite0.ticket", tickets, 0)
+    again = efficientnet_ticket.load(tmp_path / "lite0.ticket")
+    logits = efficientnet_ticket.run(network, again, images)
+    assert np.array_equal(logits, network.forward(images)) and len(np.unique(logits)) > 500
+    stem = again["stem"]
+    assert np.array_equal(stem.kernel.kernel(), network.layers[0].weight)
+
+
+def test_one_lost_mask_bit_changes_the_logits(small, recovered):
+    network, images = small
+    tickets = dict(recovered[0])
+    pair = tickets["stem"].kernel
+    words = pair.carving.words.copy()
+    place = tuple(np.argwhere(words != 0)[5])
+    words[place] &= words[place] - np.uint64(1)
+    forged = type(pair)(type(pair.carving)(pair.carving.recipe, words, pair.carving.tries), pair.seed, pair.shape)
+    tickets["stem"] = efficientnet_ticket.LayerTicket(forged, tickets["stem"].bias)
+    assert not np.array_equal(efficientnet_ticket.run(network, tickets, images), network.forward(images))
+
+
+def test_rescaling_gives_the_same_integer_for_a_sum_and_for_its_multiple(small):
+    rng = np.random.default_rng(0)
+    for layer in small[0].layers[:6]:
+        z = rng.integers(-5000, 5000, (1, len(layer.bias), 3, 3))
+        skip = rng.integers(-(2**30), 2**30, z.shape)
+        one, seven = (efficientnet.rescale(layer, f * z, f, skip) for f in (1, 7))
+        assert np.array_equal(one, seven)
+
+
+def test_biases_are_written_in_balanced_digits():
+    values = np.random.default_rng(0).integers(-(10**9), 10**9, 500)
+    digits = efficientnet_ticket.digits(values, 7)
+    assert np.abs(digits).max() <= 7
+    assert np.array_equal(digits @ 15 ** np.arange(digits.shape[1]), values)
+    assert efficientnet_ticket.digits(np.zeros(3, int), 7).shape == (3, 1)
+
+
+def test_padding_is_tensorflows():
+    assert efficientnet.padding(224, 3, 2) == ((0, 1), (0, 1))
+    assert efficientnet.padding(112, 3, 1) == ((1, 1), (1, 1))
+    assert efficientnet.padding(56, 5, 2) == ((1, 2), (1, 2))
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    files.write(tmp_path / "x", {"kind": "network"}, {})
+    with pytest.raises(files.TicketFileError, match="kind 'network'"):
+        efficientnet_ticket.load(tmp_path / "x")
