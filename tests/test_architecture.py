@@ -15,7 +15,7 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 FLOORS = (
     ("arguments",),
     ("extras", "records", "kernel_cache", "_parallel", "threads"),
-    ("random", "intervals", "tolerance", "experiments", "pages"),
+    ("random", "statistics", "tolerance", "experiments", "pages"),
     ("formats",),
     ("sparsity",),
     ("subset_sum", "path_following", "distortion"),

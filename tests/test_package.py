@@ -95,15 +95,16 @@ def test_the_wheel_holds_every_module_record_and_data_file_and_no_others(wheel):
         same = {path.name: archive.read(f"prunequant/_records/{path.name}") == path.read_bytes() for path in SHIPPED}
     assert all(same.values()), [name for name, equal in same.items() if not equal]
     code = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "prunequant").rglob("*.py")}
-    data = {"prunequant/py.typed", "prunequant/tickets/digits.json", "prunequant/tickets/failures.json"}
+    data = {"prunequant/py.typed", "prunequant/models/digits.json", "prunequant/tickets/failures.json"}
     assert held == code | data | {f"prunequant/_records/{path.name}" for path in SHIPPED}
 
 
 def test_an_installed_package_finds_its_records_and_measures_a_claim_on_one(installed, tmp_path):
     code = (
-        "import prunequant; from prunequant import records; from prunequant.finetune import case, corpus, data\n"
-        "print(prunequant.__file__, records.find('case_pareto_cpu.json'), case.recorded('pareto')['case'])\n"
-        "print(len(corpus.tokens('heldout')), len(data.fashion_small().test))\n"
+        "import prunequant; from prunequant import records\n"
+        "from prunequant.cases import runner; from prunequant.models import corpus, images\n"
+        "print(prunequant.__file__, records.find('case_pareto_cpu.json'), runner.recorded('pareto')['case'])\n"
+        "print(len(corpus.tokens('heldout')), len(images.fashion_small().test))\n"
         "from prunequant.cli import app; app(['verify', 'cases.pareto'])"
     )
     said, status = python(code, tmp_path, PYTHONPATH=str(installed))
@@ -199,9 +200,9 @@ sys.meta_path.insert(0, Absent())
     ("code", "extra"),
     [
         ("from prunequant.finetune import lsq", "torch"),
-        ("from prunequant.path_following import networks; networks.digits_mlp()", "torch"),
-        ("from prunequant.finetune import data; data.digits()", "book"),
-        ("from prunequant import plotting; plotting.figure()", "plot"),
+        ("from prunequant.models import networks; networks.digits_mlp()", "torch"),
+        ("from prunequant.models import images; images.digits()", "book"),
+        ("from prunequant.pages import plotting; plotting.figure()", "plot"),
         (
             "import numpy as np; from prunequant import optimum\n"
             "optimum.sdp_bound(np.ones(2), np.array([[2, 1], [1, 2.0]]), 2, 0.3)",

@@ -18,7 +18,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 from prunequant.claims import write_json
 from prunequant.experiments import Store, grid, processes, provenance, sweep
-from prunequant.interplay import holm, paired
+from prunequant.statistics import holm, paired
 from prunequant.studies import orders as studies
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,8 @@ import numpy as np
 from prunequant.claims import write_json
 from prunequant.experiments import provenance
 from prunequant.formats import HBFP, MX, Integer
-from prunequant.interplay import apply_orders, paired, threshold
+from prunequant.interplay import apply_orders, threshold
+from prunequant.statistics import paired
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = {

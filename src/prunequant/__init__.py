@@ -23,7 +23,7 @@ _ROOMS = (
     "finetune",
     "formats",
     "interplay",
-    "intervals",
+    "statistics",
     "models",
     "optimum",
     "pages",

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunequant.cases.pareto import case as pareto
-from prunequant.cases.pareto.frontier import nondominated, paired_bootstrap
+from prunequant.cases.pareto.frontier import nondominated
 from prunequant.cases.runner import run_case
 from prunequant.models import smollm2
+from prunequant.statistics import paired_bootstrap
 
 COSTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9)
 

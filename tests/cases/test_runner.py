@@ -109,7 +109,7 @@ def test_a_run_that_was_killed_goes_on_with_what_it_had(tmp_path):
     out = tmp_path / "record.json"
     program = f"""
         import os, signal
-        from prunequant.finetune import case as cases
+        from prunequant.cases import runner as cases
         def unit(settings, parameters, seed, run):
             if (parameters["width"], seed) == (1, 1) and not os.environ.get("WHOLE"):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -397,7 +397,7 @@ def test_two_processes_that_start_on_one_record_end_with_a_right_record(tmp_path
     script.write_text(
         textwrap.dedent(f"""
         import time
-        from prunequant.finetune import case as cases
+        from prunequant.cases import runner as cases
         def unit(settings, parameters, seed, run):
             time.sleep(0.2)
             return {{"area": parameters["width"] + seed}}

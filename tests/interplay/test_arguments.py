@@ -11,9 +11,7 @@ from prunequant.interplay import (
     decompose,
     dot_products,
     excess_bound,
-    holm,
     hypotheses,
-    paired,
     pythagorean,
     threshold,
 )
@@ -21,6 +19,7 @@ from prunequant.interplay.audit import audit
 from prunequant.interplay.orders import norm
 from prunequant.interplay.search import integer_vectors
 from prunequant.models.perceptron import curves, start
+from prunequant.statistics import holm, paired
 from prunequant.studies import orders as studies
 
 INT4 = Integer(4, granularity="row")

@@ -13,13 +13,12 @@ from prunequant.interplay import (
     decompose,
     dot_products,
     excess_bound,
-    holm,
     hypotheses,
-    paired,
     pythagorean,
     threshold,
 )
 from prunequant.interplay.levels import cross_entropy
+from prunequant.statistics import holm, paired
 
 FORMATS = [
     Integer(3, granularity="row"),

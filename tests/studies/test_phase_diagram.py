@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prunequant.experiments import sweep
-from prunequant.intervals import clopper_pearson
+from prunequant.statistics import clopper_pearson
 from prunequant.studies import phase_diagram as phase
 from prunequant.subset_sum import hitting_times
 

@@ -26,6 +26,7 @@ from prunequant import path_following as P
 from prunequant import tickets as T
 from prunequant.experiments import Store
 from prunequant.formats.base import to_blocks
+from prunequant.models import networks
 from prunequant.tickets import blocks, certificate
 from prunequant.tickets.carve import prune
 from prunequant.tolerance import Tolerance
@@ -61,7 +62,7 @@ EXPERIMENTS = {
     "studies.paths.prune_and_quantize": "trains networks",
     "studies.paths.scaling_over_depth": "trains networks",
     "studies.paths.deep_network": "compresses a trained network",
-    "tickets.train_digits": "trains a network",
+    "models.integer_digits.train_digits": "trains a network",
     "tickets.certificate.record": "measures the shipped table for minutes",
 }
 
@@ -264,7 +265,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "transform": constant(np.log),
         "shape": constant(4),
     },
-    "intervals": {"successes": constant(40), "differences": array(1.0, 2.0, 2.5, 0.5)},
+    "statistics": {"successes": constant(40), "differences": array(1.0, 2.0, 2.5, 0.5)},
     "optimum": {
         "weights": array(0.5, -1.25, 0.875, 2.0),
         "gram": gram,
@@ -628,7 +629,7 @@ INSTANCES: dict[str, Entry] = {
     "optimum.Solution": lambda: O.nearest(np.array([0.5, -1.25, 0.875, 2.0]), gram(), 4),
     "path_following.Prepared": lambda: P.prepare(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16),
     "path_following.Result": lambda: P.compress(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16, P.Grid(0.25)),
-    "models.networks.LayerReport": lambda: P.networks.LayerReport("a", 1, 2, 3, 4, *[0.5] * 7),
+    "models.networks.LayerReport": lambda: networks.LayerReport("a", 1, 2, 3, 4, *[0.5] * 7),
     "tickets.Network": network,
     "tickets.Pair": pair,
     "tickets.Plan": plan,

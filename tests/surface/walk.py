@@ -19,13 +19,17 @@ from types import ModuleType
 import prunequant
 
 OUTSIDE = {
+    "cases": "runs the case studies; needs torch and minutes",
     "claims": "measures the other rooms; its own tests run every claim",
     "cli": "a command, tried as a process in tests/test_cli.py",
-    "finetune": "runs the case studies; needs torch and minutes",
-    "plotting": "draws the book's figures",
+    "finetune": "trains networks; needs torch",
+    "pages": "draws the book's figures",
+    "timing": "measures a machine; needs torch",
     "warm": "a command",
-    "widgets": "draws the book's figures",
 }
+
+# Rooms of which some modules are tried: the others read files of models, or train for minutes.
+WALKED = {"models": ("networks", "integer_digits"), "studies": ("paths", "phase_diagram")}
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def rooms() -> list[str]:
 
 
 def _names(module: ModuleType) -> list[str]:
-    listed = getattr(module, "__all__", None)
+    listed = WALKED.get(module.__name__.removeprefix("prunequant.")) or getattr(module, "__all__", None)
     if listed is not None:
         return list(listed)
     own = [n for n, o in vars(module).items() if getattr(o, "__module__", None) == module.__name__]

@@ -4,7 +4,7 @@ import numpy as np
 
 from prunequant.cases import runner as case
 from prunequant.cases.order_in_a_language_model.summary import cells
-from prunequant.interplay.paired import paired
+from prunequant.statistics import paired
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

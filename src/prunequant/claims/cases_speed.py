@@ -5,7 +5,8 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant.cases import runner as case
-from prunequant.cases.pareto.frontier import nondominated, paired_bootstrap
+from prunequant.cases.pareto.frontier import nondominated
+from prunequant.statistics import paired_bootstrap
 from prunequant.timing.schemes import kept, operations, scheme, stored_bytes
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

@@ -4,7 +4,7 @@ import numpy as np
 
 from prunequant.cases import runner as case
 from prunequant.cases.lsq_against_pruning import record as lsq_record
-from prunequant.interplay import holm, paired
+from prunequant.statistics import holm, paired
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

@@ -4,7 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from prunequant.interplay import paired, threshold
+from prunequant.interplay import threshold
+from prunequant.statistics import paired
 from prunequant.studies.orders import order_effect
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

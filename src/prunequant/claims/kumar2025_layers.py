@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prunequant import tickets
-from prunequant.intervals import clopper_pearson
+from prunequant.statistics import clopper_pearson
 from prunequant.tickets import source
 from prunequant.tickets.carve import Recipe, prune
 from prunequant.tickets.plan import widths_of_independent_neurons

@@ -3,7 +3,7 @@
 import numpy as np
 
 from prunequant import subset_sum
-from prunequant.intervals import clopper_pearson
+from prunequant.statistics import clopper_pearson
 from prunequant.subset_sum import theory
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

@@ -7,8 +7,8 @@ from math import log2
 import numpy as np
 
 from prunequant import subset_sum, tickets
-from prunequant.intervals import clopper_pearson, paired_mean
 from prunequant.models.integer_digits import shipped_digits
+from prunequant.statistics import clopper_pearson, paired_mean
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 

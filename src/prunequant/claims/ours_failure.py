@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant import subset_sum
-from prunequant.intervals import clopper_pearson
+from prunequant.statistics import clopper_pearson
 from prunequant.subset_sum import theory
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

@@ -6,8 +6,8 @@ import numpy as np
 from prunequant.formats import ELEMENTS, HBFP, MX, NF4, NVFP4, Integer
 from prunequant.interplay import apply_orders
 from prunequant.interplay.search import each_its_own
-from prunequant.intervals import wilson
 from prunequant.sparsity import gain, keep_largest
+from prunequant.statistics import wilson
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 from .harma2025_order import ONE_SCALE, _radius, _vectors

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant import tickets
-from prunequant.intervals import clopper_pearson
+from prunequant.statistics import clopper_pearson
 from prunequant.tickets import certificate, noise
 from prunequant.tickets.carve import Recipe, carve, prune
 

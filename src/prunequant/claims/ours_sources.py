@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from prunequant import tickets
-from prunequant.intervals import clopper_pearson
+from prunequant.statistics import clopper_pearson
 from prunequant.tickets import certificate, counting
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim

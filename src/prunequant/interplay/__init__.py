@@ -2,9 +2,9 @@
 
 from prunequant.interplay.levels import DotProducts, Levels, decompose, dot_products
 from prunequant.interplay.orders import Comparison, Orders, apply_orders, compare
-from prunequant.interplay.paired import Paired, Threshold, holm, paired, threshold
 from prunequant.interplay.search import Counterexample, counterexample
 from prunequant.interplay.theory import Hypotheses, excess_bound, hypotheses, pythagorean
+from prunequant.interplay.thresholds import Threshold, threshold
 
 __all__ = [
     "Comparison",
@@ -13,7 +13,6 @@ __all__ = [
     "Hypotheses",
     "Levels",
     "Orders",
-    "Paired",
     "Threshold",
     "apply_orders",
     "compare",
@@ -21,9 +20,7 @@ __all__ = [
     "decompose",
     "dot_products",
     "excess_bound",
-    "holm",
     "hypotheses",
-    "paired",
     "pythagorean",
     "threshold",
 ]

@@ -17,9 +17,10 @@ from scipy import stats
 from prunequant import arguments
 from prunequant.formats import HBFP, MX, Format, Integer
 from prunequant.interplay.orders import apply_orders, check_format
-from prunequant.interplay.paired import Paired, Threshold, holm, paired, threshold
+from prunequant.interplay.thresholds import Threshold, threshold
 from prunequant.models.perceptron import Data, Perceptron, curves, digits, start, train
 from prunequant.sparsity import channels, parse_pattern
+from prunequant.statistics import Paired, holm, paired
 
 FORMATS: Mapping[str, Format] = {
     "INT8": Integer(8, granularity="row"),

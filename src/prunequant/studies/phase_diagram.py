@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import choice, integer, real
-from prunequant.intervals import Interval, clopper_pearson
+from prunequant.statistics import Interval, clopper_pearson
 from prunequant.subset_sum import MAX_SUM
 from prunequant.subset_sum.hitting import MAX_TRIALS, hitting_times
 

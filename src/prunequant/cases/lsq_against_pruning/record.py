@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 
 from prunequant.distortion import equal_size_keep, stored_bits
-from prunequant.interplay import Paired, holm, paired
+from prunequant.statistics import Paired, holm, paired
 
 VALUE_BITS, SCALE_BITS = 16, 32  # of a kept weight, and of a layer's learned step
 QUANTIZED = {"method": "lsq", "mask": "none"}

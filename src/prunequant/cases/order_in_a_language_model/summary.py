@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prunequant.interplay.paired import holm, paired
+from prunequant.statistics import holm, paired
 
 KINDS = ("d", "s", "q", "sq", "qs", "joint")
 

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunequant.cases.pareto.frontier import nondominated, paired_bootstrap
+from prunequant.cases.pareto.frontier import nondominated
 from prunequant.cases.runner import Case, Run
 from prunequant.models import corpus, smollm2
+from prunequant.statistics import paired_bootstrap
 from prunequant.timing.clock import Stopwatch, captured, fastest, interleave, median_ratio, quartiles, state
 from prunequant.timing.kernels import Kernel, Unavailable, prepare
 from prunequant.timing.schemes import scheme, stored_bytes

@@ -1,11 +1,10 @@
-"""Which of several solutions no other beats in everything, and how sure a paired difference is."""
+"""Which of several solutions no other beats in everything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 
 def nondominated(points: Mapping[str, Sequence[float]]) -> list[str]:
@@ -39,27 +38,3 @@ def nondominated(points: Mapping[str, Sequence[float]]) -> list[str]:
     no_worse = (costs[:, None] <= costs[None]).all(-1)
     better = (costs[:, None] < costs[None]).any(-1)
     return [name for name, beaten in zip(names, (no_worse & better).any(0)) if not beaten]
-
-
-def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of a − b over pairs and its 95 % percentile interval under resampling of the pairs.
-
-    Parameters
-    ----------
-    a, b : (n,) measurements of the same n things (windows of text) under two treatments.
-
-    Returns
-    -------
-    (mean, low, high); Efron and Tibshirani 1993, chapter 13.
-
-    Examples
-    --------
-    >>> paired_bootstrap([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
-    (1.0, 1.0, 1.0)
-    """
-    difference = np.asarray(a, float) - np.asarray(b, float)
-    if difference.ndim != 1 or difference.size == 0:
-        raise ValueError(f"a − b has shape {difference.shape}: give two lists of equal length, at least one pair")
-    picks = np.random.default_rng(seed).integers(0, difference.size, (draws, difference.size))
-    low, high = np.quantile(difference[picks].mean(1), (0.025, 0.975))
-    return float(difference.mean()), float(low), float(high)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant.interplay import paired
+from prunequant.statistics import paired
 
 
 def chosen(rows: Sequence[Mapping], method: str, bits: int | None = None, calibration: str | None = None) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Comparisons that are paired over seeds: the orthogonality threshold and the correction for many of them."""
+"""The orthogonality threshold: what pruning and quantization would cost together if their costs added."""
 
 from __future__ import annotations
 
@@ -6,77 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import NDArray
 
 from prunequant import arguments
-from prunequant.intervals import paired_mean
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """p-values corrected for their number by Holm's step-down rule, in the order given.
-
-    Rejecting those at most alpha keeps the probability of any false rejection at most alpha, whatever their
-    dependence (Holm 1979).
-
-    >>> holm([0.01, 0.04, 0.03]).round(3)
-    array([0.03, 0.06, 0.06])
-    """
-    p = arguments.numbers(p_values, "p_values").astype(np.float64)
-    if p.ndim != 1 or np.any((p < 0) | (p > 1)):
-        raise ValueError("p_values must be a list of numbers in [0, 1]")
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
-    out = np.empty_like(p)
-    out[order] = np.minimum(stepped, 1)
-    return out
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A mean difference over seeds with its Student interval and two-sided p-value."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    positive: int
-    seeds: int
-
-    @property
-    def verdict(self) -> str:
-        """ "above" or "below" when the interval excludes 0, else "undecided"."""
-        return "above" if self.low > 0 else "below" if self.high < 0 else "undecided"
-
-    def __str__(self) -> str:
-        half = (self.high - self.low) / 2
-        return f"{self.mean:+.4f} ± {half:.4f} (p = {self.p:.2g}, {self.positive} of {self.seeds} positive)"
-
-
-def _a_number_a_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    a = arguments.numbers(values, name).astype(np.float64)
-    if a.ndim != 1 or a.size < 2:
-        raise ValueError(f"{name} has shape {a.shape}: give one number a seed, at least two")
-    if np.max(np.abs(a)) > 1e150:
-        raise ValueError(f"{name} reaches to {np.max(np.abs(a)):g}: its squares leave the range of floats")
-    return a
-
-
-def paired(differences: ArrayLike, confidence: float = 0.95) -> Paired:
-    """Mean, interval, p-value and count of positive ones of paired differences, one a seed, at least two.
-
-    >>> str(paired([1.0, 2.0, 3.0]))
-    '+2.0000 ± 2.4841 (p = 0.074, 3 of 3 positive)'
-    """
-    d = _a_number_a_seed(differences, "differences")
-    confidence = arguments.real(confidence, "confidence", 0, 1, open_low=True, open_high=True)
-    mean, interval = paired_mean(d, confidence)
-    spread = d.std(ddof=1)
-    if spread > 0:
-        p = float(2 * stats.t.sf(abs(mean) / (spread / np.sqrt(d.size)), d.size - 1))
-    else:
-        p = 1.0 if mean == 0 else 0.0
-    return Paired(mean, interval.low, interval.high, p, int(np.count_nonzero(d > 0)), d.size)
+from prunequant.statistics import Paired, one_a_seed, paired
 
 
 @dataclass(frozen=True)
@@ -136,7 +69,7 @@ def threshold(
     lower_is_better = arguments.flag(lower_is_better, "lower_is_better")
     confidence = arguments.real(confidence, "confidence", 0, 1, open_low=True, open_high=True)
     names = ("dense", "pruned", "quantized", "both")
-    arrays = [_a_number_a_seed(a, name) for name, a in zip(names, (dense, pruned, quantized, both))]
+    arrays = [one_a_seed(a, name) for name, a in zip(names, (dense, pruned, quantized, both))]
     for name, a in zip(names, arrays):
         if a.shape != arrays[0].shape:
             raise ValueError(f"{name} has shape {a.shape}, dense {arrays[0].shape}: give the same seeds for all four")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prunequant.intervals import clopper_pearson, paired_mean, wilson
+from prunequant.statistics import clopper_pearson, paired_mean, wilson
 
 
 @given(st.integers(1, 60), st.floats(0.001, 0.999))
