@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from prunequant.models import digits
 from prunequant.models import images as data
 
 SHIPPED = Path(__file__).resolve().parents[2] / "book" / "data"
@@ -160,4 +161,4 @@ def test_a_damaged_or_missing_small_set_is_named(tmp_path, monkeypatch):
 
 def test_a_split_that_leaves_nothing_to_train_on_is_refused():
     with pytest.raises(ValueError, match="class 1 has 2"):
-        data.split(np.array([0, 0, 0, 1, 1]), 2, 0)
+        digits.by_class(np.array([0, 0, 0, 1, 1]), 2, 0)

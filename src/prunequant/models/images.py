@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import records
-from prunequant.extras import need
+from prunequant.models.digits import PIXELS, by_class, load
 
 SMALL = "fashion-mnist-6000.npz"
 FASHION_6000 = "9b03f195e82a29e9ae35527a2ca923df7b8462c438479f6c9a8ef28746c10721"  # sha256 of the file in book/data
@@ -73,45 +73,17 @@ def _images(pixels: NDArray, labels: NDArray, train: NDArray, test: NDArray, top
     return Images(x[train], y[train], x[test], y[test])
 
 
-def split(labels: NDArray, test: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of a training and a test part with `test` images of each class, drawn with the seed.
-
-    Raises
-    ------
-    ValueError : a class has no image left to train on.
-
-    Examples
-    --------
-    >>> train, test = split(np.array([0, 0, 0, 1, 1, 1]), 1, 0)
-    >>> len(train), len(test)
-    (4, 2)
-    """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 1797]))
-    order = rng.permutation(len(labels))
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        if not 1 <= test < len(members):
-            raise ValueError(f"test is {test}: class {label} has {len(members)} images, give 1 to {len(members) - 1}")
-        chosen[members[:test]] = True
-    return order[~chosen[order]], order[chosen[order]]
-
-
-def digits(seed: int = 0, test: int = 60) -> Images:
-    """scikit-learn's handwritten digits, 1 × 8 × 8, `test` of each class held out by the seed.
-
-    UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998, CC BY 4.0).
+def digits(seed: int = 0) -> Images:
+    """scikit-learn's handwritten digits, 1 × 8 × 8, 60 of each class held out by the seed: `prunequant.models.digits`.
 
     Examples
     --------
     >>> digits().train.shape, digits().test.shape
     ((1197, 1, 8, 8), (600, 1, 8, 8))
     """
-    need("sklearn")
-    from sklearn.datasets import load_digits
-
-    held = load_digits()
-    return _images(held.images, held.target, *split(held.target, test, seed), top=16)
+    held = load("60-a-class", seed)
+    x, y = (np.float32(pixels.reshape(-1, 1, 8, 8)) / np.float32(PIXELS) for pixels in (held.train, held.test))
+    return Images(x, held.train_labels, y, held.test_labels)
 
 
 def find_small(data: str | Path | None = None) -> Path:
@@ -154,7 +126,7 @@ def fashion_small(seed: int | None = None, data: str | Path | None = None, test:
         pixels = np.concatenate([held["train"], held["test"]])
         labels = np.concatenate([held["train_labels"], held["test_labels"]])
         count = len(held["train_labels"])
-    parts = (np.arange(count), np.arange(count, len(labels))) if seed is None else split(labels, test, seed)
+    parts = (np.arange(count), np.arange(count, len(labels))) if seed is None else by_class(labels, test, seed)
     return _images(pixels, labels, *parts, top=255)
 
 

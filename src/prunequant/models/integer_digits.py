@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import integer
 from prunequant.extras import need
+from prunequant.models.digits import PIXELS
+from prunequant.models.digits import load as load_split
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets.network import Network, append
 from prunequant.tickets.plan import inverse, step
@@ -67,28 +69,23 @@ def train_digits(seed: int = 0, hidden: int = 32, target_step=None, activation: 
     minimises the squared rounding error over a grid of scales.
     """
     need("sklearn")
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
     from sklearn.neural_network import MLPClassifier
 
     seed, hidden = integer(seed, "seed", 0, 2**32 - 1), integer(hidden, "hidden", 1, 2**12)
     activation = integer(activation, "activation", 1, 2**31)
     levels = inverse(step(4) if target_step is None else target_step, "target_step")
-    pixels, labels = load_digits(return_X_y=True)
-    pixels = pixels.astype(np.int64)
-    train_x, test_x, train_y, test_y = train_test_split(
-        pixels, labels, test_size=0.5, random_state=seed, stratify=labels
-    )
+    held = load_split("half", seed)
+    train_x, test_x = held.train, held.test
     model = MLPClassifier((hidden,), alpha=3e-2, max_iter=1000, random_state=seed, tol=1e-4, learning_rate_init=3e-3)
-    model.fit(train_x / 16, train_y)
-    network = quantize(model.coefs_, model.intercepts_, train_x, 1 / 16, levels, activation)
+    model.fit(train_x / PIXELS, held.train_labels)
+    network = quantize(model.coefs_, model.intercepts_, train_x, 1 / PIXELS, levels, activation)
     predicted = network.forward(test_x).argmax(axis=1)
     return Digits(
         network=network,
         images=test_x,
-        labels=test_y.astype(np.int64),
-        float_accuracy=float(model.score(test_x / 16, test_y)),
-        accuracy=float((predicted == test_y).mean()),
+        labels=held.test_labels,
+        float_accuracy=float(model.score(test_x / PIXELS, held.test_labels)),
+        accuracy=float((predicted == held.test_labels).mean()),
     )
 
 
@@ -169,7 +166,7 @@ def read_digits(path) -> Digits:
 def record_digits(path, seed: int = 0) -> Digits:
     """Train, quantize, and write network, test images, labels and accuracies to one JSON file with a checksum.
 
-    The shipped file is ``record_digits("src/prunequant/tickets/digits.json")``.
+    The shipped file is ``record_digits("src/prunequant/models/digits.json")``.
     """
     from pathlib import Path
 

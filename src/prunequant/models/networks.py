@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import flag, instance, integer, shown
 from prunequant.extras import need
+from prunequant.models.digits import PIXELS
+from prunequant.models.digits import load as load_digits
 from prunequant.path_following.convolution import compress_groups
 from prunequant.path_following.gram import (
     check_damping,
@@ -397,14 +399,11 @@ def digits(seed: int = 0):
     path following rounds by thresholds).
     """
     need("torch")
-    need("sklearn")
     import torch
-    from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(check_seed(seed)).permutation(len(x))
-    x, y = torch.from_numpy(x[order] / 16), torch.from_numpy(y[order])
-    return x[:-500], y[:-500], x[-500:], y[-500:]
+    held = load_digits("last-500", seed)
+    x, test = (torch.from_numpy(pixels / PIXELS) for pixels in (held.train, held.test))
+    return x, torch.from_numpy(held.train_labels), test, torch.from_numpy(held.test_labels)
 
 
 def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300):

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import arguments
-from prunequant.extras import need
 from prunequant.formats import Format
 from prunequant.interplay.levels import cross_entropy, forward
+from prunequant.models.digits import PIXELS
+from prunequant.models.digits import load as load_digits
 
 MAX_SEED = 2**64 - 1
 Compress = Callable[[list[NDArray]], list[NDArray]]
@@ -60,14 +61,8 @@ class Perceptron:
 
 def digits(seed: int = 0) -> Data:
     """The 1,797 handwritten digits of scikit-learn (8 × 8, scaled to [0, 1]), split 1,200 to 597 by the seed."""
-    need("sklearn")
-    from sklearn.datasets import load_digits
-
-    seed = arguments.integer(seed, "seed", 0, MAX_SEED)
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng([seed, 1]).permutation(len(y))
-    x, y = x[order] / 16, y[order].astype(np.int64)
-    return Data(x[:1200], y[:1200], x[1200:], y[1200:])
+    held = load_digits("last-597", seed)
+    return Data(held.train / PIXELS, held.train_labels, held.test / PIXELS, held.test_labels)
 
 
 def curves(seed: int = 0, train: int = 4000, test: int = 2000, noise: float = 0.5) -> Data:

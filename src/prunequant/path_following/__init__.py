@@ -6,7 +6,7 @@ it. The papers: Zhang and Saab, arXiv 2412.18184, and what it builds on.
 """
 
 from . import convex_order, theory
-from .baselines import magnitude, sparsegpt
+from .baselines import sparsegpt
 from .certificates import certificate, energy_certificate, influence, sample_bounds
 from .convolution import compress_convolution, unfold
 from .operators import FiniteGrid, Grid, OneBit, Operator, Prune, PruneThenQuantize
@@ -28,7 +28,6 @@ __all__ = [
     "convex_order",
     "energy_certificate",
     "influence",
-    "magnitude",
     "prepare",
     "sample_bounds",
     "size_for_sparsity",

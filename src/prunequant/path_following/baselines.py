@@ -1,4 +1,4 @@
-"""What path following is compared with: magnitude pruning, and the one-shot pruning of SparseGPT."""
+"""What path following is compared with: the one-shot pruning of SparseGPT."""
 
 from __future__ import annotations
 
@@ -8,32 +8,6 @@ from numpy.typing import NDArray
 from ..arguments import instance, integer, real
 from .gram import check_damping, checked_matrix, damped, gram, power_of_two
 from .operator import Operator
-from .tensors import half_of, like, rounded_to
-
-
-def magnitude(weights, sparsity: float) -> NDArray:
-    """Zero the smallest |w| of the whole matrix, first come first pruned among equals.
-
-    Parameters
-    ----------
-    weights : (features, neurons), array or tensor.
-    sparsity : share of zeros in [0, 1].
-
-    Returns
-    -------
-    The weights in the dtype and of the kind given; float64 for integers.
-
-    Examples
-    --------
-    >>> magnitude(np.array([[1.0, -3.0], [0.5, 2.0]]), 0.5)
-    array([[ 0., -3.],
-           [ 0.,  2.]])
-    """
-    sparsity = real(sparsity, "sparsity", 0, 1)
-    out = checked_matrix("weights", weights).copy()
-    order = np.argsort(np.abs(out), axis=None, kind="stable")
-    out.flat[order[: round(sparsity * out.size)]] = 0
-    return like(rounded_to(out, half_of(weights)), weights)
 
 
 def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 0.01, block: int = 128) -> NDArray:

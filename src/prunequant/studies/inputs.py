@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import choice, integer
-from prunequant.extras import need
+from prunequant.models import digits
 from prunequant.path_following.operator import check_seed
 
 LAWS = {
@@ -44,10 +44,7 @@ def data(kind: str, samples: int, features: int, seed: int = 0) -> NDArray:
     if kind == "outliers":
         x[:, rng.permutation(features)[: max(1, features // 100)]] *= 20
     if kind == "digits":
-        need("sklearn")
-        from sklearn.datasets import load_digits
-
-        pixels = load_digits().data / 16
+        pixels = digits.whole()[0] / digits.PIXELS
         chosen = pixels[rng.choice(len(pixels), samples, replace=samples > len(pixels))]
         return np.maximum(chosen @ rng.standard_normal((64, features)) / 8, 0)
     return x

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from prunequant.arguments import choice, flag, integer, real, shown
 from prunequant.models import networks
 from prunequant.path_following import theory
-from prunequant.path_following.baselines import magnitude, sparsegpt
+from prunequant.path_following.baselines import sparsegpt
 from prunequant.path_following.certificates import certificate
 from prunequant.path_following.convolution import compress_convolution, unfold
 from prunequant.path_following.gram import check_feedback, check_scaling, checked_matrix
 from prunequant.path_following.operator import check_seed
 from prunequant.path_following.operators import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
 from prunequant.path_following.triangle import compress, prepare, size_for_sparsity
+from prunequant.sparsity import magnitude
 from prunequant.studies.inputs import DATA, LAWS, data  # noqa: F401 - DATA is part of the studies
 
 
@@ -317,7 +318,7 @@ def compare_pruners(
 
     rows = []
     for sparsity in sparsities:
-        found = {"magnitude": magnitude(w, sparsity), "sparsegpt": sparsegpt(w, x, sparsity)}
+        found = {"magnitude": np.where(magnitude(w, sparsity), w, 0), "sparsegpt": sparsegpt(w, x, sparsity)}
         for label, feedback, stochastic, scaling in (
             ("hard gpfq", "path", False, 1.0),
             ("hard optq", "optq", False, 1.0),
