@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunequant.models import efficientnet
+from prunequant.models import efficientnet, photographs
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def test_it_has_the_published_number_of_parameters(model):
 @pytest.mark.parametrize(("name", "sensible"), [("china", efficientnet.CHINA), ("flower", efficientnet.FLOWER)])
 def test_it_names_the_photographs_sensibly(model, name, sensible):
     with torch.no_grad():
-        share = model(efficientnet.preprocess(efficientnet.photographs()[name])).softmax(1)[0]
+        share = model(efficientnet.preprocess(photographs.load()[name])).softmax(1)[0]
     assert int(share.argmax()) == next(iter(sensible))
     assert share.max() > 0.25
     assert set(share.topk(3).indices.tolist()) == set(sensible)
@@ -35,7 +35,7 @@ def test_same_padding_keeps_the_ceiling_of_size_over_stride():
 
 
 def test_crops_are_the_same_for_the_same_seed():
-    image = efficientnet.photographs()["china"]
+    image = photographs.load()["china"]
     first, again = efficientnet.crops(image, 3, seed=4), efficientnet.crops(image, 3, seed=4)
     assert torch.equal(first, again)
     assert first.shape == (3, 3, 224, 224)

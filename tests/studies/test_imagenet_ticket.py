@@ -17,7 +17,7 @@ def state():
 @pytest.fixture(scope="module")
 def small(state):
     """The whole network quantized on 64 × 64 cuttings of the photographs."""
-    images = efficientnet.photographs()[0][:, :, 80:144, 80:144]
+    images = efficientnet.prepared_photographs()[0][:, :, 80:144, 80:144]
     return efficientnet.quantize(state, images), images
 
 
@@ -27,7 +27,7 @@ def recovered(small):
 
 
 def test_the_float_network_sees_a_palace_and_a_daisy(state):
-    *_, (_, logits) = efficientnet.float_forward(state, efficientnet.photographs()[0])
+    *_, (_, logits) = efficientnet.float_forward(state, efficientnet.prepared_photographs()[0])
     assert logits[:, :, 0, 0].argmax(axis=1).tolist() == [698, 985]
 
 

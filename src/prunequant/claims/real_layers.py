@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant.extras import need
-from prunequant.models import efficientnet
+from prunequant.models import efficientnet, photographs
 
 PATCHES = 4000
 RIDGE = 1e-9  # of the mean diagonal: patches of flat sky make some depthwise Gram matrices nearly singular
@@ -118,7 +118,7 @@ def _images(crops: int):
     need("torch")
     import torch
 
-    pictures = efficientnet.photographs()
+    pictures = photographs.load()
     if crops == 1:
         return torch.cat([efficientnet.preprocess(pictures[name]) for name in ("china", "flower")])
     return torch.cat([efficientnet.crops(pictures[name], crops) for name in ("china", "flower")])

@@ -153,15 +153,6 @@ def load_efficientnet_lite0(path: str | Path | None = None):
     return model
 
 
-def photographs() -> dict[str, np.ndarray]:
-    """scikit-learn's two photographs, "china" (a temple) and "flower", each (427, 640, 3) uint8."""
-    need("sklearn")
-    from sklearn.datasets import load_sample_images
-
-    data = load_sample_images()
-    return {Path(name).stem: image for name, image in zip(data.filenames, data.images)}
-
-
 def preprocess(image: np.ndarray, size: int = 224, resize: int = 256):
     """One photograph (height, width, 3) uint8 → (1, 3, size, size) float32: shorter side to `resize`, centre crop."""
     return _crop(_resized(image, resize), size, None)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.extras import MissingExtra, need
+from prunequant.models import photographs
 from prunequant.tickets.structured import convolve
 
 # (expansion, output channels, repeats, kernel, stride of the first repeat)
@@ -166,19 +167,16 @@ def folded(state: dict[str, NDArray], place: Place) -> tuple[NDArray, NDArray]:
     return w * gain[:, None, None, None], state[f"{place.norm}.bias"] - state[f"{place.norm}.running_mean"] * gain
 
 
-def photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
+def prepared_photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
     """scikit-learn's two photographs, shorter side 256, centre 224 × 224, as (N, 3, 224, 224) pixels minus 127.
 
     ``flips`` adds the mirrored and four shifted crops of each: the calibration images.
     """
     need("PIL")
-    need("sklearn")
     from PIL import Image
-    from sklearn.datasets import load_sample_images
 
     images, names = [], []
-    data = load_sample_images()
-    for array, name in zip(data.images, data.filenames):
+    for name, array in photographs.load().items():
         image = Image.fromarray(array)
         ratio = 256 / min(image.size)
         image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
@@ -191,7 +189,7 @@ def photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
         for y, x in places:
             crop = whole[:, y : y + SIZE, x : x + SIZE]
             images += [crop, crop[:, :, ::-1]] if flips else [crop]
-            names += [Path(name).stem] * (2 if flips else 1)
+            names += [name] * (2 if flips else 1)
     return np.ascontiguousarray(np.stack(images)), names
 
 

@@ -25,7 +25,7 @@ from prunequant.models.integer_efficientnet import (
     IntegerNetwork,
     Layer,
     float_forward,
-    photographs,
+    prepared_photographs,
     quantize,
     read_model,
 )
@@ -180,8 +180,8 @@ def recover_efficientnet(
     clock = {}
     start = time.perf_counter()
     state = read_model()
-    images, names = photographs()
-    network = quantize(state, photographs(flips=True)[0])
+    images, names = prepared_photographs()
+    network = quantize(state, prepared_photographs(flips=True)[0])
     logits = network.forward(images)
     clock["quantize"] = time.perf_counter() - start
     start = time.perf_counter()
@@ -214,7 +214,7 @@ def recover_efficientnet(
         "layers_in_all": len(same),
         "logits_compared": int(ours.size),
         "logits_differing": int(np.count_nonzero(ours != logits)),
-        "photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
+        "prepared_photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
         "layers": rows,
         "provenance": {
             "command": "prunequant.studies.imagenet_ticket.recover_efficientnet",
