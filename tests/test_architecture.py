@@ -1,6 +1,7 @@
 """The house keeps its shape: imports go down, the door is light, kernels state their flags, functions stay small."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,24 +12,17 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "prunequant"
 MODULES = sorted(path for path in SRC.rglob("*.py"))
 NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 
+CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+
+
+def floors(text):
+    """The rooms that CONTRIBUTING draws, from the lowest floor up: a line a room, a blank line between two floors."""
+    drawn = re.search(r"## Where a line of code lives.*?```\n(.*?)```", text, re.DOTALL).group(1)
+    return tuple(tuple(line.split()[0] for line in floor.splitlines()) for floor in drawn.strip().split("\n\n"))
+
+
 # A room may import rooms on lower floors, and itself.
-FLOORS = (
-    ("arguments",),
-    ("extras", "records", "kernel_cache", "_parallel", "threads"),
-    ("random", "statistics", "tolerance", "experiments", "pages"),
-    ("formats",),
-    ("sparsity",),
-    ("subset_sum", "path_following", "distortion"),
-    ("optimum",),
-    ("tickets", "interplay"),
-    ("models", "timing"),
-    ("finetune",),
-    ("studies",),
-    ("cases",),
-    ("claims",),
-    ("cli",),
-    ("warm",),
-)
+FLOORS = floors(CONTRIBUTING.read_text(encoding="utf-8"))
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 HEAVY = ("torch", "matplotlib", "cvxpy")
 # Modules with kernels that may relax floating point, the flags they may use, and why no printed figure depends on it.
@@ -69,9 +63,19 @@ def imports_of(path):
                 yield parts[1], node.lineno
 
 
-def test_every_room_has_a_floor():
+def test_the_rooms_are_those_that_contributing_draws_each_with_a_line():
     rooms = {room_of(path) for path in MODULES} - {"__init__", "__main__"}
-    assert rooms <= set(FLOOR), f"give {rooms - set(FLOOR)} a floor"
+    assert rooms == set(FLOOR) and len(FLOOR) == sum(map(len, FLOORS))
+
+
+def test_rooms_of_algorithms_import_neither_torch_nor_scikit_learn():
+    algorithms = {room for room in FLOOR if FLOOR[room] <= FLOOR["interplay"]} - {"extras", "threads", "pages"}
+    for path in MODULES:
+        if room_of(path) in algorithms and path.name != "_torch.py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                assert not {name.split(".")[0] for name in names} & {"torch", "sklearn"}, f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)

@@ -27,8 +27,7 @@ def as_array(x):
     """A tensor as an array of its own dtype, a view if it lies on the CPU; anything else as it is."""
     if not is_tensor(x):
         return x
-    import torch
-
+    torch = sys.modules["torch"]
     x = x.detach().cpu()
     name = str(x.dtype).removeprefix("torch.")
     if name not in _BITS:
@@ -40,8 +39,7 @@ def like(array: NDArray, original):
     """The array as what the caller gave: a tensor for a tensor."""
     if not is_tensor(original):
         return array
-    import torch
-
+    torch = sys.modules["torch"]
     array = np.ascontiguousarray(array)
     name = array.dtype.name
     if name in _BITS:
