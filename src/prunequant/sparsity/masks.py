@@ -255,7 +255,8 @@ def n_m(
     array([False,  True,  True, False,  True, False,  True, False])
     """
     n, m = _check_n_m(n, m)
-    return _select(_scores(x, "x"), f"{n}:{m}", ties, axis, original, seed, magnitudes=True)
+    x = _scores(x, "x")
+    return _select(x, f"{n}:{m}", ties, check_axis(axis, x.ndim), original, seed, magnitudes=True)
 
 
 def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
