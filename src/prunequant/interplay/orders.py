@@ -174,7 +174,8 @@ def apply_orders(
     factor = 1
     if saliency is not None:
         factor = np.abs(as_values(arguments.numbers(saliency, "saliency"), "saliency"))
-        if np.broadcast_shapes(x.shape, factor.shape) != x.shape:
+        ends = zip(reversed(factor.shape), reversed(x.shape))
+        if factor.ndim > x.ndim or any(size not in (1, wanted) for size, wanted in ends):
             raise ValueError(f"saliency has shape {factor.shape}: it must broadcast to the shape {x.shape} of x")
 
     def select(score: NDArray, original: NDArray) -> NDArray[np.bool_]:
