@@ -247,6 +247,23 @@ def integers(x: Any, name: str) -> NDArray:
     return array
 
 
+def booleans(x: Any, name: str) -> NDArray[np.bool_]:
+    """An array of True and False, such as a mask.
+
+    Examples
+    --------
+    >>> booleans([True, False], "mask").dtype
+    dtype('bool')
+    >>> booleans([1, 0], "mask")
+    Traceback (most recent call last):
+    TypeError: mask has dtype int64: it must hold True and False
+    """
+    array = _plain_array(x, name, "an array of True and False")
+    if array.dtype != bool:
+        raise TypeError(f"{name} has dtype {array.dtype}: it must hold True and False")
+    return array
+
+
 def numbers(x: Any, name: str, *, finite: bool = True) -> NDArray:
     """An array of real numbers in the dtype that it has: integers, floats of any width, bfloat16 and narrower.
 
