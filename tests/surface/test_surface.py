@@ -4,6 +4,7 @@ A fault is mended in the library, never excused here. `python -m tests.surface -
 every value of one callable.
 """
 
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -125,6 +126,18 @@ def test_every_memory_order_of_an_array_is_the_same_array():
         assert cases[label].same and np.array_equal(cases[label].make(), a)
     assert not cases["read-only"].make().flags.writeable and not cases["strided"].make().flags.c_contiguous
     assert cases["masked values"].barred and not cases["as int8"].same
+
+
+def test_no_value_of_the_tensor_of_formats_lies_halfway_between_two_codes():
+    x = calls.tensor()
+    for part in (x, *x, *x.reshape(-1, 8)):  # 4 bits for the whole, a row, a block
+        largest = Fraction(np.abs(part).max())
+        assert not [v for v in part.flat if (2 * 7 * Fraction(v) / largest) % 2 == 1]
+
+
+def test_no_keys_at_all_are_no_fault_of_the_function_that_takes_any_number():
+    rows = run.run([{"target": "random.generator", "parameter": "keys", "limit": 5.0, "sample": None}])
+    assert [row["kind"] for row in rows if row["case"] == "()"] == ["accepted"]
 
 
 def test_a_process_that_died_is_started_anew_and_its_cases_go_on():

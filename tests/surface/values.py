@@ -209,7 +209,8 @@ def _other_arrays(a: np.ndarray) -> Iterator[tuple[str, Callable[[], object]]]:
     if a.ndim == 2:
         yield "transposed", lambda: a.T.copy()
     yield "zeros", lambda: np.zeros_like(a)
-    yield "negative zeros", lambda: -np.zeros_like(a)
+    if a.dtype.kind != "b":
+        yield "negative zeros", lambda: -np.zeros_like(a)
     yield "ones", lambda: np.ones_like(a)
     yield "negated", lambda: -a if a.dtype.kind in "if" else ~a
     if a.dtype.kind == "f":
@@ -371,7 +372,10 @@ def catalogue(parameter: inspect.Parameter, canonical: object) -> list[Case]:
             barred |= isinstance(value, (str, bytes)) and "str" not in words
         if isinstance(canonical, bool) and words == {"bool"}:
             barred |= not isinstance(value, (bool, np.bool_))
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            barred &= label != "()"  # the call without any
         single = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"  # counts as a number
+        single |= isinstance(value, ml_dtypes.bfloat16)
         near = _is_number(value) or single or (array and isinstance(value, (np.ndarray, list, tuple)))
         add(label, make, same=bool(same) and not barred, barred=bool(barred), near=bool(near) and not barred)
     return list(found.values())
