@@ -24,7 +24,6 @@ from prunequant.extras import need
 from .problem import NODE_LIMIT, check_node_limit, factor, inverse
 from .quantize import _Layer, best_quantization
 
-
 _LARGEST = 1e60  # products of five of them stay finite
 
 
