@@ -24,7 +24,7 @@ def equal_size_sparsity(law: Law, bits: float, mask: str = "free", grid="twos_co
 
     mask : "free", "bitmap", "entropy" (see `prunequant.distortion.accounting`), or "same_nonzeros": the quantized
     tensor is charged for its non-zero values only, (1 − zeros)·bits/16, and pruning must reach that share, no mask.
-    bits : an integer in [2, 15] for "same_nonzeros", else a number above 0 and below 16 that leaves a share above 1e-16.
+    bits : an integer in [2, 15] for "same_nonzeros", else a number in (0, 16) that leaves a share above 1e-16.
     """
     check_law(law)
     if arguments.choice(mask, "mask", MASKS) == "same_nonzeros":
@@ -165,9 +165,7 @@ def splits(
     check_law(law)
     budget = arguments.real(budget, "budget", 0, VALUE_BITS, open_low=True, open_high=True)
     pattern = mask_pattern(mask)
-    single = isinstance(bits, np.ndarray) and bits.ndim == 0
-    if single or isinstance(bits, str) or not isinstance(bits, Iterable):
-        raise TypeError(f"bits is {arguments.shown(bits)}: it must be several widths, such as range(2, 9)")
+    arguments.several(bits, "bits", "several widths, such as range(2, 9)")
     widths = [arguments.integer(width, "bits", 2, VALUE_BITS) for width in bits]
     found = []
     for width in dict.fromkeys((*widths, VALUE_BITS)):

@@ -136,7 +136,7 @@ class Law:
         raise NotImplementedError
 
     def inner_by_quadrature(self, order: int, t):
-        """`inner` by Gauss-Legendre panels on [0, t], t finite or the law bounded: slower, independent of closed forms."""
+        """`inner` by Gauss-Legendre panels on [0, t]: slower, independent of the closed forms; t must be finite."""
         order, t = check_order(order), np.minimum(half_line(t), self.support)
         if np.any(np.isinf(t)):
             raise ValueError("t holds infinity: of a law without a largest value the quadrature needs a finite end")

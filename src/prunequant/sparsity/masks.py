@@ -205,7 +205,7 @@ def _select(score, pattern, ties, axis, original, seed, magnitudes: bool) -> NDA
     length = moved.shape[-1]
     keep, group = (length - pruned_count(parsed, length), length) if isinstance(parsed, float) else parsed
     if group and length % group:
-        raise ValueError(f"axis {axis} has length {length}, which groups of {group} do not divide")
+        raise ValueError(f"axis {axis} has length {length}, which groups of {group} do not divide (pattern {pattern})")
     if score.size == 0:
         return np.ones(score.shape, dtype=bool)
     if key is not None:
