@@ -4,6 +4,7 @@ A fault is mended in the library, never excused here. `python -m tests.surface -
 every value of one callable.
 """
 
+import json
 from fractions import Fraction
 from functools import cache
 
@@ -44,6 +45,17 @@ def test_every_value_is_taken_as_it_is_meant_or_refused_by_name(room):
 def test_every_room_is_walked_or_stays_outside_for_a_reason():
     walked = {target.room for target in walk.targets()}
     assert walked == set(ROOMS) and not walked & set(walk.OUTSIDE) and all(walk.OUTSIDE.values())
+
+
+def test_the_record_covers_every_room_and_holds_no_fault():
+    kept = json.loads(run.RECORD.read_text(encoding="utf-8"))
+    assert set(kept["rooms"]) == {target.room for target in walk.targets()}
+    varied = {target.room for target in walk.targets() if calls.varied(target)}
+    for room, row in {**kept["rooms"], "all": kept["total"]}.items():
+        assert row["calls"] == sum(row[kind] for kind in kept["columns"][1:])
+        assert not any(row[fault] for fault in ("foreign", "hang", "death", "wrong")), room
+        assert (row["calls"] > 0) == (room in varied or room == "all")
+    assert all(row["measured"]["command"] and row["measured"]["date"] for row in kept["rooms"].values())
 
 
 def test_what_calls_names_exists():

@@ -44,6 +44,18 @@ class _Text(str):
     pass
 
 
+class Own(Exception):
+    """What a function of the caller's raises: the library called it, and lets its error pass."""
+
+
+def _raising(*given: object, **named: object) -> None:
+    raise Own
+
+
+class _Raising:
+    __init__ = _raising
+
+
 def _of(value: object) -> Callable[[], object]:
     return lambda: value
 
@@ -357,6 +369,10 @@ def catalogue(parameter: inspect.Parameter, canonical: object) -> list[Case]:
                     add(f"{kind.__name__} inside", lambda kind=kind: [kind(v) for v in canonical], same=True, near=True)
                     add(f"array of {kind.__name__}", lambda kind=kind: np.array(canonical, kind), same=True, near=True)
 
+    if callable(canonical):
+        add("function", _of(_raising))
+        add("class", _of(_Raising))
+        add("function of None", _of(lambda *given, **named: None))
     for label, make in (*_plain(), *_numpy()):
         value = make() if label != "generator" else None
         same = wants_number and _equal_scalar(value, canonical) and type(value) in (int, float, *INTEGERS, *FLOATS)
