@@ -437,7 +437,9 @@ def sweep(
     def finish(key: str, result: Mapping) -> None:
         parameters, seed = missing[key]
         if not isinstance(result, Mapping):
-            raise TypeError(f"{_called(function)} returned {arguments.shown(result)}: it must return a mapping")
+            raise TypeError(
+                f"the function {_called(function)} returned {arguments.shown(result)}: it must return a mapping"
+            )
         row = json.loads(json.dumps({**parameters, "seed": seed, **result}, default=plain))
         if kept is not None:
             kept.add(key, row)

@@ -105,9 +105,9 @@ def test_no_rows_are_patches_too_and_no_images_are_refused():
     assert unfold(x[:0], 2).shape == (1, 0, 16)
     assert np.array_equal(unfold(x, 2, rows=np.array([0, 3], dtype=object)), unfold(x, 2, rows=[0, 3]))
     weight = np.ones((2, 4, 2, 2))
-    with pytest.raises(ValueError, match="^inputs has shape"):
+    with pytest.raises(ValueError, match=r"^inputs has shape"):
         compress_convolution(weight, x[:0], Grid(0.5))
-    with pytest.raises(ValueError, match="^weight holds values beyond"):
+    with pytest.raises(ValueError, match=r"^weight holds values beyond"):
         compress_convolution(weight * 1e80, x, Grid(0.5))
 
 

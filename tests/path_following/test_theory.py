@@ -131,5 +131,5 @@ def test_the_gaussian_density_is_zero_far_out_and_takes_real_numbers_alone():
     assert theory.density([1e300, -np.inf, np.inf]).tolist() == [0, 0, 0]
     assert theory.density(0) == pytest.approx(stats.norm.pdf(0), rel=1e-15)
     for z, kind in (("x", TypeError), (1j, TypeError), (np.nan, ValueError)):
-        with pytest.raises(kind, match="^z (has|holds)"):
+        with pytest.raises(kind, match=r"^z (has|holds)"):
             theory.density(z)
