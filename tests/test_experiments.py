@@ -251,9 +251,9 @@ def test_a_function_of_a_script_needs_a_name_for_a_store(tmp_path):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"seeds": [0.5]}, TypeError, "seed is 0.5: it must be an integer"),
-        ({"seeds": [True]}, TypeError, "seed is True"),
-        ({"seeds": [2**64]}, ValueError, "seed is 18446744073709551616: it must be an integer in"),
+        ({"seeds": [0.5]}, TypeError, r"seeds\[0\] is 0.5: it must be an integer"),
+        ({"seeds": [True]}, TypeError, r"seeds\[0\] is True"),
+        ({"seeds": [1, 2**64]}, ValueError, r"seeds\[1\] is 18446744073709551616: it must be an integer in"),
         ({"seeds": 3}, TypeError, "seeds is 3: it must be a sequence"),
         ({"seeds": "12"}, TypeError, "seeds is '12'"),
         ({"grid": "ab"}, TypeError, "grid is 'ab'"),
@@ -487,3 +487,18 @@ def test_a_result_that_json_cannot_hold_is_an_error_that_names_its_type(tmp_path
 def test_provenance_names_no_place_of_the_machine():
     text = json.dumps(experiments.provenance("prunequant verify"))
     assert "/" not in text.replace("prunequant verify", "")
+
+
+def test_a_row_or_a_place_of_the_wrong_kind_is_refused_by_name(tmp_path):
+    store = Store(tmp_path / "s.jsonl")
+    for row in (b"x", 3, [1], None):
+        with pytest.raises(TypeError, match=r"^row is"):
+            store.add("a", row)
+    for place in ("", ".", ".."):
+        with pytest.raises(ValueError, match=r"^path is"):
+            experiments.write_json(place, [])
+    for seeds, at in (([0, 1.5], 1), ((None,), 0)):
+        with pytest.raises(TypeError, match=rf"^seeds\[{at}\] is"):
+            sweep(draw, grid(n=[5]), seeds=seeds)
+    store.add("wide", {"n": np.longdouble(0.5)})
+    assert Store(tmp_path / "s.jsonl").rows == {"wide": {"n": 0.5}}

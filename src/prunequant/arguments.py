@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import operator
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -192,8 +192,27 @@ def instance(value: Any, name: str, kind: type | tuple[type, ...], wanted: str) 
     return value
 
 
-def path(value: Any, name: str) -> Path:
+def several(value: Any, name: str, wanted: str = "a sequence") -> Iterable:
+    """The value itself, if it holds several: no string, no mapping, no single number that calls itself an array.
+
+    Examples
+    --------
+    >>> several([1, 2], "seeds")
+    [1, 2]
+    >>> several(np.array(3), "seeds", "a sequence of integers")
+    Traceback (most recent call last):
+    TypeError: seeds is an array of shape () and dtype int64: it must be a sequence of integers
+    """
+    single = not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping)
+    if single or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {shown(value)}: it must be {wanted}")
+    return value
+
+
+def path(value: Any, name: str, *, file: bool = False) -> Path:
     """The path of a file or folder, from a string or a path; nothing need lie there.
+
+    With `file` it must end in a name, as the current folder "." and the root do not.
 
     Examples
     --------
@@ -206,9 +225,12 @@ def path(value: Any, name: str) -> Path:
     wanted = "the path of a file, a string or a pathlib.Path"
     instance(value, name, (str, PathLike), wanted)
     try:
-        return Path(value)
+        found = Path(value)
     except TypeError:  # a path of bytes
         raise TypeError(f"{name} is {shown(value)}: it must be {wanted}") from None
+    if file and found.name in ("", ".."):
+        raise ValueError(f"{name} is {shown(value)}: it must be {wanted}")
+    return found
 
 
 def _plain_array(x: Any, name: str, wanted: str) -> NDArray:
@@ -244,6 +266,23 @@ def integers(x: Any, name: str) -> NDArray:
     whole = array.dtype == object and all(isinstance(v, int) and not isinstance(v, bool) for v in array.flat)
     if array.dtype.kind not in "iu" and not whole:
         raise TypeError(f"{name} has dtype {array.dtype}: it must hold integers")
+    return array
+
+
+def booleans(x: Any, name: str) -> NDArray[np.bool_]:
+    """An array of True and False, such as a mask.
+
+    Examples
+    --------
+    >>> booleans([True, False], "mask").dtype
+    dtype('bool')
+    >>> booleans([1, 0], "mask")
+    Traceback (most recent call last):
+    TypeError: mask has dtype int64: it must hold True and False
+    """
+    array = _plain_array(x, name, "an array of True and False")
+    if array.dtype != bool:
+        raise TypeError(f"{name} has dtype {array.dtype}: it must hold True and False")
     return array
 
 

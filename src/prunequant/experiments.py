@@ -160,6 +160,8 @@ class Store:
         OSError : it could not be written; what the file held before is untouched, and the store may be used further.
         ValueError : another process left a damaged line meanwhile.
         """
+        arguments.instance(key, "key", str, "a string")
+        arguments.instance(row, "row", Mapping, "a mapping of plain values by name")
         row = json.loads(json.dumps(row, default=plain))
         line = json.dumps({"key": key, "row": row, "check": checksum(key, row)}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,8 +219,8 @@ def _version(value: int) -> int:
     return arguments.integer(value, "version", 1, 2**31 - 1)
 
 
-def _seed(value: int) -> int:
-    return arguments.integer(value, "seed", -(2**63), 2**64 - 1)
+def _seed(value: int, name: str = "seed") -> int:
+    return arguments.integer(value, name, -(2**63), 2**64 - 1)
 
 
 def _named(value: object) -> object:
@@ -233,6 +235,8 @@ def _named(value: object) -> object:
 
 def plain(value: object) -> object:
     """JSON form of NumPy numbers and arrays and of paths; anything else is an error that names the type."""
+    if isinstance(value, np.longdouble):  # its own `item`; float64 is what JSON holds
+        return float(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -433,7 +437,9 @@ def sweep(
     def finish(key: str, result: Mapping) -> None:
         parameters, seed = missing[key]
         if not isinstance(result, Mapping):
-            raise TypeError(f"{_called(function)} returned {arguments.shown(result)}: it must return a mapping")
+            raise TypeError(
+                f"the function {_called(function)} returned {arguments.shown(result)}: it must return a mapping"
+            )
         row = json.loads(json.dumps({**parameters, "seed": seed, **result}, default=plain))
         if kept is not None:
             kept.add(key, row)
@@ -480,9 +486,7 @@ def _called(function: Callable) -> str:
 
 
 def _parameter_sets(grid: Iterable[Mapping]) -> list[dict]:
-    if not isinstance(grid, Iterable) or isinstance(grid, str | bytes | Mapping):
-        given = arguments.shown(grid)
-        raise TypeError(f"grid is {given}: it must be a sequence of parameter sets, such as grid(n=[8])")
+    arguments.several(grid, "grid", "a sequence of parameter sets, such as grid(n=[8])")
     sets = list(itertools.islice(grid, MAX_UNITS + 1))
     for parameters in sets:
         arguments.instance(parameters, "a parameter set of the grid", Mapping, "a mapping of plain values by name")
@@ -492,14 +496,13 @@ def _parameter_sets(grid: Iterable[Mapping]) -> list[dict]:
 
 
 def _seeds(seeds: Iterable[int]) -> list[int]:
-    if not isinstance(seeds, Iterable) or isinstance(seeds, str | bytes):
-        raise TypeError(f"seeds is {arguments.shown(seeds)}: it must be a sequence of integers, such as range(4)")
-    return [_seed(seed) for seed in itertools.islice(seeds, MAX_UNITS + 1)]
+    arguments.several(seeds, "seeds", "a sequence of integers, such as range(4)")
+    return [_seed(seed, f"seeds[{i}]") for i, seed in enumerate(itertools.islice(seeds, MAX_UNITS + 1))]
 
 
 def write_json(path: str | os.PathLike, rows: object) -> Path:
     """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
-    path = arguments.path(path, "path")
+    path = arguments.path(path, "path", file=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

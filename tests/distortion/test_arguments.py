@@ -130,6 +130,7 @@ def test_arrays_that_hold_no_real_numbers_are_refused(x):
         (lambda: StudentT(9.0).upper(3, 1.0), ValueError, "order is 3"),
         (lambda: Gaussian().truncated_moment(1, 2.0, 1.0), ValueError, "low is above high"),
         (lambda: Gaussian().quantile(1.5), ValueError, "probability holds"),
+        (lambda: Gaussian().inner_by_quadrature(2, np.inf), ValueError, "^t holds infinity"),
         (lambda: Gaussian().sample(3, 0), TypeError, "rng is 0"),
         (lambda: Gaussian().sample(2**40, np.random.default_rng(0)), ValueError, "size is"),
         (lambda: theory.uniform_quantization_snr(4, "cube"), ValueError, "grid is 'cube'"),

@@ -250,3 +250,10 @@ def test_kurtosis_does_not_depend_on_the_unit():
     x = np.random.default_rng(1).standard_t(5, 200)
     for unit in (1e-74, 1e-40, 1e70):
         assert Empirical(x * unit).kurtosis == pytest.approx(Empirical(x).kurtosis, rel=1e-12)
+
+
+def test_quantiles_of_given_numbers_take_probabilities_of_any_shape():
+    law, p = Empirical([3.0, -1.0, 0.0, 2.0]), np.array([[0.1, 0.5], [0.75, 1.0]])
+    np.testing.assert_array_equal(law.quantile(p), [[-1, 0], [2, 3]])
+    np.testing.assert_array_equal(law.magnitude_quantile(p[None, :, :1]), [[[0], [2]]])
+    assert law.quantile(0.5) == 0.0 and law.quantile(p[:, :0]).shape == (2, 0)

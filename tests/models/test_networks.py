@@ -1,6 +1,7 @@
 """Whole networks: each layer compressed on what the compressed layers below it hand on."""
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -426,3 +427,17 @@ def test_fitted_steps_and_grids_refuse_what_they_cannot_make():
         networks.grids(4, 1)
     narrow = networks.grids(np.uint8(8), True)(w)
     assert narrow.levels == 256 and np.array_equal(narrow.step, networks.grids(8, True)(w).step)
+
+
+def test_a_function_that_gives_no_operator_is_named_with_its_layer():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 2))
+    with pytest.raises(TypeError, match="operator gave 4 for layer 0"):
+        networks.compress_network(model, torch.ones(8, 4), len)
+
+
+def test_coverage_of_weights_on_the_grid_has_no_error_and_an_infinite_slack():
+    made = studies.coverage_of(np.ones((3, 2)), np.ones((2, 5)), Grid(0.5), failure=Fraction(1, 8))
+    assert made["bound_passed"] == made["certificate_passed"] == 0
+    assert made["bound_slack"] == made["certificate_slack"] == np.inf and made["failure"] == 0.125
+    with pytest.raises(ValueError, match=r"^sparsities\[1\] is 0"):
+        studies.compare_pruners(sparsities=(0.5, 0))

@@ -43,6 +43,15 @@ def test_the_relaxation_is_below_the_optimum_and_the_box_tightens_it():
         assert optimum.dual_gap_decibel(exact.error, paper) >= optimum.dual_gap_decibel(exact.error, boxed) - 1e-4
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-9, 1e-14])
+def test_weights_far_outside_the_grid_are_bounded_by_its_ends_where_the_solver_fails(scale):
+    weights, gram = naive.random_problem(np.random.default_rng(4), 5, 0.5)
+    exact = optimum.best_quantization(weights, gram, 4, scale)
+    with pytest.warns(UserWarning, match="that of the grid's ends alone"):
+        bound = optimum.sdp_bound(weights, gram, 4, scale)
+    assert (1 - 1e-9) * exact.error <= bound <= exact.error
+
+
 def test_the_dual_value_reaches_the_primal_relaxation():
     import cvxpy as cp
 

@@ -178,6 +178,8 @@ def certified(**change):
         ({"low": np.array([-math.inf, 0])}, ValueError, "low holds NaN or infinity"),
         ({"high": np.zeros(3)}, ValueError, "high has shape"),
         ({"d": np.zeros(0)}, ValueError, "p has shape"),
+        ({"p": 1e307 * np.eye(2)}, ValueError, "p reaches 1e"),
+        ({"d": np.array([1e308, 0.0])}, ValueError, "d reaches 1e"),
     ],
 )
 def test_a_certificate_refuses_arrays_that_do_not_fit(change, error, message):
@@ -186,7 +188,7 @@ def test_a_certificate_refuses_arrays_that_do_not_fit(change, error, message):
 
 
 def test_a_certificate_takes_no_notice_of_multipliers_that_are_not_numbers():
-    for nonsense in (math.inf, -math.inf, math.nan):
+    for nonsense in (math.inf, -math.inf, math.nan, 1e308):
         assert certified(nu=np.array([[nonsense], [0.2]])) == certified(nu=np.array([[0.0], [0.2]])) > 0
     narrow = certified(cuts=np.zeros((2, 1), np.uint8), low=np.full(2, -2, np.int8), high=np.ones(2, np.uint8))
     assert narrow == certified()
@@ -199,15 +201,35 @@ def test_an_unknown_solver_is_refused_with_those_installed():
     assert optimum.sdp_bound(*PLAIN, 3, 0.5, solver="clarabel") == optimum.sdp_bound(*PLAIN, 3, 0.5)
 
 
-def test_a_solver_that_fails_gives_the_trivial_bound_and_a_warning(monkeypatch):
+def test_a_solver_that_fails_leaves_the_bound_of_the_grid_s_ends_and_a_warning(monkeypatch):
     import cvxpy as cp
 
     def fail(self, solver):
         raise cp.error.SolverError("out of luck")
 
     monkeypatch.setattr(cp.Problem, "solve", fail)
-    with pytest.warns(UserWarning, match="CLARABEL failed on neuron 0, whose bound is 0: out of luck"):
-        assert optimum.sdp_bound(*PLAIN, 3, 0.5) == 0.0
+    with pytest.warns(UserWarning, match="CLARABEL failed on neuron 0, whose bound is that of the grid's ends alone"):
+        bound = optimum.sdp_bound(*PLAIN, 3, 0.5)
+    assert 0 < bound <= optimum.best_quantization(*PLAIN, 3, 0.5).error
+    for case in (dict(scale=0.5, box=False, cuts=0), dict(scale=50.0)):  # all weights lie within the grid's ends
+        with pytest.warns(UserWarning, match="CLARABEL failed on neuron 0, whose bound is 0: out of luck"):
+            assert optimum.sdp_bound(*PLAIN, 3, **case) == 0.0
+
+
+def test_a_gram_whose_negative_entries_wrapped_around_is_refused():
+    gram = np.array([[17, -6, -8, -9], [-6, 26, 12, -3], [-8, 12, 13, -2], [-9, -3, -2, 22]]).astype(np.uint64)
+    with pytest.raises(ValueError, match="gram is not positive semidefinite"):
+        optimum.best_quantization(np.ones(4), gram, 4)
+
+
+def test_a_ratio_of_sizes_far_apart_keeps_its_digits():
+    found = optimum.nearest(*PLAIN, 3, 0.5)
+    for shift in (0, -300, -900):
+        tiny = found.snr(PLAIN[0] * 2.0**shift, PLAIN[1])
+        assert tiny == pytest.approx(found.snr(*PLAIN) + 20 * shift * math.log10(2), rel=1e-12)
+        assert found.snr(PLAIN[0], PLAIN[1] * 2.0**shift) == pytest.approx(
+            found.snr(*PLAIN) + 10 * shift * math.log10(2), rel=1e-12
+        )
 
 
 def test_a_solver_that_ends_well_warns_of_nothing():
@@ -233,6 +255,7 @@ def test_without_cvxpy_the_error_names_the_extra(monkeypatch):
         (lambda: optimum.best_pruning([1e200, 1.0], np.eye(2), 1), "could pass the largest float"),
         (lambda: optimum.best_pruning([1.0, 1.0], 1e308 * np.eye(2), 1), "could pass the largest float"),
         (lambda: optimum.refitted([1e308, 1.0], np.eye(2), [True, False]), "weights reach 1e"),
+        (lambda: optimum.refitted([1.0, 1.0], np.eye(2), [[True], [False, True]]), "^mask is"),
         (lambda: optimum.sdp_bound([1e10, 1.0], np.eye(2), 4, 1e-310), r"within 2\*\*52 steps"),
     ],
 )

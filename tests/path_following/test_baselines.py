@@ -50,6 +50,8 @@ def test_pruning_all_but_nothing_and_bad_arguments_are_refused():
         sparsegpt(w, x, 0.5, rounding=Grid(0.5))
     with pytest.raises(TypeError, match="rounding is 'x'"):
         sparsegpt(w, x, 0.5, rounding="x")
+    with pytest.raises(TypeError, match="damping is None"):
+        sparsegpt(w, x, 0.5, damping=None)
     with pytest.raises(ValueError, match="inputs are singular"):
         sparsegpt(w, np.repeat(x[:, :1], 48, axis=1), 0.5, damping=0.0)
     assert np.array_equal(sparsegpt(w, x, 0.5, block=np.int8(100)), sparsegpt(w, x, 0.5, block=10**6))

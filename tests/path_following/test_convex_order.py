@@ -76,6 +76,8 @@ def test_a_coin_is_the_largest_law_on_its_interval_and_sums_keep_the_order():
 
 
 def test_what_is_not_a_law_is_refused():
+    with pytest.raises(ValueError, match=r"^other_values reach 1e"):
+        convex_order.convolve([0], [1], [1e308], [1])
     with pytest.raises(ValueError, match=r"sum to 0\.9"):
         convex_order.stop_loss([0, 1], [0.5, 0.4], 0)
     with pytest.raises(ValueError, match=r"shape \(2,\) but probabilities \(1,\)"):

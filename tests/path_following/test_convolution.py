@@ -98,6 +98,19 @@ def test_the_wrong_kind_of_shape_is_refused_by_name(change):
         unfold(**(dict(x=np.ones((2, 3, 4, 4)), kernel=2) | change))
 
 
+def test_no_rows_are_patches_too_and_no_images_are_refused():
+    x = np.ones((2, 4, 4, 4))
+    for none in ([], np.zeros(0, int), np.zeros(0, object)):
+        assert unfold(x, 2, groups=2, rows=none).shape == (2, 0, 8)
+    assert unfold(x[:0], 2).shape == (1, 0, 16)
+    assert np.array_equal(unfold(x, 2, rows=np.array([0, 3], dtype=object)), unfold(x, 2, rows=[0, 3]))
+    weight = np.ones((2, 4, 2, 2))
+    with pytest.raises(ValueError, match=r"^inputs has shape"):
+        compress_convolution(weight, x[:0], Grid(0.5))
+    with pytest.raises(ValueError, match=r"^weight holds values beyond"):
+        compress_convolution(weight * 1e80, x, Grid(0.5))
+
+
 def test_shapes_of_any_integer_type():
     x = np.random.default_rng(0).normal(size=(2, 6, 7, 9))
     for kind in (np.int8, np.uint8, np.uint64):

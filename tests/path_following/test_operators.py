@@ -134,6 +134,7 @@ def test_one_size_a_neuron_is_the_same_as_neuron_by_neuron():
         (lambda: FiniteGrid(0.1, 2**24 + 1), "levels is 16777217"),
         (lambda: FiniteGrid(np.ones(64), 2**24).values, "more than 134217728 values"),
         (lambda: Grid([1.0, 0.0]), "step is 0.0 at 1"),
+        (lambda: Grid([[1.0, 2.0], [3.0]]), r"Grid: step is \[\[1.0, 2.0\], \[3.0\]\]"),
         (lambda: OneBit(1e200), r"size is 1e\+200"),
         (lambda: Grid(1e-150)(np.array([1e200])), r"x holds values beyond 1e\+150"),
         (lambda: Grid(1e-150).law(-1e200), r"x holds values beyond 1e\+150"),

@@ -125,3 +125,11 @@ def test_the_pruned_share_is_found_for_sizes_of_any_magnitude():
     for size in (1e-150, 1e-9, 1e9, 1e150):
         assert 0 <= theory.pruned_share(size, 1.0) <= 1
         assert theory.pruned_share(size, 1.0, size) == pytest.approx(theory.pruned_share(1.0, 1.0), rel=1e-9)
+
+
+def test_the_gaussian_density_is_zero_far_out_and_takes_real_numbers_alone():
+    assert theory.density([1e300, -np.inf, np.inf]).tolist() == [0, 0, 0]
+    assert theory.density(0) == pytest.approx(stats.norm.pdf(0), rel=1e-15)
+    for z, kind in (("x", TypeError), (1j, TypeError), (np.nan, ValueError)):
+        with pytest.raises(kind, match=r"^z (has|holds)"):
+            theory.density(z)

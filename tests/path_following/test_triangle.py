@@ -307,6 +307,7 @@ def test_a_bisection_ends_where_no_number_is_left_and_has_a_stated_length():
         (dict(steps=2**31), "steps is 2147483648"),
         (dict(sparsity=1), "sparsity is 1"),
         (dict(weights=0 * w), "weights are all zero"),
+        (dict(weights=1e-310 * w), "weights reach"),
         (dict(seed=-1), "seed is -1"),
     ]:
         with pytest.raises(ValueError, match=message):

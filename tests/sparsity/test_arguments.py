@@ -140,6 +140,7 @@ def test_arrays_without_values_have_masks_of_their_shape():
         (lambda: sparsity.channels(X, 0.5, norm=2 + 70j), TypeError, "^norm is"),
         (lambda: sparsity.channels(X, "2:4"), TypeError, "^sparsity is '2:4'"),
         (lambda: sparsity.channels(X, 0.5, axis=None), TypeError, "^axis is None"),
+        (lambda: sparsity.n_m(X, 2, 4, axis=None), TypeError, "^axis is None"),
         (lambda: sparsity.kth_largest_magnitude([], 1), ValueError, "^x is empty"),
         (lambda: sparsity.kth_largest_magnitude(X, 1.0), TypeError, "^k is 1.0"),
         (lambda: sparsity.prune_2_4(3.0), ValueError, "single number"),

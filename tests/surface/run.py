@@ -3,6 +3,7 @@
     python -m tests.surface --all --json surface.json      all of it, on two processes
     python -m tests.surface --only formats.Integer         names that begin so
     python -m tests.surface --sample 2 --seed 7            two values a parameter, as `make test` draws them
+    python -m tests.surface --all --record                 and keep the counts of each whole room in book/results
 
 The columns: *accepted* (the same result as for the canonical argument, or another sane one), *refused* (TypeError,
 ValueError or OSError, and the message names the argument), and the faults: *unnamed* (refused, without the name),
@@ -31,7 +32,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from prunequant import experiments
 from surface import calls, walk
+
+RECORD = Path(__file__).resolve().parents[2] / "book" / "results" / "surface.json"
 
 FAULTS = ("unnamed", "foreign", "slow", "hang", "death", "lax", "wrong")
 WALL = 600.0  # seconds without a word after which a worker that does not use the processor is ended
@@ -171,6 +175,7 @@ def table(rows: list[dict]) -> dict[str, dict[str, int]]:
     """Counts by room; the canonical calls themselves are not counted."""
     counts: dict[str, Counter] = defaultdict(Counter)
     for row in rows:
+        counts[row["target"].split(".")[0]].update()
         if row["case"] != "canonical":
             counts[row["target"].split(".")[0]][row["kind"]] += 1
             counts["all"][row["kind"]] += 1
@@ -211,6 +216,20 @@ def without_a_call(rows: list[dict]) -> list[str]:
     return lines
 
 
+def record(counts: dict[str, dict[str, int]], path: Path = RECORD) -> None:
+    """Put the counts of these rooms in the place of the ones that the record has of them.
+
+    Each room says when and on what it was run, so that rooms may be run one after the other.
+    """
+    rooms = json.loads(path.read_text(encoding="utf-8"))["rooms"] if path.exists() else {}
+    measured = experiments.provenance("python -m tests.surface --all --record")
+    rooms |= {room: {**row, "measured": measured} for room, row in counts.items() if room != "all"}
+    columns = ("calls", "accepted", "refused", *FAULTS)
+    rooms = {room: rooms[room] for room in walk.rooms() if room in rooms}
+    total = {column: sum(row[column] for row in rooms.values()) for column in columns}
+    experiments.write_json(path, {"columns": list(columns), "total": total, "rooms": rooms})
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.surface", description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="every value (default: a sample)")
@@ -220,7 +239,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=5.0, help="seconds of processor time that a call has")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path, help="write the table and every fault to this file")
+    parser.add_argument("--record", action="store_true", help=f"merge the counts into {RECORD.name} of book/results")
     given = parser.parse_args(arguments)
+    only = {name.rstrip(".") for name in given.only}
+    if given.record and not (given.all and only <= set(walk.rooms())):
+        parser.error("--record needs --all, and --only none but whole rooms, such as formats.")
+    if given.record:
+        given.only = [f"{name}." for name in only]
     todo = tasks(given.limit, None if given.all else (given.sample, given.seed), given.only)
     rows = run(todo, given.jobs, loud=True)
     counts, lines, missing = table(rows), faults(rows), without_a_call(rows)
@@ -229,6 +254,8 @@ def main(arguments: list[str] | None = None) -> int:
         bad = [row for row in rows if row["kind"] in FAULTS]
         text = json.dumps({"table": counts, "without_a_call": missing, "groups": lines, "faults": bad}, indent=1)
         given.json.write_text(text + "\n", encoding="utf-8")
+    if given.record:
+        record(counts)
     return 1 if lines or missing else 0
 
 

@@ -4,6 +4,8 @@ A fault is mended in the library, never excused here. `python -m tests.surface -
 every value of one callable.
 """
 
+import json
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -43,6 +45,17 @@ def test_every_value_is_taken_as_it_is_meant_or_refused_by_name(room):
 def test_every_room_is_walked_or_stays_outside_for_a_reason():
     walked = {target.room for target in walk.targets()}
     assert walked == set(ROOMS) and not walked & set(walk.OUTSIDE) and all(walk.OUTSIDE.values())
+
+
+def test_the_record_covers_every_room_and_holds_no_fault():
+    kept = json.loads(run.RECORD.read_text(encoding="utf-8"))
+    assert set(kept["rooms"]) == {target.room for target in walk.targets()}
+    varied = {target.room for target in walk.targets() if calls.varied(target)}
+    for room, row in {**kept["rooms"], "all": kept["total"]}.items():
+        assert row["calls"] == sum(row[kind] for kind in kept["columns"][1:])
+        assert not any(row[fault] for fault in ("foreign", "hang", "death", "wrong")), room
+        assert (row["calls"] > 0) == (room in varied or room == "all")
+    assert all(row["measured"]["command"] and row["measured"]["date"] for row in kept["rooms"].values())
 
 
 def test_what_calls_names_exists():
@@ -125,6 +138,18 @@ def test_every_memory_order_of_an_array_is_the_same_array():
         assert cases[label].same and np.array_equal(cases[label].make(), a)
     assert not cases["read-only"].make().flags.writeable and not cases["strided"].make().flags.c_contiguous
     assert cases["masked values"].barred and not cases["as int8"].same
+
+
+def test_no_value_of_the_tensor_of_formats_lies_halfway_between_two_codes():
+    x = calls.tensor()
+    for part in (x, *x, *x.reshape(-1, 8)):  # 4 bits for the whole, a row, a block
+        largest = Fraction(np.abs(part).max())
+        assert not [v for v in part.flat if (2 * 7 * Fraction(v) / largest) % 2 == 1]
+
+
+def test_no_keys_at_all_are_no_fault_of_the_function_that_takes_any_number():
+    rows = run.run([{"target": "random.generator", "parameter": "keys", "limit": 5.0, "sample": None}])
+    assert [row["kind"] for row in rows if row["case"] == "()"] == ["accepted"]
 
 
 def test_a_process_that_died_is_started_anew_and_its_cases_go_on():

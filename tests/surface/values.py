@@ -44,6 +44,18 @@ class _Text(str):
     pass
 
 
+class Own(Exception):
+    """What a function of the caller's raises: the library called it, and lets its error pass."""
+
+
+def _raising(*given: object, **named: object) -> None:
+    raise Own
+
+
+class _Raising:
+    __init__ = _raising
+
+
 def _of(value: object) -> Callable[[], object]:
     return lambda: value
 
@@ -209,7 +221,8 @@ def _other_arrays(a: np.ndarray) -> Iterator[tuple[str, Callable[[], object]]]:
     if a.ndim == 2:
         yield "transposed", lambda: a.T.copy()
     yield "zeros", lambda: np.zeros_like(a)
-    yield "negative zeros", lambda: -np.zeros_like(a)
+    if a.dtype.kind != "b":
+        yield "negative zeros", lambda: -np.zeros_like(a)
     yield "ones", lambda: np.ones_like(a)
     yield "negated", lambda: -a if a.dtype.kind in "if" else ~a
     if a.dtype.kind == "f":
@@ -356,6 +369,10 @@ def catalogue(parameter: inspect.Parameter, canonical: object) -> list[Case]:
                     add(f"{kind.__name__} inside", lambda kind=kind: [kind(v) for v in canonical], same=True, near=True)
                     add(f"array of {kind.__name__}", lambda kind=kind: np.array(canonical, kind), same=True, near=True)
 
+    if callable(canonical):
+        add("function", _of(_raising))
+        add("class", _of(_Raising))
+        add("function of None", _of(lambda *given, **named: None))
     for label, make in (*_plain(), *_numpy()):
         value = make() if label != "generator" else None
         same = wants_number and _equal_scalar(value, canonical) and type(value) in (int, float, *INTEGERS, *FLOATS)
@@ -371,7 +388,10 @@ def catalogue(parameter: inspect.Parameter, canonical: object) -> list[Case]:
             barred |= isinstance(value, (str, bytes)) and "str" not in words
         if isinstance(canonical, bool) and words == {"bool"}:
             barred |= not isinstance(value, (bool, np.bool_))
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            barred &= label != "()"  # the call without any
         single = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"  # counts as a number
+        single |= isinstance(value, ml_dtypes.bfloat16)
         near = _is_number(value) or single or (array and isinstance(value, (np.ndarray, list, tuple)))
         add(label, make, same=bool(same) and not barred, barred=bool(barred), near=bool(near) and not barred)
     return list(found.values())

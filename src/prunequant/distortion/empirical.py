@@ -24,6 +24,11 @@ def _sides(values: np.ndarray) -> tuple:
     return tuple(sides)
 
 
+def _quantile(x: np.ndarray, p: np.ndarray):
+    """The smallest number with at least the share p of all at or below it; p of any shape."""
+    return np.quantile(x, p.reshape(-1), method="inverted_cdf").reshape(p.shape)[()]
+
+
 @dataclass(frozen=True, eq=False)
 class Empirical(Law):
     """The law that draws one of the given numbers at random: exact figures for a tensor.
@@ -91,10 +96,10 @@ class Empirical(Law):
         return np.searchsorted(np.sort(self.x), line(x), side="right") / self.x.size
 
     def quantile(self, probability):
-        return np.quantile(self.x, probabilities(probability), method="inverted_cdf")
+        return _quantile(self.x, probabilities(probability))
 
     def magnitude_quantile(self, probability):
-        return np.quantile(np.abs(self.x), probabilities(probability), method="inverted_cdf")
+        return _quantile(np.abs(self.x), probabilities(probability))
 
     def truncated_moment(self, order, low, high):
         """Σ x^order over the numbers in (low, high], over their count, vectorised."""

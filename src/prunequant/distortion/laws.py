@@ -136,8 +136,10 @@ class Law:
         raise NotImplementedError
 
     def inner_by_quadrature(self, order: int, t):
-        """`inner` by Gauss-Legendre panels on [0, t]: slower, independent of the closed forms."""
+        """`inner` by Gauss-Legendre panels on [0, t]: slower, independent of the closed forms; t must be finite."""
         order, t = check_order(order), np.minimum(half_line(t), self.support)
+        if np.any(np.isinf(t)):
+            raise ValueError("t holds infinity: of a law without a largest value the quadrature needs a finite end")
         return panels(lambda x: x**order * self.density(x), np.zeros_like(t), t)
 
     def cdf(self, x):

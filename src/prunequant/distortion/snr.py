@@ -73,6 +73,15 @@ def _moments(law: Law, grid: Grid, scales: np.ndarray, threshold: float) -> tupl
         parts = [_moments(law, grid, scales[at : at + rows], threshold) for at in range(0, scales.size, rows)]
         return tuple(np.concatenate(part) for part in zip(*parts))
     cross, square = np.zeros_like(scales), np.zeros_like(scales)
+    short, long = sorted((grid.positive.thresholds, grid.negative.thresholds), key=len)
+    if law.symmetric and short.size < long.size and np.array_equal(short, long[: short.size]):
+        t = np.maximum(np.multiply.outer(scales, long), threshold)
+        one, none = law.upper(1, t), law.upper(0, t)  # both sides look at the same places
+        for chain in (grid.positive, grid.negative):
+            if n := chain.thresholds.size:
+                cross += np.ascontiguousarray(one[:, :n]) @ chain.jumps
+                square += np.ascontiguousarray(none[:, :n]) @ chain.square_jumps
+        return cross, square  # such grids have a level 0
     for chain, beyond in ((grid.positive, law.upper), (grid.negative, law.lower)):
         if not chain.thresholds.size:
             continue
@@ -210,7 +219,9 @@ def quantization(law: Law, bits: int, grid="twos_complement", scale: float | Non
     Notes
     -----
     Error as in `prunequant.distortion.grids`, good to about 1e-12 E X². Given numbers equal to zero stay zero where the
-    grid has that level; on one without (mid-rise) they become the smallest level. After Kuzmin et al. 2023.
+    grid has that level; on one without (mid-rise) they become the smallest level. The best scale of a wide law such as
+    StudentT(2, 1e6) takes a tenth of a second at 8 bits, seconds at 12, a quarter of a minute at 16; a given scale or
+    an `Empirical` law milliseconds. After Kuzmin et al. 2023.
 
     Examples
     --------

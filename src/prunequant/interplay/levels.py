@@ -85,6 +85,8 @@ def dot_products(
     activations = fmt if activations is None else check_format(activations, "activations")
     if x.ndim != 2 or x.shape != w.shape:
         raise ValueError(f"x has shape {x.shape} and w {w.shape}: give two matrices of the same shape (trials, n)")
+    if not np.all(np.isfinite(w)):
+        raise ValueError("w holds NaN or infinity: every value must be finite")
     made = apply_orders(w, fmt, pattern, ("sq", "qs"), ties, batch=1, axis=-1)
     qx = activations.quantize(x)
     exact = (x * w).sum(axis=1)
@@ -103,7 +105,8 @@ class LayerErrors:
     """Relative L2 errors of one layer under one kind of compression ("s", "q", "sq", "qs", "joint").
 
     weights : of the weight matrix. output : of the layer's output on the dense model's inputs. carried : of its output
-    when every earlier layer is compressed too; absolute : the same, not divided by the norm of the dense output.
+    when every earlier layer is compressed too; absolute : the same, not divided by the norm of the dense output. Where
+    that norm is 0 a relative error is 0 if there is none, else infinite.
     """
 
     layer: int
@@ -147,8 +150,10 @@ def forward(weights: Sequence[NDArray], biases: Sequence[NDArray], inputs: NDArr
 
 def _check_network(weights: list[NDArray], biases: list[NDArray], inputs: NDArray, labels: NDArray) -> None:
     """The shapes of a perceptron and its data fit together."""
-    if not weights or len(weights) != len(biases) or any(w.ndim != 2 for w in weights):
-        raise ValueError("weights must be matrices (out, in), with one bias vector each")
+    if not weights or any(w.ndim != 2 for w in weights):
+        raise ValueError(f"weights has shapes {[w.shape for w in weights]}: it must hold matrices (out, in)")
+    if len(weights) != len(biases):
+        raise ValueError(f"biases has {len(biases)} entries for the {len(weights)} of weights: one vector each")
     width = inputs.shape[1] if inputs.ndim == 2 and len(inputs) else None
     if width is None:
         raise ValueError(f"inputs has shape {inputs.shape}: it must be (samples, in), at least one sample")
@@ -160,6 +165,10 @@ def _check_network(weights: list[NDArray], biases: list[NDArray], inputs: NDArra
         raise ValueError(
             f"labels has shape {labels.shape}: it must be one class in [0, {width}) for each of the samples"
         )
+
+
+def _relative(error: float, size: float) -> float:
+    return error / size if size else (np.inf if error else 0.0)
 
 
 def decompose(
@@ -186,10 +195,12 @@ def decompose(
     activations = None if activations is None else check_format(activations, "activations")
     for name, given in (("weights", weights), ("biases", biases)):
         arguments.instance(given, name, Sequence, "a list of arrays, one a layer")
-    weights, biases = [check_tensor(w, "weights") for w in weights], [arguments.numbers(b, "biases") for b in biases]
+    weights = [check_tensor(arguments.numbers(w, "weights"), "weights") for w in weights]
+    biases = [arguments.numbers(b, "biases") for b in biases]
     inputs, labels = arguments.numbers(inputs, "inputs"), arguments.integers(labels, "labels")
     inputs = check_tensor(inputs, "inputs")
     _check_network(weights, biases, inputs, labels)
+    labels = labels.astype(np.int64)
     made = [apply_orders(w, fmt, pattern, ties=ties) for w in weights]
     sets = {
         "s": [m.pruned for m in made],
@@ -211,9 +222,9 @@ def decompose(
                 LayerErrors(
                     layer=i,
                     kind=kind,
-                    weights=float(norm(w - c, 2) / norm(w, 2)),
-                    output=float(norm(dense[i] - alone, 2)) / size,
-                    carried=float(norm(dense[i] - carried[i], 2)) / size,
+                    weights=float(_relative(norm(w - c, 2), norm(w, 2))),
+                    output=_relative(float(norm(dense[i] - alone, 2)), size),
+                    carried=_relative(float(norm(dense[i] - carried[i], 2)), size),
                     absolute=float(norm(dense[i] - carried[i], 2)),
                 )
             )

@@ -7,7 +7,6 @@ most squared error. Harma et al. 2025, Definitions 3.1-3.4 (reconstructed).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -161,8 +160,7 @@ def apply_orders(
     if x.ndim == 0:
         raise ValueError("x is a single number: give an array with at least one axis")
     fmt, parsed = check_format(fmt), parse_pattern(pattern)
-    if isinstance(orders, str | bytes) or not isinstance(orders, Iterable):
-        raise TypeError(f"orders is {arguments.shown(orders)}: it must be a tuple of some of {', '.join(ORDERS)}")
+    arguments.several(orders, "orders", f"a tuple of some of {', '.join(ORDERS)}")
     orders = tuple(arguments.choice(order, f"orders[{i}]", ORDERS) for i, order in enumerate(orders))
     ties = arguments.choice(ties, "ties", TIES)
     rounding = arguments.choice(rounding, "rounding", ROUNDINGS)
@@ -174,7 +172,8 @@ def apply_orders(
     factor = 1
     if saliency is not None:
         factor = np.abs(as_values(arguments.numbers(saliency, "saliency"), "saliency"))
-        if np.broadcast_shapes(x.shape, factor.shape) != x.shape:
+        ends = zip(reversed(factor.shape), reversed(x.shape))
+        if factor.ndim > x.ndim or any(size not in (1, wanted) for size, wanted in ends):
             raise ValueError(f"saliency has shape {factor.shape}: it must broadcast to the shape {x.shape} of x")
 
     def select(score: NDArray, original: NDArray) -> NDArray[np.bool_]:
@@ -186,8 +185,12 @@ def apply_orders(
 
     quantize = dict(axis=scale_axis, rounding=rounding, seed=seed)
     zero = x.dtype.type(0)
-    with np.errstate(over="ignore"):  # an infinite score is refused below
+    with np.errstate(over="ignore", invalid="ignore"):
         magnitude = np.abs(x) * factor
+    if not np.all(np.isfinite(magnitude)):
+        if not np.all(np.isfinite(x)):
+            raise ValueError("x holds NaN or infinity: every value must be finite")
+        raise ValueError("saliency is too large for x: their products overflow")
     keep = select(magnitude, magnitude)
     pruned = np.where(keep, x, zero)
     quantized = fmt.quantize(x, **quantize)

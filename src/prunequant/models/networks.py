@@ -231,6 +231,8 @@ def compress_network(
         values = as_array(weight)
         wide = values.astype(np.float32) if is_half(values.dtype) else values
         chosen = operator if isinstance(operator, Operator) else operator(wide.reshape(len(wide), -1).T)
+        if chosen is not None and not isinstance(chosen, Operator):
+            raise TypeError(f"operator gave {shown(chosen)} for layer {site.name}: it must give an operator, or None")
         if chosen is None:
             left[key] = "the function `operator` gave None for it"
             return

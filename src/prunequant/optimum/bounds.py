@@ -16,24 +16,28 @@ import math
 import warnings
 
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from prunequant.arguments import flag, instance, integer, integers, numbers, real
 from prunequant.extras import need
 
-from .problem import NODE_LIMIT, check_node_limit, inverse
+from .problem import NODE_LIMIT, check_node_limit, factor, inverse
 from .quantize import _Layer, best_quantization
+
+_LARGEST = 1e60  # products of five of them stay finite
 
 
 def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
     """The bound above for given multipliers, made feasible: ν is shrunk, μ raised, until A is safely positive definite.
 
     p (n, n) symmetric, d (n,), cuts (n, K) integers, nu (n, K), low, high, mu (n,). Never negative, and valid whatever
-    the multipliers given (rounding is charged against it; those that are negative or not finite count as 0).
+    the multipliers given (rounding is charged against it; those that are negative, NaN or above 1e60 count as 0).
 
     Raises
     ------
     TypeError : arrays that do not hold real numbers, cuts that are not integers
-    ValueError : shapes that do not agree, NaN or infinity outside nu and mu, p that is not symmetric
+    ValueError : shapes that do not agree, NaN or infinity outside nu and mu, p that is not symmetric, any of the others
+        beyond ±1e60
 
     >>> cuts = np.array([[0]])  # one weight 0.4 steps above an integer: the error is 0.16 or 0.36
     >>> bound = certified_bound(np.eye(1), np.array([0.4]), cuts, np.array([[0.8]]), [-2], [1], [0.0])
@@ -51,9 +55,11 @@ def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
     for (name, shape), x in zip(shapes.items(), (p, d, cuts, nu, low, high, mu)):
         if n == 0 or x.shape != shape:
             raise ValueError(f"{name} has shape {x.shape}: it must be {shape}, for d of shape {d.shape}")
+        if name not in ("nu", "mu") and np.max(np.abs(x), initial=0.0) > _LARGEST:
+            raise ValueError(f"{name} reaches {np.max(np.abs(x)):.3g}: it must lie within ±{_LARGEST:g}")
     if np.max(np.abs(p - p.T)) > 1e-9 * np.max(np.abs(p)):
         raise ValueError("p is not symmetric: it must be the Gram matrix in steps")
-    nu, mu = (np.where(np.isfinite(x) & (x > 0), x, 0.0) for x in (nu, mu))
+    nu, mu = (np.where((x <= _LARGEST) & (x > 0), x, 0.0) for x in (nu, mu))
     size = np.linalg.norm(p, 2)
     row = np.maximum(nu.sum(axis=1, keepdims=True), 1e-300)
     boxed = bool(np.any(mu > 0))
@@ -110,7 +116,8 @@ def sdp_bound(
     Returns
     -------
     float or (neurons,): no quantized weights have a smaller error. Where the solver fails and leaves no point to
-    certify, the bound is the trivial one, 0, and a UserWarning says for which neuron and why
+    certify (weights a million steps and more outside the grid, say), the bound is the least error of real numbers
+    between the ends of the grid (0 with box=False), and a UserWarning says for which neuron and why
 
     Raises
     ------
@@ -148,11 +155,31 @@ def sdp_bound(
         else:
             intervals = _cuts(np.full(len(z), -cuts), np.full(len(z), cuts + 1), cuts)
         nu, mu, failure = _multipliers(p / unit, z - floor, intervals, low, high, box, solver)
+        bound = certified_bound(p / unit, z - floor, intervals, nu, low, high, mu)
         if failure:
-            warnings.warn(f"{solver} failed on neuron {j}, whose bound is 0: {failure}", UserWarning, stacklevel=2)
-        bounds.append(unit * certified_bound(p / unit, z - floor, intervals, nu, low, high, mu))
+            bound = _box_bound(p / unit, z, layer.low[:, j], layer.high[:, j]) if box else 0.0
+            which = "that of the grid's ends alone" if bound else "0"
+            warnings.warn(
+                f"{solver} failed on neuron {j}, whose bound is {which}: {failure}", UserWarning, stacklevel=2
+            )
+        bounds.append(unit * bound)
     bounds = layer.problem.error(np.array(bounds))
     return float(bounds[0]) if layer.problem.one else bounds
+
+
+def _box_bound(p: np.ndarray, z: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Certified bound of (q − z)ᵀ p (q − z) over real q in [low, high], without a solver of semidefinite programmes.
+
+    At its optimum q the multipliers are ν = 0 and μ = |gradient|/(high − low) where q lies at an end.
+    """
+    origin = np.clip(np.floor(z), low, high).astype(np.int64)  # in the box, so that its ends stay small beside z
+    d, low, high = z - origin, (low - origin).astype(np.float64), (high - origin).astype(np.float64)
+    root = factor(p)
+    q = lsq_linear(root, root @ d, (low, high), method="bvls").x
+    at_end = np.minimum(q - low, high - q) <= 1e-9
+    mu = np.where(at_end, np.abs(2 * p @ (q - d)) / (high - low), 0.0)
+    none = np.zeros((len(z), 1), np.int64)
+    return certified_bound(p, d, none, none.astype(np.float64), low, high, mu)
 
 
 def _cvxpy():

@@ -60,9 +60,12 @@ class Solution:
         if np.shape(weights) != np.shape(self.values):
             raise ValueError(f"weights has shape {np.shape(weights)}: it must be {np.shape(self.values)}, as values")
         power = squared_norm(problem.weights, problem.gram)
-        error = np.atleast_1d(problem.in_units(self.error))
+        error, shift = np.atleast_1d(self.error), 0
+        if problem.exponent:  # either may leave the range of floats in the units of the other
+            error, shift = np.frexp(error)
         with np.errstate(divide="ignore", over="ignore"):
             out = 10 * np.log10(np.divide(power, error, out=np.full(error.shape, np.inf), where=error > 0))
+        out += 10 * math.log10(2) * (problem.exponent - shift)
         return out[0] if problem.one else out
 
 
@@ -149,14 +152,14 @@ class Problem:
         """Weights in the caller's units."""
         return np.ldexp(x, self.weight_exponent) if self.weight_exponent else x
 
-    def in_units(self, error):
-        """An error of the caller's in the solvers' units."""
-        return np.ldexp(error, -self.gram_exponent - 2 * self.weight_exponent)
+    @property
+    def exponent(self) -> int:
+        """The power of two by which an error in the caller's units is larger than in the solvers'."""
+        return self.gram_exponent + 2 * self.weight_exponent
 
     def error(self, value):
         """An error, or a bound of one, in the caller's units (0 below the smallest float)."""
-        exponent = self.gram_exponent + 2 * self.weight_exponent
-        return np.ldexp(value, exponent) if exponent else value
+        return np.ldexp(value, self.exponent) if self.exponent else value
 
     def collect(self, columns: list[tuple]) -> Solution:
         """A Solution from (values in the caller's units, lower bound or None when proved, nodes) of each neuron."""

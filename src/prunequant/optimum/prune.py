@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunequant.arguments import flag, integer
+from prunequant.arguments import booleans, flag, integer
 
 from . import _kernels, _subsets
 from .problem import NODE_LIMIT, Problem, Solution, check_node_limit, each_neuron, factor, inverse
@@ -26,9 +26,7 @@ def refitted(weights: np.ndarray, gram: np.ndarray, mask: np.ndarray) -> np.ndar
     array([1.5, 0. ])
     """
     problem = Problem(weights, gram)
-    mask = np.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"mask has dtype {mask.dtype}: it must hold True for the kept weights, False for the others")
+    mask = booleans(mask, "mask")
     if not problem.one or mask.shape != problem.shape:
         raise ValueError(
             f"weights has shape {problem.shape} and mask {mask.shape}: both must be (features,), one neuron"

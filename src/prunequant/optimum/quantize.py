@@ -60,7 +60,7 @@ def _order(gram: np.ndarray, order) -> np.ndarray:
         for _ in range(5):
             try:
                 return _kernels.blast_order(np.linalg.inv(gram + ridge * np.eye(n)))
-            except np.linalg.LinAlgError:
+            except (np.linalg.LinAlgError, ZeroDivisionError):  # `factor` refuses what is not semidefinite
                 ridge *= 1e3
         return np.arange(n)
     return order[::-1]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import instance, integer, real
-from .gram import check_damping, checked_matrix, damped, gram, power_of_two
+from .gram import MAX_DAMPING, checked_matrix, damped, gram, power_of_two
 from .operator import Operator
 
 
@@ -30,7 +30,7 @@ def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 
     ValueError, TypeError : shapes that do not match, an argument out of its range, a singular Gram matrix.
     """
     sparsity, block = real(sparsity, "sparsity", 0, 1, open_high=True), integer(block, "block", 1)
-    damping = check_damping(damping, "optq")
+    damping = real(damping, "damping", 0, MAX_DAMPING)
     if rounding is not None and instance(rounding, "rounding", Operator, "an operator or None").stochastic:
         raise ValueError(f"rounding is {rounding!r}: it must be an operator with stochastic=False")
     w = checked_matrix("weights", weights, np.float64).copy()

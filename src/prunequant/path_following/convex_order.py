@@ -18,7 +18,7 @@ from .theory import density
 
 
 def checked_law(values, probabilities, prefix: str = "") -> tuple[NDArray, NDArray]:
-    """Values ascending, probabilities summing to one, both (k,) float64; mass zero dropped."""
+    """Values ascending, up to 1e150 in size, probabilities summing to one, both (k,) float64; mass zero dropped."""
     values = numbers(values, f"{prefix}values", finite=False).astype(np.float64, copy=False)
     probabilities = numbers(probabilities, f"{prefix}probabilities", finite=False).astype(np.float64, copy=False)
     if values.ndim != 1 or values.shape != probabilities.shape or values.size == 0:
@@ -28,6 +28,8 @@ def checked_law(values, probabilities, prefix: str = "") -> tuple[NDArray, NDArr
         )
     if not np.all(np.isfinite(values)) or np.any(probabilities < 0) or not np.all(np.isfinite(probabilities)):
         raise ValueError(f"{prefix}values must be finite and {prefix}probabilities finite and at least 0")
+    if np.max(np.abs(values)) > LARGEST:
+        raise ValueError(f"{prefix}values reach {np.max(np.abs(values)):.3g}: they must lie within ±{LARGEST:g}")
     if abs(probabilities.sum() - 1) > 1e-9:
         raise ValueError(f"{prefix}probabilities sum to {probabilities.sum()}: 1 is needed")
     order = np.argsort(values, kind="stable")

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from ..arguments import integer, integers, numbers, shown
 from .certificates import check_operator
+from .gram import checked_matrix
 from .result import Result
 from .tensors import as_array, like
 from .triangle import compress
 
 MAX_EXTENT = 2**20  # of a kernel, stride, dilation or padding
-_MAX_VALUES = 2**27  # of a padded batch of images that were small before
+_MAX_VALUES = 2**22  # of a padded batch of images that were small before
 
 
 def _two(name: str, value, wanted: str) -> tuple:
@@ -57,7 +58,7 @@ def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=Non
     Raises
     ------
     ValueError, TypeError : not four axes, channels not divisible by groups, a kernel larger than the padded image,
-        padding that makes more than 2**27 values of few, a row that is not there.
+        padding that makes more than 2**22 values of few, a row that is not there.
 
     Examples
     --------
@@ -91,12 +92,14 @@ def _unfold(x, name: str, kernel, stride, padding, dilation, groups, rows=None) 
     windows = windows[:, :, ::sh, ::sw, ::dh, ::dw]  # batch, channel, row, column, kernel row, kernel column
     batch, _, height, width = windows.shape[:4]
     count = batch * height * width
+    features = x.shape[1] // groups * kh * kw
     rows = np.arange(count) if rows is None else integers(rows, "rows")
     if rows.ndim != 1 or (rows.size and not (rows.min() >= 0 and rows.max() < count)):
         raise ValueError(f"rows is {shown(rows)}: it must hold numbers of samples, from 0 below {count}")
+    rows = rows.astype(np.int64)
     image, i, j = np.unravel_index(rows, (batch, height, width))
     windows = windows.transpose(0, 2, 3, 1, 4, 5)[image, i, j]  # sample, channel, kernel row, kernel column
-    return windows.reshape(len(rows), groups, -1).transpose(1, 0, 2)
+    return windows.reshape(len(rows), groups, features).transpose(1, 0, 2)
 
 
 def compress_convolution(
@@ -128,6 +131,7 @@ def compress_convolution(
     w, groups = numbers(as_array(weight), "weight"), integer(groups, "groups", 1)
     if w.ndim != 4 or w.size == 0 or w.shape[0] % groups:
         raise ValueError(f"weight has shape {w.shape} with {groups} groups: (filters, channels/groups, rows, columns)")
+    checked_matrix("weight", w.reshape(len(w), -1))
     shape = dict(kernel=w.shape[2:], stride=stride, padding=padding, dilation=dilation, groups=groups)
     x = _unfold(inputs, "inputs", **shape)
     if x.shape[2] != w[0].size:
@@ -135,6 +139,8 @@ def compress_convolution(
             f"weight has shape {w.shape} but inputs {tuple(np.shape(inputs))} with {groups} groups give patches of"
             f" {x.shape[2]} numbers, not {w[0].size}"
         )
+    if not x.shape[1]:
+        raise ValueError(f"inputs has shape {tuple(np.shape(inputs))}: at least one image is needed")
     y = None if quantized_inputs is None else _unfold(quantized_inputs, "quantized_inputs", **shape)
     values, results = compress_groups(w.reshape(groups, w.shape[0] // groups, -1), x, operator, y, **options)
     return like(values.reshape(w.shape), weight), results

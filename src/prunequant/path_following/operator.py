@@ -16,7 +16,7 @@ _SNAP = 1e-9  # K/δ this near an integer, relatively, is that integer
 
 def _positive(name: str, value, where: str) -> float | NDArray:
     """A number in [1e-150, 1e150], or a read-only vector of them."""
-    if np.ndim(value) == 0:
+    if not isinstance(value, list | tuple) and np.ndim(value) == 0:
         return real(value, f"{where}: {name}", LEAST, LARGEST)
     array = numbers(value, f"{where}: {name}", finite=False)
     if array.ndim > 1 or array.size == 0:

@@ -30,7 +30,11 @@ HOEFFDING_CONSTANT = 1 / 4  # the same support: variance proxy ω²/4 in the mom
 
 def density(z) -> NDArray:
     """φ(z), the standard Gaussian density."""
-    return np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
+    z = numbers(z, "z", finite=False).astype(np.float64, copy=False)
+    if np.any(np.isnan(z)):
+        raise ValueError("z holds NaN: give numbers, or infinities")
+    with np.errstate(over="ignore", under="ignore"):
+        return np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
 
 
 def _size(value: float, name: str) -> float:

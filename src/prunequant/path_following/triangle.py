@@ -19,7 +19,7 @@ from .gram import (
     checked_matrix,
     feedback_factor,
 )
-from .operator import check_seed, writable
+from .operator import LEAST, check_seed, writable
 from .operators import OneBit, Operator, Prune
 from .result import Result
 from .tensors import half_of, is_tensor, like, rounded_to
@@ -264,8 +264,9 @@ def size_for_sparsity(
 
     Raises
     ------
-    ValueError : weights that are all zero, or a share not reached at 64 times the largest weight. Unbiased pruning has
-        a ceiling, about 1 − 1/(π·scaling) with many more features than samples, see `theory.sparsity_ceiling`.
+    ValueError : weights that are all zero or below 1e-150, or a share not reached at 64 times the largest weight.
+        Unbiased pruning has a ceiling, about 1 − 1/(π·scaling) with many more features than samples, see
+        `theory.sparsity_ceiling`.
     """
     sparsity, stochastic = (
         real(sparsity, "sparsity", 0, 1, open_low=True, open_high=True),
@@ -277,8 +278,9 @@ def size_for_sparsity(
     make = operator or (lambda size: Prune(size, stochastic))
     layer = prepare(weights, inputs, **options)
     low, high = 0.0, float(np.abs(layer._weights).max())
-    if high == 0:
-        raise ValueError("weights are all zero: there is no size to find")
+    if high < LEAST:
+        what = "are all zero" if high == 0 else f"reach {high:.3g} in size"
+        raise ValueError(f"weights {what}: sizes from {LEAST:g} on can be found")
     for _ in range(7):
         result = layer.round(make(high), seed)
         if result.sparsity >= sparsity:

@@ -205,7 +205,7 @@ def _select(score, pattern, ties, axis, original, seed, magnitudes: bool) -> NDA
     length = moved.shape[-1]
     keep, group = (length - pruned_count(parsed, length), length) if isinstance(parsed, float) else parsed
     if group and length % group:
-        raise ValueError(f"axis {axis} has length {length}, which groups of {group} do not divide")
+        raise ValueError(f"axis {axis} has length {length}, which groups of {group} do not divide (pattern {pattern})")
     if score.size == 0:
         return np.ones(score.shape, dtype=bool)
     if key is not None:
@@ -255,7 +255,8 @@ def n_m(
     array([False,  True,  True, False,  True, False,  True, False])
     """
     n, m = _check_n_m(n, m)
-    return _select(_scores(x, "x"), f"{n}:{m}", ties, axis, original, seed, magnitudes=True)
+    x = _scores(x, "x")
+    return _select(x, f"{n}:{m}", ties, check_axis(axis, x.ndim), original, seed, magnitudes=True)
 
 
 def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -17,7 +18,7 @@ from prunequant.path_following import theory
 from prunequant.path_following.baselines import sparsegpt
 from prunequant.path_following.certificates import certificate
 from prunequant.path_following.convolution import compress_convolution, unfold
-from prunequant.path_following.gram import check_feedback, check_scaling, checked_matrix
+from prunequant.path_following.gram import check_failure, check_feedback, check_scaling, checked_matrix
 from prunequant.path_following.operator import check_seed
 from prunequant.path_following.operators import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
 from prunequant.path_following.triangle import compress, prepare, size_for_sparsity
@@ -308,7 +309,10 @@ def compare_pruners(
 ) -> list[dict]:
     """The same for pruning: magnitude, SparseGPT, hard thresholds with path and OPTQ feedback, unbiased with C."""
     (samples, features, neurons), seed = _layer(samples, features, neurons), check_seed(seed)
-    sparsities = tuple(real(s, f"sparsities[{i}]", 0, 1) for i, s in enumerate(_listed(sparsities, "sparsities")))
+    sparsities = tuple(
+        real(s, f"sparsities[{i}]", 0, 1, open_low=True, open_high=True)
+        for i, s in enumerate(_listed(sparsities, "sparsities"))
+    )
     both = data(kind, samples + 2048, features, seed)
     x, held_out = both[:samples], both[samples:]
     w = np.random.default_rng(np.random.SeedSequence((seed, 99))).standard_normal((features, neurons))
@@ -367,9 +371,10 @@ def coverage_of(x: NDArray, w: NDArray, operator, scaling=1.0, failure=0.05, see
     """The same for given inputs (samples, features) and weights (features, columns), such as a real layer's.
 
     Repeat the columns to see one layer under many seeds: every column has draws of its own. Slacks are over the
-    (1 − failure)-quantile of the error; clipped walks are not counted as passing a certificate.
+    (1 − failure)-quantile of the error, infinite where that is 0; clipped walks are not counted as
+    passing a certificate.
     """
-    x, w = checked_matrix("x", x, np.float64), checked_matrix("w", w, np.float64)
+    x, w, failure = checked_matrix("x", x, np.float64), checked_matrix("w", w, np.float64), check_failure(failure)
     if len(w) != x.shape[1]:
         raise ValueError(f"x has shape {x.shape} and w {w.shape}: (samples, features), (features, columns) are needed")
     result = compress(w, x, operator, scaling=scaling, seed=seed, failure=failure)
@@ -388,6 +393,6 @@ def coverage_of(x: NDArray, w: NDArray, operator, scaling=1.0, failure=0.05, see
         "bound_passed": int(np.sum((result.error > bound) & ~clipped)),
         "certificate_passed": int(np.sum((result.error > bar) & ~clipped)),
         "clipped": int(clipped.sum()),
-        "bound_slack": bound / typical,
-        "certificate_slack": bar / typical,
+        "bound_slack": bound / typical if typical else math.inf,
+        "certificate_slack": bar / typical if typical else math.inf,
     }

@@ -47,7 +47,7 @@ def several(x: Any, name: str) -> tuple:
 
 def is_several(x: Any) -> bool:
     """Whether this is a sequence, rather than one value for all layers."""
-    return isinstance(x, (Sequence, np.ndarray)) and not isinstance(x, str | bytes) and np.ndim(x) > 0
+    return isinstance(x, (Sequence, np.ndarray)) and not isinstance(x, str | bytes) and getattr(x, "ndim", 1) > 0
 
 
 def largest(x: NDArray) -> int:
@@ -73,6 +73,14 @@ def scale(x: NDArray, factor: int) -> NDArray:
     if x.dtype == object or max(largest(x), 1) * abs(factor) >= _INT:
         return x.astype(object) * factor
     return x * np.int64(factor)
+
+
+def divide(x: NDArray, divisor: int) -> tuple[NDArray, NDArray]:
+    """⌊x/divisor⌋ and what is left, in exact integers."""
+    if x.dtype == object or divisor >= _INT:
+        x = x.astype(object)
+        return x // divisor, x % divisor
+    return np.divmod(x, divisor)
 
 
 def outer_relu(x: NDArray, u: NDArray) -> NDArray:

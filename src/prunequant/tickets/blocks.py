@@ -32,15 +32,20 @@ def residual(weights: NDArray[np.int64], x: NDArray[np.int64], levels: int, divi
 
 def _residual(weights, x, levels, divisor):
     weights, x = exact.integers(weights, "weights"), exact.integers(x, "x")
-    if x.ndim != 2 or weights.ndim != 2:
+    if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or x.ndim != 2 or x.shape[1] != len(weights):
         raise ValueError(f"weights has shape {weights.shape} and x {x.shape}: (d, d) and (N, d) are needed")
     return weights, x, integer(levels, "levels", 1, 2**31), integer(divisor, "divisor", 1, 2**31)
+
+
+def _nothing(d: int) -> NDArray[np.int64]:
+    """In the place of the weights, where masks hold them."""
+    return np.zeros((d, d), np.int64)
 
 
 def residual_ticket(pair: Pair, x: NDArray[np.int64], levels: int, divisor: int) -> NDArray[np.int64]:
     """The same block with W replaced by a ticket of depth 2: the skip is scaled to the ticket's units."""
     instance(pair, "pair", Pair, "a Pair, as find_pair returns it")
-    _, x, levels, divisor = _residual(np.zeros((1, 1), np.int64), x, levels, divisor)
+    _, x, levels, divisor = _residual(_nothing(pair.carving.columns), x, levels, divisor)
     sums = pair.forward(x[:, :, None, None])[:, :, 0, 0] + exact.scale(x, levels * pair.factor)
     return exact.relu(exact.round_half_up(sums, divisor * pair.factor))
 
@@ -55,7 +60,7 @@ class ShallowResidual:
 
     def forward(self, x: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
         """Rows x (N, d) ≥ 0 are handed over in ``copies`` equal copies each; no path goes round the layer."""
-        _, x, _, divisor = _residual(np.zeros((1, 1), np.int64), x, 1, divisor)
+        _, x, _, divisor = _residual(_nothing(self.values.shape[1] // self.copies), x, 1, divisor)
         sums = exact.matmul(np.repeat(x, self.copies, axis=1), self.values.T)
         return exact.relu(exact.round_half_up(sums, divisor * self.factor))
 
@@ -128,14 +133,14 @@ class Attention:
             raise ValueError(f"x has shape {x.shape}: (N, {len(self.query)}) is needed, at least one token")
         q, k, v = (f(x) for f in maps[:3])
         d = q.shape[1] // self.heads
-        mixed = np.empty_like(v)
+        mixed = []
         for h in range(self.heads):
             part = slice(h * d, (h + 1) * d)
             scores = exact.matmul(q[:, part], k[:, part].T)
             weights = np.exp(self.temperature * (scores - scores.max(axis=1, keepdims=True)).astype(np.float64))
             weights = np.rint(weights / weights.sum(axis=1, keepdims=True) * self.levels).astype(np.int64)
-            mixed[:, part] = exact.matmul(weights, v[:, part])
-        return maps[3](mixed)
+            mixed.append(exact.matmul(weights, v[:, part]))
+        return maps[3](np.concatenate(mixed, axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +156,7 @@ class AttentionTicket:
 
 
 def _exact_map(pair: Pair, x: NDArray[np.int64]) -> NDArray[np.int64]:
-    values, rest = np.divmod(pair.forward(x[:, :, None, None])[:, :, 0, 0], pair.factor)
+    values, rest = exact.divide(pair.forward(x[:, :, None, None])[:, :, 0, 0], pair.factor)
     if rest.any():
         raise AssertionError("a linear ticket's sum is not a multiple of its factor")
     return values
@@ -161,6 +166,9 @@ def find_attention(block: Attention, levels: int, seed: int, failure: float = 0.
     """Linear tickets for query, key, value and output: one subset sum a weight, no split by sign."""
     instance(block, "block", Attention, "an Attention block")
     levels = integer(levels, "levels", 1, 2**15 - 1)
+    for name, w in zip(("query", "key", "value", "output"), block.matrices):
+        if exact.largest(w) > levels:
+            raise ValueError(f"{name} of the block reaches {exact.largest(w)}, off the grid: |w| ≤ levels = {levels}")
     share = real(failure, "failure", 0, 1, open_low=True, open_high=True) / 4
     pairs = [find_pair(w, levels, failure=share, seed=seed, layer=l, linear=True) for l, w in enumerate(block.matrices)]
     return AttentionTicket(block, tuple(pairs))

@@ -141,6 +141,9 @@ def layerwise_budget(
 ) -> Budget:
     """Blocks chosen layer by layer for mixed precision, and one size for all layers at the same number of units."""
     steps = [Fraction(1, inverse(s, f"steps[{i}]")) for i, s in enumerate(exact.several(steps, "steps"))]
+    layers = len(exact.several(shape, "shape")) - 1
+    if len(steps) != layers:
+        raise ValueError(f"steps has {len(steps)} entries for the {layers} layers of shape")
     chosen = plan(shape, steps, steps, failure, signed_inputs)
     columns = np.array(chosen.columns)
     total = int(sum(c * sum(b) for c, b in zip(columns, chosen.blocks)))

@@ -108,6 +108,8 @@ def distinct_functions(u: NDArray[np.int64], v: NDArray[np.int64], probes: NDArr
     u, v, probes = (_entries(a, name) for a, name in ((u, "u"), (v, "v"), (probes, "probes")))
     if u.ndim != 2 or v.ndim != 2 or u.shape[0] != v.shape[1] or probes.ndim != 2 or probes.shape[1] != u.shape[1]:
         raise ValueError(f"u {u.shape}, v {v.shape}, probes {probes.shape}: (h, d), (o, h), (P, d) are needed")
+    if not len(v) or not len(probes):
+        raise ValueError(f"v has {len(v)} rows and probes {len(probes)}: at least one output and one point are needed")
     d, o = u.shape[1], v.shape[0]
     if 2 ** min(d + o, 64) * max(probes.shape[0] * o, 1) * 8 > MAX_BYTES:
         raise ValueError(f"u has {d} columns and v {o} rows: the functions of one unit pass {MAX_BYTES} bytes")
@@ -136,7 +138,7 @@ def reached_targets(
     functions, probes = exact.integers(functions, "functions"), _entries(probes, "probes")
     outputs, source = integer(outputs, "outputs", 1, 16), integer(source, "source", 1, 2**15 - 1)
     target = integer(target, "target", 1, 2**20)
-    if functions.ndim != 2 or probes.ndim != 2 or functions.shape[1] != probes.shape[0] * outputs:
+    if functions.ndim != 2 or probes.ndim != 2 or functions.shape[1] != probes.shape[0] * outputs or not probes.size:
         raise ValueError(
             f"functions has shape {functions.shape} and probes {probes.shape}: (F, P·{outputs}) and (P, d) are needed"
         )
@@ -147,7 +149,9 @@ def reached_targets(
     grid = np.stack(np.meshgrid(*[np.arange(-target, target + 1)] * (d * outputs), indexing="ij"), -1)
     maps = grid.reshape(-1, outputs, d) * factor
     values = np.einsum("pd,tod->tpo", probes, maps).reshape(len(maps), -1)
-    known = {row.tobytes() for row in functions}
+    if functions.dtype == object:  # no target is beyond int64
+        functions = functions[[exact.largest(row) < 2**63 for row in functions]].astype(np.int64)
+    known = {row.tobytes() for row in np.ascontiguousarray(functions)}
     return sum(row.tobytes() in known for row in np.ascontiguousarray(values))
 
 

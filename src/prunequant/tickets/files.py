@@ -76,7 +76,7 @@ def write(path, header: Mapping, carvings: Mapping[str, Carving]) -> int:
     """Write carved matrices with a JSON header, beside the path first and then in its place; returns the bytes."""
     from safetensors.numpy import save_file
 
-    path = file_path(path, "path")
+    path = file_path(path, "path", file=True)
     tensors, listed = {}, {}
     for name, carving in carvings.items():
         listed[name] = {"recipe": asdict(carving.recipe), "shape": list(carving.words.shape)}
@@ -97,7 +97,7 @@ def read(path) -> tuple[dict, dict[str, Carving]]:
     """Header and carved matrices of a file, after its checksum has been compared; raises `TicketFileError`."""
     from safetensors import SafetensorError, safe_open
 
-    path = file_path(path, "path")
+    path = file_path(path, "path", file=True)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such ticket file")
     try:

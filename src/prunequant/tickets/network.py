@@ -69,7 +69,7 @@ class Network:
             if l and w.shape[1] != weights[l - 1].shape[0] + bool(constants[l]):
                 raise ValueError(
                     f"weights[{l}] has {w.shape[1]} inputs, but layer {l - 1} has {weights[l - 1].shape[0]} outputs"
-                    + (" and a constant is appended" if constants[l] else "")
+                    + (" and a constant is appended" if constants[l] else " and constants appends none")
                 )
             w.setflags(write=False)
         fields = {"weights": weights, "levels": levels, "divisors": divisors, "constants": constants}
@@ -113,7 +113,7 @@ class Network:
 def _one_a_layer(values, name: str, least: int, layers: int) -> tuple[int, ...]:
     listed = exact.several(values, name) if name != "levels" or exact.is_several(values) else (values,) * layers
     if len(listed) != layers:
-        raise ValueError(f"{name} has {len(listed)} entries for {layers} layers")
+        raise ValueError(f"{name} has {len(listed)} entries for the {layers} layers of weights")
     return tuple(arguments.integer(v, f"{name}[{l}]", least, MAX_LEVELS) for l, v in enumerate(listed))
 
 

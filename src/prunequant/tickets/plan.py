@@ -341,7 +341,8 @@ def _choose(made: Plan, target: Network | None) -> tuple[tuple[int, ...], ...]:
     for l in reversed(range(len(blocks))):
         current = replace(made, blocks=tuple(blocks))
         recipe, sums = current.recipes[l], current.subset_sums[l]
-        allowed = log(made.asked * share[l])
+        asked = made.asked * share[l]
+        allowed = log(asked) if asked else log(made.asked) + log(share[l])
         if made.method == "proved":
             blocks[l] = _proved_blocks(recipe, allowed - log(sums))
         elif target is None:
@@ -355,7 +356,7 @@ def _choose(made: Plan, target: Network | None) -> tuple[tuple[int, ...], ...]:
 
 def _proved_blocks(recipe: Recipe, log_failure: float) -> tuple[int, ...]:
     units = 256
-    while units <= 1 << 14:
+    while units <= certificate.most_window_units(min(recipe.law.reach, certificate.MAX_WINDOW_LEVELS)):
         worst = certificate.window_failure(recipe.law, units).max(axis=0)
         enough = np.flatnonzero(worst <= exp(log_failure))
         if enough.size and enough[0] <= certificate.MAX_BLOCKS * certificate.MAX_UNITS:

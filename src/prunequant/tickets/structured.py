@@ -41,7 +41,7 @@ def convolve(
     """Cross-correlation in exact integers: x (N, I, H, W), kernel (O, I, k, k) or depthwise (C, 1, k, k).
 
     ``stride`` is an integer in [1, 2^16], ``padding`` one in [0, 2^8] for all sides, or ((top, bottom), (left,
-    right)). Arrays are of integers of any type. Exact: depthwise sums that may pass 2⁶³ are an OverflowError, others
+    right)). Arrays are of integers of any type. Exact: depthwise sums that may pass 2⁶³ are a ValueError, others
     become Python integers.
 
     Examples
@@ -49,18 +49,20 @@ def convolve(
     >>> convolve(np.arange(9).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2), np.int64)).tolist()
     [[[[8, 12], [20, 24]]]]
     """
-    x, kernel = pad(exact.integers(x, "x"), padding), exact.integers(kernel, "kernel")
+    x, kernel = pad(x, padding), exact.integers(kernel, "kernel")
     stride, depthwise = integer(stride, "stride", 1, 2**16), flag(depthwise, "depthwise")
     if kernel.ndim != 4 or not kernel.size or kernel.shape[2] != kernel.shape[3]:
         raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, (C, 1, k, k) when depthwise")
     size, inputs = kernel.shape[-1], kernel.shape[0] if depthwise else kernel.shape[1]
     if x.shape[1] != inputs or min(x.shape[2:]) < size or (depthwise and kernel.shape[1] != 1):
-        raise ValueError(f"x is padded to {x.shape} and kernel has shape {kernel.shape}: they do not fit")
+        raise ValueError(
+            f"x is padded to {x.shape} and kernel has shape {kernel.shape}: they do not fit, depthwise={depthwise}"
+        )
     windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
     n, channels, height, width = windows.shape[:4]
     if depthwise:
         if exact.largest(x) * int(np.abs(kernel.astype(object)).sum(axis=(1, 2, 3)).max()) >= 2**63:
-            raise OverflowError("a sum of this convolution may pass 2^63")
+            raise ValueError(f"x reaches {exact.largest(x)}: a sum of this convolution may pass 2^63")
         windows, kernel = windows.astype(np.int64, copy=False), kernel.astype(np.int64, copy=False)
         out = np.zeros((n, channels, height, width), np.int64)
         for dy in range(size):
@@ -78,7 +80,11 @@ def convolve(
 
 
 def pad(x: NDArray, padding) -> NDArray:
-    """Zeros around the last two axes: ``padding`` in [0, 2^8] on all sides, or ((top, bottom), (left, right))."""
+    """Zeros around the last two axes of integers x (N, C, H, W).
+
+    ``padding`` is in [0, 2^8] on all sides, or ((top, bottom), (left, right)).
+    """
+    x = exact.integers(x, "x")
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}: (N, C, H, W) is needed")
     if not exact.is_several(padding):
@@ -145,7 +151,7 @@ class Pair:
         taps = self.shape[2] ** 2
         terms = recipe.width * taps * (1 if self.depthwise else self.carving.columns)
         if exact.largest(x) * recipe.source**2 * terms >= 2**63:
-            raise OverflowError(f"inputs up to {exact.largest(x)} may bring a sum past 2^63")
+            raise ValueError(f"x reaches {exact.largest(x)}: a sum may pass 2^63")
         x = pad(x.astype(np.int64), padding)
         size, stride = self.shape[2], integer(stride, "stride", 1, 2**16)
         if min(x.shape[2:]) < size:
@@ -194,13 +200,14 @@ def recipe_for(
 ) -> Recipe:
     """The smallest recipe whose certified failure over these very weights is at most ``failure``, in (0, 1)."""
     failure = real(failure, "failure", 0, 1, open_low=True, open_high=True)
+    signed = flag(signed, "signed")
     source_levels = integer(source_levels, "source_levels", 1, source.MAX_HALF_RANGE)
     of = certificate.law(kind, source_levels, target, reach)
     if of.reach > certificate.MAX_LIVE_REACH:
         raise ValueError(f"reach is {of.reach}: at most 2^18, up to which failures are measured")
     weights = exact.integers(weights, "weights")
     if exact.largest(weights) > of.reach:
-        raise ValueError(f"a weight is {exact.largest(weights)}, off the grid: |w| ≤ {of.reach} is allowed")
+        raise ValueError(f"weights reach {exact.largest(weights)}, off the grid: |w| ≤ {of.reach} is allowed")
     weights = weights.astype(np.int64)
     halves = 2 if kind == "relu" and signed else 1
     counts = np.bincount(np.abs(weights).ravel(), minlength=of.reach + 1) * halves
@@ -251,6 +258,8 @@ def find_pair(
         kernel = kernel[:, :, None, None]
     if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3] or (depthwise and kernel.shape[1] != 1):
         raise ValueError(f"kernel has shape {kernel.shape}: (O, I, k, k) is needed, (C, 1, k, k) when depthwise")
+    if exact.largest(kernel) > target:
+        raise ValueError(f"kernel reaches {exact.largest(kernel)}, off the grid: |w| ≤ target = {target} is allowed")
     w = matrix(kernel, depthwise)
     made = recipe_for(w, target, levels, failure, layer=layer, kind="linear" if linear else "relu", signed=signed)
     return Pair(carve(w, made, seed), seed, kernel.shape, depthwise)

@@ -120,7 +120,7 @@ class Ticket:
 
     def logits(self, x: ArrayLike) -> NDArray:
         """Outputs in the target's units: the raw outputs divided by `scale`, which must leave no remainder."""
-        values, rest = np.divmod(self.forward(x), self.scale)
+        values, rest = exact.divide(self.forward(x), self.scale)
         if np.any(rest != 0):
             raise AssertionError("a ticket's output is not a multiple of its scale")
         return values.astype(np.int64) if values.dtype == object and exact.largest(values) < 2**63 else values

@@ -19,7 +19,7 @@ from .._validate import number
 LEAST_SAMPLES, MAX_SAMPLES, MAX_BOUND = 1e-9, 2.0**20, 1e150
 MAX_WINDOW = 1000  # 2**1000 is a float
 _GRID = 4001
-_FAR = 2.0**14  # a τ beyond this is out of reach of 2**20 samples: a solution has probability below e^{-10^7}
+_NEVER = -40.0  # ln of a probability that no float near 1 can tell from 0
 
 
 def _check(n, bound) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def mixture_poisson_failure(n: float, bound: float, target: float, log: bool = F
     -3993
     """
     (log_mean, tau), log = _scale(n, bound, target), flag(log, "log")
-    if abs(tau) > _FAR:
+    if log_mean - tau**2 / 4 < _NEVER:  # P(a solution) <= E[Z] = μ e^{-τ²/4}/√2
         return 0.0 if log else 1.0
     edge = math.sqrt(max(2 * log_mean, 0.0))
     # the integrand lives where G is typical, or just outside |G - τ| = edge, where the mean falls to about 1

@@ -146,7 +146,7 @@ def _variance(bound: float, problem: str) -> float:
     return bound * (bound + 1) / 3 if problem == "subset_sum" else (bound + 1) * (2 * bound + 1) / 6
 
 
-def first_moment_gaussian(n: float, bound: int, target: float, problem: str = "subset_sum") -> float:
+def first_moment_gaussian(n: float, bound: float, target: float, problem: str = "subset_sum") -> float:
     """The Gaussian limit of E[Z], with relative error O(1/n).
 
     2ⁿ/√(πnσ²)·e^{-t²/(nσ²)} for subset sums, 2ⁿ/√(2πns)·e^{-z²/(2ns)} with s = E X² for partitions, which counts both
@@ -228,7 +228,7 @@ def second_moment_ratio(n: int, bound: int, target: int, problem: str = "subset_
     return (second - first) / first**2
 
 
-def second_moment_ratio_limit(n: float, bound: int, target: float, problem: str = "subset_sum") -> float:
+def second_moment_ratio_limit(n: float, bound: float, target: float, problem: str = "subset_sum") -> float:
     """The large-n form of `second_moment_ratio`.
 
     Subset sums: (2/√3) e^{(2/3) t²/(nσ²)}: it stays above 1 for ever, because Λ moves the centre of the sums by as
