@@ -122,7 +122,7 @@ def test_numbers_are_printed_at_fixed_significant_digits(value, digits, text):
 
 def test_verify_exits_nonzero_when_a_checked_function_is_sabotaged(monkeypatch, tmp_path):
     """Mutate the function that a claim measures: the same command that was green must go red."""
-    import prunequant.claims.kumar2025_sums as module
+    import prunequant.claims.tickets.subset_sums as module
     from prunequant import subset_sum
     from prunequant.cli import app
 

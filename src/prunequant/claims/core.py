@@ -23,6 +23,7 @@ PAPERS = {
     "harma2025": "Harma et al. 2024, arXiv 2405.20935",
     "ours": "this book",
 }
+PARTS = ("tickets", "paths", "versus", "interplay", "cases")  # folders of chapters, here as in the book
 WORDINGS = ("quoted", "reconstructed", "ours")
 
 
@@ -270,10 +271,10 @@ def registry() -> Registry:
     """Every claim of the project; its modules are imported the first time this is called."""
     global _LOADED
     if not _LOADED:
-        package = import_module("prunequant.claims")
-        for module in iter_modules(package.__path__):
-            if module.name.split("_")[0] in (*PAPERS, "cases"):
-                import_module(f"prunequant.claims.{module.name}")
+        for part in PARTS:
+            package = import_module(f"prunequant.claims.{part}")
+            for module in iter_modules(package.__path__):
+                import_module(f"{package.__name__}.{module.name}")
         _LOADED = True
     return _REGISTRY
 
