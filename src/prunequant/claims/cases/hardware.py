@@ -84,7 +84,6 @@ def _hardware(budget: Budget, cost, count=stored_bytes) -> Evidence:
 is slower than the dense layer in every recorded row, though it does half of the operations. The sparsity from which
 CSR is faster in every pass ($576\times576$) is higher with 256 or more inputs per call than with one.""",
     source=Source("ours", "Part V, measured", "ours"),
-    chapter="cases/hardware",
     verdict=Verdict.HOLDS,
     remark="Times are the record's and belong to its machine; bytes are counted live. Counting operations instead of "
     "time would have pruning win everywhere.",

@@ -51,7 +51,6 @@ for equally many steps, quantized with learned steps (LSQ) or pruned gradually, 
 mask not charged), each method at its own learning rate. At 2, 3 and 4 bits LSQ has the smaller test loss: every mean
 difference over paired seeds is positive, $p<0.05$ after Holm's correction over the six.""",
     source=Source("kuzmin2023", "Section 5"),
-    chapter="cases/lsq-against-pruning",
     verdict=Verdict.HOLDS,
     remark="Not charging the mask is in favour of pruning. With LSQ's learning rate pruning would look several times "
     "worse than it is: each method needs its own.",
@@ -108,7 +107,6 @@ def _similarity(other: dict | None = None) -> Evidence:
 more like the dense original's (linear CKA, mean over the layers of few bits) than the quantized network's do, at 2, 3
 and 4 bits: every mean paired difference is positive, $p<0.05$ after Holm's correction over the six.""",
     source=Source("kuzmin2023", "Section 5"),
-    chapter="cases/lsq-against-pruning",
     verdict=Verdict.FAILS_AS_STATED,
     remark="On these two small networks the other way round: quantized ones stay nearer to the original, at 4 bits as "
     "near as a dense network that is simply trained on. Pruning moves away early and hardly comes back.",
@@ -161,7 +159,6 @@ on clothes; LSQ stays ahead. It is also ahead, at 2, 3 and 4 bits and in the lon
 trained on ImageNet and transferred to the same clothes in few steps. All differences are positive over paired seeds,
 $p<0.05$ after Holm's correction (two gains; six leads).""",
     source=Source("kuzmin2023", "Section 5"),
-    chapter="cases/lsq-against-pruning",
     verdict=Verdict.HOLDS,
     remark="With the learning rates of the short runs pruning seems to come level on the residual network: LSQ needs a "
     "higher rate for more steps. Whether pruning gains more on the transferred network too is left open by five seeds "

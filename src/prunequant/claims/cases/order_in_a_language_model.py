@@ -44,7 +44,6 @@ quantizing first costs held-out cross-entropy (the mean difference over paired s
 excludes 0) when ties of the mask go to the first index. With ties to the larger original weight less than a quarter of
 that is left.""",
     source=Source("ours", "Part V; the setting of Harma et al. 2024, Table 2", "ours"),
-    chapter="cases/order-in-a-language-model",
     verdict=Verdict.CONDITIONAL,
     condition="MXFP4 at 30 %, one-shot; INT4 with a scale per row keeps its gap under any tie rule",
     remark="MXFP4 blocks share powers of two, so equal codes are nearly equal weights and ties are frequent. INT4 rows "
@@ -99,7 +98,6 @@ Quantizing first with ties to the first index still costs held-out cross-entropy
 is positive, its 95 % interval excludes 0). With ties to the larger original weight both orders start as the same model,
 with equal loss at the first step, and less than a quarter of the cost is left after training.""",
     source=Source("ours", "Part V; the setting of Harma et al. 2024, Table 2", "ours"),
-    chapter="cases/order-in-a-language-model",
     verdict=Verdict.HOLDS,
     remark="That they start equal is a theorem: four neighbours share a scale, so quantization cannot swap two of them "
     "(claim ours.ties). They may part later: a pruned weight can set the scale of its block in one order only.",

@@ -46,7 +46,6 @@ def _pareto(budget: Budget, count, pair: bool = True) -> Evidence:
 pruned scheme (2:4, or 30, 50 or 90 % by magnitude, as CSR) is in the set that no other scheme beats in both mean loss
 and stored bytes, and int8 weights change the loss by less than 0.02 nats (95 % interval, paired over windows).""",
     source=Source("ours", "Part V, measured", "ours"),
-    chapter="cases/pareto",
     verdict=Verdict.HOLDS,
     remark="Without fine-tuning, and with masks stored so that a kernel can multiply them. If places cost nothing, the "
     "90 % model would be the smallest and enter the set, useless as it is.",

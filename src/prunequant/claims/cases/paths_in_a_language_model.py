@@ -50,7 +50,6 @@ rounding of every weight alone; (ii) SPFQ, coins on a grid without end, has a hi
 paired over the draws of the text, exclude 0); (iii) no neuron of any layer has an error above its certificate on the
 measured tokens, at a failure probability of 0.001 for the whole model.""",
     source=Source("ours", "cases, paths in a language model", wording="ours"),
-    chapter="cases/paths-in-a-language-model",
     verdict=Verdict.HOLDS,
     remark="The bound holds on every layer, and the model that has it is worse than plain rounding, which has none. "
     "Calibrated on random tokens the path is worse than no path.",

@@ -31,7 +31,6 @@ $\langle q(x),q(s(w))\rangle$ is $\varepsilon_Q+\varepsilon_S-\sum_{i\in P}r_i$,
 pruning alone less the quantization errors of the pruned products. So there are $x,w$ for which its magnitude exceeds
 $|\varepsilon_Q|+|\varepsilon_S|$; but over Gaussian $x,w$ its root mean square stays below the sum of theirs.""",
     source=Source("harma2025", "Theorem 3.9"),
-    chapter="interplay/dot-products",
     verdict=Verdict.HOLDS,
     remark="True as existence: about one dot product in five exceeds the sum, the root mean square never does. For "
     "one dot product the better order is close to a coin toss.",

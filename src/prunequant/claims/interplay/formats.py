@@ -59,7 +59,6 @@ float32 the value that the specification prescribes: scale from the exponent of 
 half to even and saturated. The tests hold all formats against further oracles: exact rational arithmetic, gfloat, torch
 and torchao.""",
     source=Source("ours", "tested", "ours"),
-    chapter="interplay/formats",
     verdict=Verdict.HOLDS,
     remark="No difference on millions of values, subnormal numbers, ties and saturation among them.",
 )

@@ -72,7 +72,6 @@ $$\|x-q(s(x))\|_p\;\le\;\|x-q(x)\|_p+\|x-s(x)\|_p ,$$
 and more exactly $\|x-q(s(x))\|_p^p=\|x_P\|_p^p+\|(x-q(x))_K\|_p^p$ for $p<\infty$, with $P$ the pruned and $K$ the kept
 places. Equality in the first line is an effect of $L_1$.""",
     source=Source("harma2025", "Theorem 3.5"),
-    chapter="interplay/order",
     verdict=Verdict.CONDITIONAL,
     condition="every block keeps a value of its largest magnitude or is zeroed (groups nested in blocks, one axis), "
     "and the scale sees that magnitude alone",
@@ -122,7 +121,6 @@ def _(budget: Budget) -> Evidence:
     statement=r"""There are $x$, a max-scaled quantizer $q$ and a magnitude pruning $s$ (ties to the first index) with
 $\|x-s(q(x))\|_p>\|x-q(x)\|_p+\|x-s(x)\|_p$, in every norm $p\in\{1,2,3,\infty\}$.""",
     source=Source("harma2025", "Theorem 3.6"),
-    chapter="interplay/order",
     verdict=Verdict.HOLDS,
     remark="One vector does it in every norm: 2.6 and 3.4 both become 3, the first is kept, and 3.4 is lost.",
 )
@@ -159,7 +157,6 @@ $$\|x-s(q(x))\|_p\le\|x-q(x)\|_p+\|x-s(x)\|_p+\|(x-q(x))_P\|_p ,$$
 and with rounding to nearest, steps at most $\delta$ and no saturation the last term is at most
 $|P|^{1/p}\,\delta/2$. For $N{:}M$ pruning in $L_1$ that is $n(1-N/M)\,\delta/2$.""",
     source=Source("harma2025", "Theorem 3.7"),
-    chapter="interplay/order",
     verdict=Verdict.HOLDS,
     remark="Sharp: $x=(2.5+\\epsilon,3\\,|\\,7,0)$ costs $\\delta/2-\\epsilon$ beyond the sum. A saturating format "
     "(MXFP4 with the specification's scale) can pass $\\delta/2$, but not the first bound.",
@@ -216,7 +213,6 @@ def _(budget: Budget) -> Evidence:
 and one scale for all values that compete for a place, no order is better than pruning first:
 $\|x-q(s(x))\|_p\le\|x-s(q(x))\|_p$ for every $x$, every $p\in[1,\infty]$ and every rule for ties.""",
     source=Source("harma2025", "corollary of Theorems 3.5-3.7"),
-    chapter="interplay/order",
     verdict=Verdict.CONDITIONAL,
     condition="one max-scaled scale for all values that compete for a place, and an odd monotone grid",
     remark="The paper's theorems compare each order with the sum and so do not rank the two; one scale does. With "
@@ -280,7 +276,6 @@ def _identical(budget: Budget, ties: str) -> Evidence:
 values that compete for a place share one scale. If the mask of "quantize, then prune" breaks ties by the original
 magnitude, then $s(q(x))=q(s(x))$, value for value.""",
     source=Source("ours", "tie theorem", "ours"),
-    chapter="interplay/order",
     verdict=Verdict.HOLDS,
     remark="Take the mask from the stored high-precision weights and the order no longer matters: the price is that of "
     "the ties.",
@@ -324,7 +319,6 @@ def _two_sided(budget: Budget, rows, groups) -> Evidence:
 group), each order is strictly better than the other for some $x$, in $L_1$ and $L_2$. On whole tensors too: for
 Student-$t(3)$ weights at 50 % sparsity, quantizing first wins with INT4 rows, pruning first with INT4 groups of 64.""",
     source=Source("ours", "cross-scale counterexample", "ours"),
-    chapter="interplay/order",
     verdict=Verdict.HOLDS,
     remark="Smallest example: $(3,\\ 1.4\\,|\\,1.39,\\ 0)$ in INT3; pruning first keeps 1.4 and stores it as 1.",
 )
@@ -376,7 +370,6 @@ def _joint(budget: Budget, score) -> Evidence:
 $|q_i|(2|x_i|-|q_i|)=x_i^2-(x_i-q_i)^2$ leaves the smallest $\|x-m\odot q\|_2$ of all masks of its pattern. So where
 scales survive pruning it is at least as good as either order.""",
     source=Source("ours", "joint mask", "ours"),
-    chapter="interplay/order",
     verdict=Verdict.HOLDS,
     remark="One line of code, never worse, and strictly better where several scales compete.",
 )
@@ -424,7 +417,6 @@ SEVERAL_SCALES = (
 level). Then $\|x-q(s(x))\|_\infty\le\|x-m\odot q(x)\|_\infty$ for **every** mask $m$ of
 the same pattern, over one scale or several, on odd grids or not.""",
     source=Source("ours", "largest error", "ours"),
-    chapter="interplay/order",
     verdict=Verdict.HOLDS,
     remark="Magnitude pruning is the joint mask of $L_\\infty$; the counterexamples across scales need another norm.",
 )

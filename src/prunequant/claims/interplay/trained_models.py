@@ -40,7 +40,6 @@ def _order(budget: Budget, fmt: str, ties: str) -> Evidence:
 quantized than in the other order: at 75 % sparsity and MXFP4, without fine-tuning, ties to the first index, the mean
 difference of the test losses over paired seeds is positive and its 95 % interval excludes 0.""",
     source=Source("harma2025", "Table 2"),
-    chapter="interplay/trained-models",
     verdict=Verdict.CONDITIONAL,
     condition="four bits, and ties broken by the index",
     remark="Clear at four bits under the index rule, absent at eight. Most of it is that rule, which prunes whole "
@@ -88,7 +87,6 @@ def _near_threshold(budget: Budget, shuffle: bool) -> Evidence:
 model pruned to 75 % and then quantized to INT8 has a loss within 0.002 nats of $T$ (95 % interval over paired seeds,
 digits perceptron). Coarser formats leave the threshold to either side.""",
     source=Source("harma2025", "Equation 12"),
-    chapter="interplay/trained-models",
     verdict=Verdict.CONDITIONAL,
     condition="eight bits; at four the loss lies above or below the threshold, by model and format",
     remark="At eight bits the costs add; in MXFP4 the digits perceptron lies above the threshold. Pairing the seeds "

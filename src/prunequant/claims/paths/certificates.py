@@ -36,7 +36,6 @@ def _sharp_width(budget: Budget, constant: float) -> Evidence:
 N(0,\tfrac\pi8\omega^2)$, and $\pi/8$ is the best constant. For grid rounding, pruning and one bit this is a quarter
 of the variance $\tfrac\pi2M^2$ (for one bit $M=\omega=2K$).""",
     source=Source("ours", "path following, sharp width", wording="ours"),
-    chapter="paths/certificates",
     verdict=Verdict.HOLDS,
     remark="The fair coin attains it; a bound built on it is half as large as one built on |X| ≤ M.",
 )
@@ -61,7 +60,6 @@ $\omega$ be the width of the operator. For any weights, with probability at leas
 satisfies $|(Xw-Xq)_i|\le\omega\|A_i\|\sqrt{\tfrac12\log(2m/\epsilon)}$; and $\mathbb
 E\|Xw-Xq\|^2\le\frac{\omega^2}{4}\|A\|_F^2$.""",
     source=Source("ours", "path following, certificate", wording="ours"),
-    chapter="paths/certificates",
     verdict=Verdict.HOLDS,
     remark="It stays within a factor of about 1.4 to 3 of what happens on every kind of data, outlier channels "
     "included, where the general bound is off by tens.",

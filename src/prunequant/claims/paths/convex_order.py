@@ -51,7 +51,6 @@ def _convex_order(budget: Budget, constant: float) -> Evidence:
 $|X|\le M$, then $X\le_{cx}\mathcal N(0,\tfrac\pi2M^2)$. The order is kept by linear maps, by adding steps that are
 dominated given the past, and $A\preceq B$ gives $\mathcal N(0,A)\le_{cx}\mathcal N(0,B)$.""",
     source=Source("zhang2025", "convex order lemmas"),
-    chapter="paths/convex-order",
     verdict=Verdict.HOLDS,
     remark=r"The constant $\pi/2$ is attained by the fair coin $\pm M$: every other law needs less.",
 )

@@ -47,7 +47,6 @@ def _finite_alphabet(budget: Budget, spare) -> Evidence:
 $K\delta\ge\|w\|_\infty+\delta\rho\sqrt{2\pi p\log N_0/(2C-1)}$ is never left, with probability at least
 $1-\sqrt2(m+N_0)N_0^{-p}$, and then the bound of the infinite grid holds. So the bits grow like $\log\log N_0$.""",
     source=Source("zhang2025", "finite alphabet theorem"),
-    chapter="paths/few-levels",
     verdict=Verdict.LOOSE,
     factor=2,
     remark="No walk was clipped; one or two spare levels a side are really used where the theorem offers up to nine.",
@@ -96,7 +95,6 @@ $\{-K,K\}$ never meets a value outside $[-K,K]$ with probability $1-\epsilon$, a
 $1-2\epsilon$, $\|Xw-Xq\|_\infty\le K\frac{C}{\sqrt{2C-1}}\max_t\|X_t\|\sqrt{2\log(2m/\epsilon)}$: logarithmic in
 $N_0$.""",
     source=Source("zhang2025", "one-bit theorem; constants ours"),
-    chapter="paths/few-levels",
     verdict=Verdict.HOLDS,
     remark="It holds, but the scaling of 40 to 60 that it needs makes two values no better than plain signs until "
     "about ten thousand features.",

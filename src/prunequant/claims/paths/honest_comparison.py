@@ -39,7 +39,6 @@ error, for every seed, when samples are fewer than features; (ii) SPFQ costs a f
 than C = 1; (v) on white data with four times more samples than features, nearest rounding, GPFQ and OPTQ come within
 15 % of one another's held-out error.""",
     source=Source("ours", "path following, comparison", wording="ours"),
-    chapter="paths/honest-comparison",
     verdict=Verdict.HOLDS,
     remark="Held-out error must be reported: with few samples the best method on the calibration data can be the "
     "worst of the deterministic ones beyond them.",

@@ -65,7 +65,6 @@ X^\top X$. The first pass of SPFQ's alignment solves $\mathrm{tril}(H)\tilde w=\
 is one Gauss-Seidel sweep on $H\tilde w=Bw$. Order-1 alignment followed by nearest rounding is GPFQ for changed
 inputs.""",
     source=Source("ours", "path following, alignment", wording="ours"),
-    chapter="paths/one-triangle",
     verdict=Verdict.HOLDS,
     remark="Passes of rank-one updates become one matrix product and one triangular solve each.",
 )
@@ -152,7 +151,6 @@ strictly lower triangular: $M=0$ for memoryless rounding, $M=\frac1C\mathrm{diag
 (nearest) and SPFQ (stochastic), $M=L-I$ for OPTQ, where $G+\lambda I=L^\top DL$ with $L$ unit lower triangular: the
 Cholesky factor of the reversed features, without an inverse.""",
     source=Source("ours", "path following, one triangle (OPTQ's form is known)", wording="ours"),
-    chapter="paths/one-triangle",
     verdict=Verdict.HOLDS,
     remark="One kernel gives the very same weights as four independent implementations.",
 )

@@ -56,7 +56,6 @@ def _domination(budget: Budget, stochastic: bool) -> Evidence:
 $u_t=\sum_{s\le t}(w_s-q_s)X_s$ satisfies $u_t\le_{cx}\mathcal N(0,\sigma_t^2I)$ with
 $\sigma_t^2=\frac{\pi M^2}{2}\frac{C^2}{2C-1}\max_{j\le t}\|X_j\|^2\le\frac{\pi CM^2}{2}\max_{j\le t}\|X_j\|^2$.""",
     source=Source("zhang2025", "Gaussian domination theorem"),
-    chapter="paths/path-following",
     verdict=Verdict.HOLDS,
     remark="No assumption on weights or inputs is needed; the randomness of the rounding does all the work.",
 )
@@ -104,7 +103,6 @@ def coverage_rows(budget: Budget, operators, scalings=(1.0, 4.0), kinds=studies.
 $\|Xw-Xq\|_\infty\le\delta\sqrt{2\pi C\,p\log N_0}\;\max_t\|X_t\|_2$ with probability at least
 $1-\sqrt2\,m\,N_0^{-p}$, for $N_0$ features and $m$ samples.""",
     source=Source("zhang2025", "error bound, infinite alphabet"),
-    chapter="paths/path-following",
     verdict=Verdict.LOOSE,
     factor=5,
     remark="True for every kind of data, with a factor of six to spare on the best of them and of tens with outlier "

@@ -30,7 +30,6 @@ def _weak_feedback(stochastic: bool) -> tuple[int, int, float, float]:
 $0$ otherwise. With feedback $1/C$: $\|Xw-Xq\|_\infty\le K\sqrt{2C\pi\,p\log N_0}\;\max_t\|X_t\|_2$ with probability at
 least $1-\sqrt2\,m\,N_0^{-p}$.""",
     source=Source("zhang2025", "pruning bound"),
-    chapter="paths/pruning-and-both",
     verdict=Verdict.LOOSE,
     factor=5,
     remark="True with a factor of six and more to spare; but being unbiased means that survivors are blown up to K.",
@@ -86,7 +85,6 @@ def _joint(budget: Budget, cases) -> Evidence:
 a multiple of $\delta$, by at most $M=\max(K,\delta)$. The bound of either task holds with this $M$, so on the grid both
 together cost no more than pruning alone. (The sharper case is ours.)""",
     source=Source("zhang2025", "joint pruning and quantization"),
-    chapter="paths/pruning-and-both",
     verdict=Verdict.HOLDS,
     remark="Choose the pruning size on the grid: quantization is then free of charge in the bound.",
 )
@@ -127,7 +125,6 @@ over and the share of zeros that unbiased pruning with feedback $1/C$ leaves ten
 is: 68 % at $C=1$. A larger $K$ only makes the error larger. (A fixed point with Gaussian corrections, not a
 theorem.)""",
     source=Source("ours", "path following, sparsity ceiling", wording="ours"),
-    chapter="paths/pruning-and-both",
     verdict=Verdict.HOLDS,
     remark="To prune 90 % one needs C of at least 3.2; on white data the error is then that of zeroing the layer, "
     "or more.",

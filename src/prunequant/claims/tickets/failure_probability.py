@@ -70,7 +70,6 @@ $$\mathbb P(A_n\ne W)\le M^2\Bigl(1-\frac q2\Bigr)^n<M^2\Bigl(\frac34\Bigr)^n .$
 So $n=4.82\log_2M+2.41\log_2\frac1\eta$ samples have a subset for **every** target of $W$, all at once, with
 probability at least $1-\eta$.""",
     source=Source("ours", "growth identity", "ours"),
-    chapter="tickets/failure-probability",
     verdict=Verdict.HOLDS,
     remark="Exponentially small failure, for all targets together, with constants, in ten lines. It asks for about "
     "three times the samples that are really needed.",
@@ -159,7 +158,6 @@ $$\mathbb P(\text{no subset sums to }t)\approx\mathbb E\,\exp\bigl(-\mu\,e^{-(G-
 For $2^8\le M\le2^{12}$ and $t\in\{M/2,M\}$ this is within 10 % wherever at least a tenth of the draws fail. From
 there down to $10^{-5}$ it is never more than 15 % too high, and too low by a factor of six at most.""",
     source=Source("ours", "derived here", "ours"),
-    chapter="tickets/failure-probability",
     verdict=Verdict.HOLDS,
     remark="Given the total of the samples, the number of solutions is nearly Poisson. Right to a few percent near the "
     "threshold, too small in the tail.",
@@ -196,7 +194,6 @@ $$\mathbb P(\text{no subset sums to }t)\approx \mathbb P(S_+<t)+\sum_{u\ge0}\mat
 
 For $2^8\le M\le2^{12}$ and $t\in\{M/2,M\}$ this is within 20 % from probability one down to $10^{-5}$.""",
     source=Source("ours", "derived here", "ours"),
-    chapter="tickets/failure-probability",
     verdict=Verdict.HOLDS,
     remark="One formula for the whole range: a draw fails when its positive samples hardly reach beyond the target, so "
     "that few subsets are left to choose from.",

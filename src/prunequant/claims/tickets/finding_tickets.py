@@ -33,7 +33,6 @@ def differencing_success(log2_bound: int, n: int, trials: int, seed: int = SEED)
 $2^8\le M\le 2^{24}$. Karmarkar and Karp's differencing, which takes $O(n\log n)$ time, finds a subset with exactly
 that sum in at least 95 % of the instances.""",
     source=Source("ours", "measured", "ours"),
-    chapter="tickets/finding-tickets",
     verdict=Verdict.HOLDS,
     remark="Eight samples per bit in place of one, and the search costs no more than sorting: 24 bits in microseconds.",
 )
@@ -89,7 +88,6 @@ $2^{m/2}$ half-subsets. With $n\approx2^{\sqrt{2m}}$ samples, differencing succe
 steps: fewer than any power of $M$, more than any power of $m$. Whether numbers of samples and of steps that are
 polynomial in $m$ can do is not decided here.""",
     source=Source("ours", "open question 4", "ours"),
-    chapter="tickets/finding-tickets",
     verdict=Verdict.OPEN,
     remark="The frugal search doubles its work with every two bits. Differencing pays in samples instead, "
     "$2^{\\sqrt{2m}}$ of them, a law that fits from 8 to 40 bits.",

@@ -68,7 +68,6 @@ step $\delta_{\mathrm{in}}$ in $[-1,1]$. If $n\ge C\log_2(1/\delta_{\mathrm{in}}
 $w\in S_{\delta_t}$ there is, with high probability, a mask $s$ with $(v\odot s)^\top\relu(ux)=wx$ for **every** $x$.
 Added here: $\delta_t$ must be a whole multiple of $\delta_{\mathrm{in}}^2$.""",
     source=Source("kumar2025", "Lemma 5"),
-    chapter="tickets/first-ticket",
     verdict=Verdict.CONDITIONAL,
     condition="$\\delta_t\\in\\delta_{\\mathrm{in}}^2\\,\\mathbb Z$",
     remark="$n=2\\log_2(1/\\delta)+20$ finds more than 99 % of the weights, both signs of the input served; at "
@@ -143,7 +142,6 @@ there are, with probability at least $1-N_t\,O\bigl((\log_2\frac1\delta)^{-1/7}\
 network equals the target **exactly**, for every input. Activations may be rounded after each pair of layers, not within
 one. (Added here, as in lemma 5: $\delta_t\in\delta_{\mathrm{in}}^2\ZZ$.)""",
     source=Source("kumar2025", "Theorem 1"),
-    chapter="tickets/first-ticket",
     verdict=Verdict.LOOSE,
     factor=1000,
     remark="The construction is right, and better than its probability: with constant one that is below zero for every "

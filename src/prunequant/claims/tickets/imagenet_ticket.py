@@ -82,7 +82,6 @@ and every one of its 22,008 integer biases, is found inside random pairs of laye
 masks alone, with certified failure probability at most 1 %. From the pixels to the 1,000 logits the pruned random
 network computes the same integers as the quantized network.""",
     source=Source("ours", "measured", "ours"),
-    chapter="tickets/imagenet-ticket",
     verdict=Verdict.HOLDS,
     remark="2,000 of 2,000 logits equal, in the recorded run. The everyday check takes one block and a part of the "
     "classifier; the full check repeats the whole.",

@@ -74,7 +74,6 @@ $W\in S_\delta^{d\times d}$ with probability at least $\frac12$. Then
 $p\ge d^2\log_2(2/\delta+1)-1=\Omega\bigl(d^2\log\frac1\delta\bigr)$. A pair of layers has $p=2dh$ weights, so its
 width is $h=\Omega\bigl(d\log\frac1\delta\bigr)$.""",
     source=Source("kumar2025", "Theorem 3"),
-    chapter="tickets/lower-bound",
     verdict=Verdict.HOLDS,
     remark="Right, and far from what a source needs: for one weight 14 to 40 times as much, because most masks make "
     "the same functions and most functions are no linear map.",
@@ -155,7 +154,6 @@ def _tight(ratios: list[float], names: Sequence[str]) -> Evidence:
 and $N_t$ weights of precision $\delta$, width $\Theta\bigl(d\log\frac1\delta\bigr)$ and
 $\Theta\bigl(N_t\log\frac1\delta\bigr)$ weights are enough for probability $\frac12$ and are needed for it.""",
     source=Source("kumar2025", "Corollary 1"),
-    chapter="tickets/lower-bound",
     verdict=Verdict.CONDITIONAL,
     condition="$\\log N_t=O(\\log\\frac1\\delta)$, and layers about as wide as they are tall",
     remark="At width 32 the factor between the two falls from 64 at $\\delta=1/3$ to 30 at $1/127$, on its way to 8. "
@@ -214,7 +212,6 @@ $(2^a-1)(2^b-1)+1$ different contributions. Hence, with $r=1+2K/(2K+1)$ and $K=1
 represents each $W\in S_\delta^{d\times d}$ with probability at least $\frac12$ has at least
 $\bigl(d^2\log_2(2K+1)-1\bigr)\big/\log_2\bigl(r^{2d}-2r^d+2\bigr)$ hidden units.""",
     source=Source("ours", "sharper form of theorem 3", wording="ours"),
-    chapter="tickets/lower-bound",
     verdict=Verdict.HOLDS,
     remark="It asks for 3.8 times as many weights as theorem 3 for a single ternary weight, for 1.36 times as many for "
     "wide ternary layers, and for hardly more at high precision.",
@@ -306,7 +303,6 @@ block of $m$ hidden units misses each weight that is an odd multiple of $\delta_
 Blocks find a target with $N$ such weights with probability tending to 0 as $N$ grows, unless
 $m\ge(c-o(1))\log_2N$, where $c=3.4$ for $\delta_{\mathrm{in}}=1/7$ and $c\to4$ for finer steps.""",
     source=Source("ours", "lower bound for blocks", wording="ours"),
-    chapter="tickets/lower-bound",
     verdict=Verdict.HOLDS,
     remark="The floor is reached: with 64 units and small odd weights nearly every miss is a block whose products are "
     "all even. Even weights are missed less often.",

@@ -71,7 +71,6 @@ $$\mathbb E Z_{n,z}=\frac{2^n}{\sqrt{2\pi ns_2}}\,e^{-z^2/(2ns_2)}\bigl(1+O(\tfr
 
 $$\frac{\mathbb E Z_{n,z}^2-\mathbb E Z_{n,z}}{(\mathbb E Z_{n,z})^2}=2\bigl(1+O(\tfrac1n)\bigr).$$""",
     source=Source("kumar2025", "Lemma 1 (after Borgs, Chayes and Pittel)"),
-    chapter="tickets/moments",
     verdict=Verdict.HOLDS,
     remark="The 2 in the second moment is parity: half of the draws cannot reach $z$ at all, the others have twice the "
     "mean.",
@@ -105,7 +104,6 @@ with a fixed sum. Then
 
 $$\frac{(\mathbb E Z)^2}{\mathbb E[Z^2]}\;\le\;\mathbb P(Z>0)\;\le\;\min(1,\mathbb E Z).$$""",
     source=Source("kumar2025", "Lemma 3"),
-    chapter="tickets/moments",
     verdict=Verdict.LOOSE,
     factor=100,
     remark="True. But for subset sums the lower bound never passes $\\sqrt3/2=0.866$, however many samples "

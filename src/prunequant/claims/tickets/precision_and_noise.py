@@ -72,7 +72,6 @@ block of $m$ units misses one of them. Blocks of $m_l$ units with $\sum_lN_l\,p_
 whole network with probability at least $1-\eta$, whatever the precisions; one $m$ for all layers needs more units for
 the same $\eta$.""",
     source=Source("ours", "open question 2", "ours"),
-    chapter="tickets/precision-and-noise",
     verdict=Verdict.HOLDS,
     remark="Layers of 8, 4 and 2 bits take 118, 98 and 75 units per input for a failure of 5 %. As many units, spread "
     "evenly, fail several times as often. Most of a block pays for certainty, not for bits.",
@@ -106,7 +105,6 @@ weights of one input; with $g=\gcd(u,u')$ the correlation $c$ is $g^2/(uu')$ if 
 $-g^2/(2uu')$ if not. Among all tickets of a block the one with least $\sum v_k^2$ is found by dynamic programming, and
 has a smaller error.""",
     source=Source("ours", "open question 3", "ours"),
-    chapter="tickets/precision-and-noise",
     verdict=Verdict.HOLDS,
     remark="Both variances fit within 1 %. Without the correlations the formula for nearest rounding is off by up to "
     "9 %: units that share an input share a part of their errors. The quietest ticket has half the error of the first "

@@ -62,7 +62,6 @@ $S_{\delta_{\mathrm{in}}}$. At the cost of one more factor $\log_2(1/\delta)$ it
 high probability, every given target of depth $\ell$ with weights in $S_{\delta_t}$: each neuron of the target is made
 in $\rho=O(\log_2(1/\delta))$ copies, and a weight of the next layer is a subset sum over the copies of one neuron.""",
     source=Source("kumar2025", "Theorem 2"),
-    chapter="tickets/shallow-tickets",
     verdict=Verdict.CONDITIONAL,
     condition="the extra factor counted in weights: a width does not need it",
     remark="No layer is more than 1.4 times as wide as at depth $2\\ell$, while the source holds 11 to 13 times as "

@@ -90,7 +90,6 @@ per kernel weight and sign of the input, however often the weight is used; the f
 one subset sum per weight; a **residual** block $\relu([Wx+x]_\gamma)$, at depth $2\ell$ with the skip led round the
 pair, at depth $\ell+1$ with the target matrix $W+I$ for the copies.""",
     source=Source("ours", "open question 1", "ours"),
-    chapter="tickets/structured-tickets",
     verdict=Verdict.HOLDS,
     remark="All equal to PyTorch's own layers in 64-bit integers. Structure makes tickets cheaper: weights that are "
     "shared, and maps without a rectifier, need fewer subset sums.",

@@ -47,7 +47,6 @@ def _count_mismatches(budget: Budget, discrepancy) -> tuple[int, int, int]:
 to $t$ if and only if some signs $\epsilon\in\{-1,+1\}^n$ give the discrepancy $\sum_i\epsilon_iX_i=\Lambda-2t$. The
 subsets and the sign vectors correspond one to one.""",
     source=Source("kumar2025", "Lemma 2"),
-    chapter="tickets/subset-sums",
     verdict=Verdict.HOLDS,
     remark="An exact bijection: the counts of both sides agree for every target of every instance.",
 )
@@ -105,7 +104,6 @@ def _lemma4(budget: Budget, sampler: str) -> Evidence:
 $\kappa=\log_2 M/n$. If $\kappa<1$ is fixed, some subset sums to $t$ with probability at least $1-O(n^{-1/7})$; if
 $\kappa>1$, the probability tends to zero. (Added here: $t\ne0$, which the empty subset always solves.)""",
     source=Source("kumar2025", "Lemma 4"),
-    chapter="tickets/subset-sums",
     verdict=Verdict.LOOSE,
     factor=10,
     remark="True, and far too modest: past the threshold the failure probability falls by 0.7 to 1 bits per sample, "
@@ -157,7 +155,6 @@ def _additive(budget: Budget, sampler: str, model: str) -> Evidence:
 zero. The number of samples with which a share $1-\eta$ of the instances succeeds is $n=\log_2M+c(\eta)$, where
 $c(\eta)$ varies by less than 1.5 samples for $2^4\le M\le2^{16}$ and $\eta\in\{0.5,0.1,0.01\}$.""",
     source=Source("ours", "measured", "ours"),
-    chapter="tickets/subset-sums",
     verdict=Verdict.HOLDS,
     remark="$n\\approx\\log_2M+2$ for half of the instances, $+5$ for 90 %, $+8$ for 99 %: an addition, not a factor.",
 )

@@ -109,7 +109,6 @@ uniform on $S_{\delta_{\mathrm{in}}}$. Keep in each group of $m$ rows of $U$ onl
 $j$ sees $x_j$ and nothing else. If a single weight is missed with probability at most $p$, then with probability at
 least $1-dp$ there is a mask of $v$ with $(v\odot s)^\top\relu\bigl((U\odot S)x\bigr)=w^\top x$ for every $x$.""",
     source=Source("kumar2025", "Lemma 6"),
-    chapter="tickets/tickets",
     verdict=Verdict.HOLDS,
     remark="Exact on random rows and on the rows of a trained classifier; sources that are too small fail as often as "
     "$dp$ allows, and no more.",
@@ -180,7 +179,6 @@ $W_{ij}=\sum_{k\in\text{block }j}s_{ik}V_{ik}U^+_{kj}$. With probability at leas
 $Wx$ for every $x$. Its width is $d_1m$ with $m=O(\log\frac1\delta)$: the number of outputs enters only through the
 failure probability.""",
     source=Source("kumar2025", "Lemma 7"),
-    chapter="tickets/tickets",
     verdict=Verdict.HOLDS,
     remark="Exact; a thousand outputs need a source less than twice as wide as one output does.",
 )
@@ -240,7 +238,6 @@ with weights $w_1,\dots,w_{N_t}$ with probability at most $\sum_j\prod_i p(m_i,w
 twice). And $p(m,w)$ falls exponentially with $m$ for every $\delta$: a failure of $\eta$ costs
 $m=O_\delta\bigl(\log\frac{N_t}\eta\bigr)$ units.""",
     source=Source("ours", "repair of theorem 1's probability", wording="ours"),
-    chapter="tickets/tickets",
     verdict=Verdict.HOLDS,
     remark="Each unit buys 0.22 to 0.24 bits of failure probability, at every precision from 3 to 8 bits: a factor of "
     "ten costs about 15 units an input.",

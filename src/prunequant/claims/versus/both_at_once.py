@@ -32,7 +32,6 @@ on the normal and the uniform law nothing beats $k=1$, quantization alone, at $B
 together beat either: by more than 1 dB for the Laplace law at 2 bits and for Student's law with 3 degrees of freedom on
 $[-100,100]$ at every $B$.""",
     source=Source("ours", "exact quadrature over all splits", "ours"),
-    chapter="versus/both-at-once",
     verdict=Verdict.HOLDS,
     remark="t(3): 3.2 dB at every budget up to 4 bits, a quarter to a half kept; Laplace: 2.5 dB at 2 bits, 0 from 5.",
 )

@@ -51,7 +51,6 @@ def _overhead(of: str) -> Evidence:
 that quantization does not have. With the mask charged, pruning at the size of $b$ bits equals pruning at the size of
 $b-1$ bits with the mask free.""",
     source=Source(PAPER, "hardware implications"),
-    chapter="versus/counting-bits",
     verdict=Verdict.CONDITIONAL,
     condition="the share is of the dense size; of the compressed size the mask is 1/b",
     remark="6.25 % of the dense size is 25 % of the compressed size at 4 bits, 50 % at 2 (entropy-coded 20 and 27 %).",
@@ -83,7 +82,6 @@ def _zeros(grid: str) -> Evidence:
     statement=r"""Rounding with the best step sets a share of the weights to zero: it grows as the bits fall, and on the
 tensors of a trained network it is larger than on a normal law.""",
     source=Source(PAPER, "sparsity of quantized weights"),
-    chapter="versus/counting-bits",
     verdict=Verdict.HOLDS,
     remark="EfficientNet-Lite0: 51 % of zeros at 2 bits, 24 % at 4, 4 % at 8 (a normal law: 40, 13 and 1 %).",
 )
@@ -126,7 +124,6 @@ integers of a uniform quantizer in their entropy. On the uniform, normal and Lap
 degrees of freedom on $[-100,100]$ and with 2 on $[-100,100]$ and $[-1000,1000]$, quantization has the higher
 signal-to-noise ratio at equal stored size, at 1, 2 and 4 bits per weight.""",
     source=Source("ours", "exact quadrature", "ours"),
-    chapter="versus/counting-bits",
     verdict=Verdict.HOLDS,
     remark="t(2) on [−100, 100] at 2 bits: 14.4 dB against 8.3 for pruning; integers of fixed length reach only 3.2.",
 )

@@ -58,7 +58,6 @@ grid. Write $x$ for $q$ counted from the floor of $w/s$, relax integrality to $x
 $Y\succeq xx^\top$. The value of this semidefinite programme is at most $E_{\min}$: no rounding, however clever, does
 better.""",
     source=Source(PAPER, "post-training quantization, lower bound"),
-    chapter="versus/exact-optimum",
     verdict=Verdict.LOOSE,
     factor=2.0,
     remark="Valid; at 2 bits it promises 4 to 5 dB more than can be reached (median): it ignores the ends of the grid.",
@@ -138,7 +137,6 @@ def _big_m(factor: float, budget: Budget) -> Evidence:
 $-m\odot l\le\hat w\le m\odot u$, $l=-c\min w$, $u=c\max w$, is the optimum of pruning with refit, found by branch
 and bound.""",
     source=Source(PAPER, "post-training pruning, mixed-integer programme"),
-    chapter="versus/exact-optimum",
     verdict=Verdict.CONDITIONAL,
     condition="the box must contain the optimum: the factor c = 2 of the published code does not always",
     remark="On the stem of EfficientNet-Lite0 the box of c = 2 costs up to 10 dB. A search over subsets needs no box.",
@@ -211,7 +209,6 @@ def _contest(budget: Budget, names=None, scale="channel", single=False) -> Evide
 to $b$ bits on one side, the best mask with refitted weights at sparsity $1-b/16$ on the other. At $b=2,3,4$, with one
 step per channel, quantization has the higher signal-to-noise ratio of the layer's output.""",
     source=Source(PAPER, "post-training comparison on layers"),
-    chapter="versus/exact-optimum",
     verdict=Verdict.CONDITIONAL,
     condition="a step per channel, its storage free, and the layer as a whole: single channels differ",
     remark="Every layer solved here. With one step per tensor, or steps charged, pruning wins a 3×3 layer.",
@@ -266,7 +263,6 @@ def _exact(budget: Budget, node_limit: int) -> Evidence:
 and proved by depth-first search over the rows of the triangular factor of $G$ in V-BLAST order: within $5\cdot10^7$
 nodes for $n\le40$, on Gaussian weights and inputs whose neighbours have correlation ½.""",
     source=Source("ours", "sphere decoding in a box", "ours"),
-    chapter="versus/exact-optimum",
     verdict=Verdict.HOLDS,
     remark="Ten times as many nodes for every ten inputs more, roughly; most layers are proved up to n = 70.",
 )

@@ -40,7 +40,6 @@ def _wins_through(law) -> int:
 $b=2,\dots,8$ there is a kurtosis above which pruning to the same size beats quantization; it rises with $b$, so that
 pruning is the better choice only at 2-3 bits or for extreme outliers.""",
     source=Source(PAPER, "comparison on truncated Student laws"),
-    chapter="versus/heavy-tails",
     verdict=Verdict.CONDITIONAL,
     condition="the family: t(2) truncated; t(ν), ν > 4, untruncated never crosses, however large its kurtosis",
     remark="From kurtosis 8.9 at 2 bits to 371 at 8; t(2) on [−100, 100], kurtosis 160: pruning wins through 6 bits.",
@@ -73,7 +72,6 @@ def _auc(score: np.ndarray, positive: np.ndarray) -> float:
 the same size are those of largest kurtosis: at 2 bits the kurtosis ranks a tensor won by pruning above one won by
 quantization with probability at least 0.9.""",
     source=Source(PAPER, "kurtosis as a metric"),
-    chapter="versus/heavy-tails",
     verdict=Verdict.CONDITIONAL,
     condition="trained tensors; as a law it fails: the threshold moves from 9 to 181 at 2 bits with the family",
     remark="EfficientNet-Lite0: exact, pruning wins the 7 highest of 50. MiniLM: quantization wins at kurtosis 1585.",

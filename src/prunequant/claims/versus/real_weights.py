@@ -38,7 +38,6 @@ def _wins(weights: list[np.ndarray], step=None) -> Evidence:
 magnitude to sparsity $1-b/16$. For standard widths, $b=5,\dots,8$, quantization has the higher signal-to-noise ratio on
 every tensor, and on at least three tensors in four at $b=2,3,4$.""",
     source=Source("kuzmin2023", "comparison on trained weights"),
-    chapter="versus/real-weights",
     verdict=Verdict.CONDITIONAL,
     condition="a tensor of some size: on MiniLM's table of two token types, 768 weights, pruning wins through 5 bits",
     remark="EfficientNet-Lite0: pruning wins 7 of 50 tensors at 2 bits, 2 at 3 and at 4, none from 5 bits on.",

@@ -39,7 +39,6 @@ def _law_comparison(law, pruned, quantized) -> Evidence:
 against magnitude pruning to the same size, sparsity $1-b/16$: at $b=4$ the signal-to-noise ratios are 19.1 dB and
 5.6 dB, and quantization is ahead for every $b=2,\dots,8$.""",
     source=Source(PAPER, "comparison on the normal law"),
-    chapter="versus/signal-to-noise",
     verdict=Verdict.CONDITIONAL,
     condition="19.1 dB belongs to a step that is not the best: the optimum is 19.258 dB (18.898 on −7…7)",
     remark="Exactly 19.258 dB against 5.585 dB, a gap of 13.67 dB; quantization leads by 4.1 dB or more at 2-8 bits.",
