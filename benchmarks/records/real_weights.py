@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prunequant.claims import real_layers, real_records, write_json
+from prunequant.claims import write_json
+from prunequant.claims.shared import real_layers, real_records
 from prunequant.experiments import provenance
 
 ROOT = Path(__file__).resolve().parents[2]

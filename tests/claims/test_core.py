@@ -24,9 +24,10 @@ FIELDS = dict(
     title="A title",
     statement="$1 + 1 = 2$",
     source=Source("ours", "somewhere", "ours"),
-    chapter="tickets/subset-sums",
     remark="remark",
 )
+CHAPTER = "tickets/subset-sums"
+MODULE = "prunequant.claims.tickets.subset_sums"
 
 
 def evidence(holds=True, **more):
@@ -34,7 +35,17 @@ def evidence(holds=True, **more):
 
 
 def made(verdict=Verdict.HOLDS, **more):
-    return Claim(id="ours.test", verdict=verdict, check=lambda budget: evidence(), **FIELDS, **more)
+    return Claim(id="ours.test", verdict=verdict, check=lambda budget: evidence(), chapter=CHAPTER, **FIELDS, **more)
+
+
+def check_in(module):
+    """A check as if it stood in that module."""
+
+    def check(budget):
+        return evidence()
+
+    check.__module__ = module
+    return check
 
 
 def outcome(a_claim, found, controls=None):
@@ -82,17 +93,40 @@ def test_unknown_papers_wordings_and_ids_are_refused():
     with pytest.raises(ValueError, match="wording"):
         Source("ours", "here", "guessed")
     with pytest.raises(ValueError, match=r"paper\.place"):
-        Claim(id="lemma2", verdict=Verdict.HOLDS, check=lambda b: evidence(), **FIELDS)
+        Claim(id="lemma2", verdict=Verdict.HOLDS, check=lambda b: evidence(), chapter=CHAPTER, **FIELDS)
 
 
 def test_an_id_cannot_be_registered_twice():
     own = Registry()
-    decorate = claim(registry=own, id="ours.twice", verdict=Verdict.HOLDS, **FIELDS)
-    decorate(lambda budget: evidence())
+    decorate = claim(into=own, id="ours.twice", verdict=Verdict.HOLDS, **FIELDS)
+    decorate(check_in(MODULE))
     with pytest.raises(ValueError, match="twice"):
-        decorate(lambda budget: evidence())
+        decorate(check_in(MODULE))
     with pytest.raises(KeyError, match=r"known claims: ours\.twice"):
         own["ours.other"]
+
+
+def test_the_chapter_follows_from_the_module_and_cannot_be_said_otherwise():
+    made = claim(into=Registry(), id="ours.test", verdict=Verdict.HOLDS, **FIELDS)(check_in(MODULE))
+    assert made.chapter == CHAPTER
+    with pytest.raises(TypeError, match="chapter"):
+        claim(into=Registry(), id="ours.test", verdict=Verdict.HOLDS, chapter=CHAPTER, **FIELDS)(check_in(MODULE))
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["prunequant.claims.core", "prunequant.claims.shared.x", "prunequant.claims.tickets",
+     "prunequant.claims.tickets.a.b", "prunequant.tickets.plan", "tickets.subset_sums"],
+)  # fmt: skip
+def test_a_claim_outside_the_chapters_is_refused(module):
+    with pytest.raises(ValueError, match=r"stands in prunequant\.claims\.PART\.CHAPTER"):
+        claim(into=Registry(), id="ours.test", verdict=Verdict.HOLDS, **FIELDS)(check_in(module))
+
+
+def test_a_claim_that_is_not_listed_for_its_module_is_refused():
+    for listed in ({}, {"ours.test": "prunequant.claims.tickets.moments"}):
+        with pytest.raises(ValueError, match="not found by reading"):
+            claim(into=Registry(listed), id="ours.test", verdict=Verdict.HOLDS, **FIELDS)(check_in(MODULE))
 
 
 def test_evidence_must_report_a_figure():
@@ -122,7 +156,7 @@ def test_numbers_are_printed_at_fixed_significant_digits(value, digits, text):
 
 def test_verify_exits_nonzero_when_a_checked_function_is_sabotaged(monkeypatch, tmp_path):
     """Mutate the function that a claim measures: the same command that was green must go red."""
-    import prunequant.claims.kumar2025_sums as module
+    import prunequant.claims.tickets.subset_sums as module
     from prunequant import subset_sum
     from prunequant.cli import app
 

@@ -17,9 +17,13 @@ def test_claim_has_a_control_and_a_chapter_that_shows_it(claim_id):
     claim = claims.registry()[claim_id]
     assert claim.controls, "no control, no claim"
     page = ROOT / "book" / f"{claim.chapter}.md"
-    assert page.exists(), f"{claim_id} names the chapter {claim.chapter}, which does not exist"
+    assert page.exists(), f"{claim.check.__module__} holds {claim_id}, but there is no chapter {claim.chapter}"
     shown = re.findall(r"(?:show|check)\(\s*\"([^\"]+)\"", page.read_text(encoding="utf-8"))
     assert claim_id in shown, f"{claim.chapter} does not show {claim_id}"
+
+
+def test_the_registry_holds_what_reading_the_modules_lists_under_each_ones_own_name():
+    assert [claim.id for claim in claims.registry().values()] == CLAIMS
 
 
 @pytest.mark.parametrize("claim_id", CLAIMS)

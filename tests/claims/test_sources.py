@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from prunequant import tickets
-from prunequant.claims.kumar2025_bounds import first_units, half_parameters, small_sources
-from prunequant.claims.kumar2025_layers import masked_pair, shared_blocks, wrong_outputs
-from prunequant.claims.kumar2025_shallow import rounded_first_layer
-from prunequant.claims.ours_sources import expected_choices, least_weights, odd_item, source_choices, units_a_bit
+from prunequant.claims.tickets.lower_bound import (
+    expected_choices,
+    first_units,
+    half_parameters,
+    least_weights,
+    odd_item,
+    small_sources,
+    source_choices,
+    units_a_bit,
+)
+from prunequant.claims.tickets.shallow_tickets import rounded_first_layer
+from prunequant.claims.tickets.tickets import masked_pair, shared_blocks, wrong_outputs
 from prunequant.tickets import counting
 from prunequant.tickets.carve import Recipe
 

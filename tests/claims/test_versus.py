@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from prunequant import optimum
-from prunequant.claims import kuzmin2023_layers, real_layers, real_records
+from prunequant.claims.shared import real_layers, real_records
+from prunequant.claims.versus import exact_optimum
 
 
 @pytest.mark.parametrize(("n", "keep"), [(9, 1), (9, 4), (12, 6), (5, 0), (5, 5)])
@@ -71,22 +72,22 @@ def test_a_boxed_optimum_is_the_best_of_all_masks_and_the_free_one_when_the_box_
     from scipy.optimize import lsq_linear
 
     for seed in range(6):
-        weights, gram = kuzmin2023_layers.random_layer(np.random.default_rng(seed), 8)
+        weights, gram = exact_optimum.random_layer(np.random.default_rng(seed), 8)
         low, high = 0.7 * weights.min(), 0.7 * weights.max()
         root, errors = np.linalg.cholesky(gram).T, []
         for kept in combinations(range(8), keep):
             errors.append(2 * lsq_linear(root[:, kept], root @ weights, (low, high)).cost)
-        _, error = kuzmin2023_layers.boxed_optimum(weights, gram, keep, low, high)
+        _, error = exact_optimum.boxed_optimum(weights, gram, keep, low, high)
         assert error == pytest.approx(min(errors), rel=1e-6)
-        _, free = kuzmin2023_layers.boxed_optimum(weights, gram, keep, -100, 100)
+        _, free = exact_optimum.boxed_optimum(weights, gram, keep, -100, 100)
         assert free == pytest.approx(optimum.best_pruning(weights, gram, keep).error, rel=1e-9)
         assert error >= free * (1 - 1e-9)
 
 
 def test_the_ratio_of_a_layer_weighs_its_channels_by_their_power():
     rows = np.array([[9.0, 1.0, 2.0, 1, 1], [1.0, 0.0, 3.0, 1, 1]])
-    assert kuzmin2023_layers.whole(rows, 1) == pytest.approx(10.0)
-    assert kuzmin2023_layers.whole(rows, 2) == pytest.approx(10 * np.log10(2.0))
+    assert exact_optimum.whole(rows, 1) == pytest.approx(10.0)
+    assert exact_optimum.whole(rows, 2) == pytest.approx(10 * np.log10(2.0))
 
 
 def test_of_a_model_file_only_floating_matrices_count_as_weights(tmp_path, monkeypatch):

@@ -10,11 +10,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 from prunequant.tolerance import Tolerance
+
+from .chapters import chapter_of, read_index
 
 PAPERS = {
     "kumar2025": "Kumar and Natale 2025, arXiv 2508.11020",
@@ -225,57 +227,66 @@ class Claim:
 
 
 class Registry(Mapping[str, Claim]):
-    """All claims by id, in the order of their modules."""
+    """Claims by id; what is listed and not yet there is imported when it is asked for, one module at a time.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    modules : the module that holds each claim, by id, see `chapters.read_index`; without it only `add` fills it.
+
+    Notes
+    -----
+    Ids, their number and their order need no import; the values do.
+    """
+
+    def __init__(self, modules: Mapping[str, str] | None = None) -> None:
+        self._modules = modules
         self._claims: dict[str, Claim] = {}
 
     def __getitem__(self, key: str) -> Claim:
+        if key not in self._claims and key in (self._modules or ()):
+            import_module(self._modules[key])
         if key not in self._claims:
-            raise KeyError(f"no claim {key!r}; known claims: {', '.join(sorted(self._claims)) or 'none'}")
+            raise KeyError(f"no claim {key!r}; known claims: {', '.join(sorted(self)) or 'none'}")
         return self._claims[key]
 
+    def __contains__(self, key: object) -> bool:
+        return key in (self._claims if self._modules is None else self._modules)
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._claims)
+        return iter(self._claims if self._modules is None else self._modules)
 
     def __len__(self) -> int:
-        return len(self._claims)
+        return len(self._claims if self._modules is None else self._modules)
 
     def add(self, claim: Claim) -> None:
-        """Add a claim; the same id twice is an error."""
+        """Add a claim; the same id twice is an error, and so is one that is not listed for its module."""
         if claim.id in self._claims:
             raise ValueError(f"claim {claim.id!r} is registered twice")
+        module = claim.check.__module__
+        if self._modules is not None and self._modules.get(claim.id) != module:
+            raise ValueError(f'claim {claim.id!r} of {module} is not found by reading it: begin with @claim(id="…"')
         self._claims[claim.id] = claim
 
 
-_REGISTRY = Registry()
-_LOADED = False
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    """Every claim of the project, in the order of parts and chapters; to ask for one imports its module alone."""
+    return Registry(read_index(Path(__file__).resolve().parent))
 
 
-def claim(*, registry: Registry | None = None, **fields) -> Callable[[Check], Claim]:
+def claim(*, into: Registry | None = None, **fields) -> Callable[[Check], Claim]:
     """Decorator: turn a check `(budget) -> Evidence` into a registered `Claim` (see `Claim` for the fields).
 
-    The decorated name becomes the claim, so that `@name.control("…")` adds a control below it.
+    The decorated name becomes the claim, so that `@name.control("…")` adds a control below it. The chapter is not
+    among the fields: it follows from the module.
     """
 
     def register(check: Check) -> Claim:
-        made = Claim(check=check, **fields)
-        (_REGISTRY if registry is None else registry).add(made)
+        made = Claim(check=check, chapter=chapter_of(check.__module__), **fields)
+        (registry() if into is None else into).add(made)
         return made
 
     return register
-
-
-def registry() -> Registry:
-    """Every claim of the project; its modules are imported the first time this is called."""
-    global _LOADED
-    if not _LOADED:
-        package = import_module("prunequant.claims")
-        for module in iter_modules(package.__path__):
-            if module.name.split("_")[0] in (*PAPERS, "cases"):
-                import_module(f"prunequant.claims.{module.name}")
-        _LOADED = True
-    return _REGISTRY
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Claims of Part V, case studies: one module a chapter."""

@@ -1,0 +1,1 @@
+"""Claims of Part IV, the order of the two: one module a chapter."""

@@ -1,0 +1,1 @@
+"""Claims of Part II, path following: one module a chapter."""

@@ -1,0 +1,1 @@
+"""Claims of Part I, random subset sums and strong lottery tickets: one module a chapter."""

@@ -1,0 +1,1 @@
+"""Claims of Part III, pruning against quantization: one module a chapter."""
