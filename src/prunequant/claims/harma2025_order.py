@@ -6,7 +6,7 @@ from prunequant.formats import HBFP, MX, NF4, NVFP4, Integer
 from prunequant.interplay import apply_orders, compare, counterexample
 from prunequant.interplay.audit import audit
 from prunequant.interplay.orders import norm
-from prunequant.interplay.search import each_its_own, integer_vectors
+from prunequant.interplay.search import integer_vectors
 
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 
@@ -81,7 +81,7 @@ def theorem3_5(budget: Budget) -> Evidence:
     x = _vectors(budget)
     deviation, equal = 0.0, {1.0: 0, 2.0: 0}
     for fmt in MAX_SCALED.values():
-        made = apply_orders(x, each_its_own(fmt, _radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
+        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
         parts = np.where(made.masks["sq"], x - made.quantized, x)
         deviation = max(deviation, *(np.abs(made.error("sq", p) - norm(parts, p, (1,))).max() for p in NORMS))
         both_positive = (made.error("s", 1) > 0) & (made.error("q", 1) > 0)
@@ -175,7 +175,7 @@ def _excess_bounds(budget: Budget, factor: float) -> Evidence:
         "MXFP4 rceil": MX("fp4_e2m1", 32, "rceil"),
     }
     for fmt in formats.values():
-        own = each_its_own(fmt, _radius(budget))
+        own = fmt.row_by_row(_radius(budget))
         step = own.step(x)
         for ties in ("first", "last"):
             made = apply_orders(x, own, "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
@@ -184,7 +184,7 @@ def _excess_bounds(budget: Budget, factor: float) -> Evidence:
                 excess = made.error("qs", p) - made.error("sum", p)
                 exact = norm(np.where(dropped, x - made.quantized, 0), p, (1,))
                 worst_exact = max(worst_exact, float((excess - factor * exact).max()))
-                if not fmt.saturates and not isinstance(fmt, NVFP4):
+                if not fmt.saturates:
                     half = norm(np.where(dropped, step / 2, 0), p, (1,))
                     worst_step = max(worst_step, float((excess - factor * half).max()))
                     positive = excess > 1e-9

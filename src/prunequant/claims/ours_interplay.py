@@ -5,7 +5,6 @@ import numpy as np
 
 from prunequant.formats import ELEMENTS, HBFP, MX, NF4, NVFP4, Integer
 from prunequant.interplay import apply_orders
-from prunequant.interplay.search import each_its_own
 from prunequant.sparsity import gain, keep_largest
 from prunequant.statistics import wilson
 
@@ -22,7 +21,7 @@ def _identical(budget: Budget, ties: str) -> Evidence:
     tensors = generator.standard_normal((budget.pick(4, 20, 100), 128, 128))
     differing_places, places = 0, 0
     for fmt in ONE_SCALE.values():
-        made = apply_orders(x, each_its_own(fmt, _radius(budget)), "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
+        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
         different += int(np.count_nonzero(np.any(made.compressed["sq"] != made.compressed["qs"], axis=1)))
         compared += len(x)
         for tensor in tensors:
@@ -162,7 +161,7 @@ def _largest_error(budget: Budget, formats, p: float) -> Evidence:
     tensors = generator.standard_t(3, (budget.pick(2_000, 10_000, 100_000), 4, 4))
     for fmt in formats:
         for values in (x.reshape(-1, 2, 2), tensors):
-            made = apply_orders(values, each_its_own(fmt, 1024), 0.5, ties="first", batch=1)
+            made = apply_orders(values, fmt.row_by_row(1024), 0.5, ties="first", batch=1)
             first = made.error("sq", p) * (1 - 1e-12)
             worse += int(np.count_nonzero((first > made.error("qs", p)) | (first > made.error("joint", p))))
             compared += len(values)

@@ -9,13 +9,15 @@ theorems of the interplay of pruning and quantization speak of four properties, 
 * `monotone`: a larger value never gets a smaller level (rounding to nearest);
 * `max_scaled`: the scale is a function of the largest magnitude of the block and of nothing else.
 
-A fifth, `saturates`, says that a block's largest magnitude may lie beyond the last level by more than half a step.
+Two more say what else a scale does: `saturates`, that a block's largest magnitude may lie beyond the last level by
+more than half a step; `tensor_scaled`, that a block's scale also looks at the largest magnitude of the whole array.
+Other rooms ask these properties, and `with_block` and `row_by_row` for a relative of the format, never for its class.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -212,6 +214,7 @@ class Format(ABC):
     monotone: bool = True
     max_scaled: bool = True
     saturates: bool = False
+    tensor_scaled: bool = False
 
     @property
     @abstractmethod
@@ -237,6 +240,19 @@ class Format(ABC):
     def tensor_bits(self) -> int:
         """Bits stored once for the whole array."""
         return 0
+
+    def with_block(self, block: int) -> Format:
+        """The same format with a scale for every `block` values, 1 to 2**31."""
+        return replace(self, block=block)
+
+    def row_by_row(self, largest: float) -> Format:
+        """The format for a batch of small tensors, one a row: no scale is shared by two rows.
+
+        What would look at the whole array sees `largest`, the largest magnitude that a row may hold. The format itself,
+        unless it is `tensor_scaled` or has one scale for the whole array.
+        """
+        arguments.real(largest, "largest", 0, open_low=True)
+        return self
 
     @abstractmethod
     def _quantize_rows(self, blocks: Blocks, rounding: str, seed: int, scale, out: NDArray) -> NDArray: ...

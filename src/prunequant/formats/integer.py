@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,6 +91,13 @@ class Integer(Format):
     @property
     def saturates(self) -> bool:
         return self.grid == "gptq"
+
+    def with_block(self, block: int) -> Integer:
+        return replace(self, granularity=arguments.integer(block, "block", 1, MAX_BLOCK))
+
+    def row_by_row(self, largest: float) -> Integer:
+        super().row_by_row(largest)
+        return replace(self, granularity="row") if self.granularity == "tensor" else self
 
     @property
     def element_bits(self) -> int:

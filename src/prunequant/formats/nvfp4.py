@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +58,14 @@ class NVFP4(Format):
     element_bits = 4
     scale_bits = 8
     tensor_bits = 32
+
+    @property
+    def tensor_scaled(self) -> bool:
+        return self.tensor_scale is None
+
+    def row_by_row(self, largest: float) -> NVFP4:
+        super().row_by_row(largest)
+        return replace(self, tensor_scale=largest / (448 * 6)) if self.tensor_scaled else self
 
     @property
     def levels(self) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from prunequant import arguments
 from prunequant.formats import HBFP, MX, NF4, NVFP4, Format, Integer
 from prunequant.interplay.orders import apply_orders, check_format, check_norm
-from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, each_its_own, integer_vectors
+from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, integer_vectors
 from prunequant.sparsity.masks import TIES
 
 FORMATS: Mapping[str, Format] = {
@@ -102,7 +102,7 @@ def audit(
         arguments.choice(rule, "ties", TIES)
     out = []
     for name, fmt in formats.items():
-        own = each_its_own(fmt, radius)
+        own = fmt.row_by_row(radius)
         counts: dict[tuple, list] = {}
         total = 0
         for batch in integer_vectors(radius, length, 1 << 17):
