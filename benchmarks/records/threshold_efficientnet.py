@@ -19,18 +19,12 @@ import numpy as np
 
 from prunequant.claims import write_json
 from prunequant.experiments import provenance
-from prunequant.formats import HBFP, MX, Integer
+from prunequant.formats import named
 from prunequant.interplay import apply_orders, threshold
 from prunequant.statistics import paired
 
 ROOT = Path(__file__).resolve().parents[2]
-FORMATS = {
-    "INT8": Integer(8, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "HBFP6": HBFP(6),
-    "MXFP8": MX("fp8_e4m3"),
-    "MXFP4": MX("fp4_e2m1"),
-}
+FORMATS = {name: named(name) for name in ("INT8", "INT4", "HBFP6", "MXFP8", "MXFP4")}
 BOTH = ("sq", "qs first", "qs random", "qs magnitude", "joint")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prunequant.formats import HBFP, MX, NF4, NVFP4, Integer
+from prunequant.formats import MX, Integer, named
 from prunequant.interplay import apply_orders, compare, counterexample
 from prunequant.interplay.audit import audit
 from prunequant.interplay.orders import norm
@@ -12,15 +12,8 @@ from .core import Budget, Evidence, Figure, Source, Verdict, claim
 
 NORMS = (1.0, 2.0, 3.0, np.inf)
 MAX_SCALED = {
-    "INT3": Integer(3, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "INT4 two's complement": Integer(4, "twos_complement", "row"),
-    "HBFP4": HBFP(4),
-    "MXFP4": MX("fp4_e2m1"),
-    "MXFP6": MX("fp6_e2m3"),
-    "MXFP8": MX("fp8_e4m3"),
-    "NVFP4": NVFP4(),
-    "NF4": NF4(),
+    name: named(name)
+    for name in ("INT3", "INT4", "INT4 two's complement", "HBFP4", "MXFP4", "MXFP6", "MXFP8", "NVFP4", "NF4")
 }
 ONE_SCALE = {name: fmt for name, fmt in MAX_SCALED.items() if fmt.odd}
 
@@ -100,17 +93,17 @@ def theorem3_5(budget: Budget) -> Evidence:
 
 @theorem3_5.control("scales down the columns, groups along the rows")
 def _(budget: Budget) -> Evidence:
-    return _matrix_evidence(Integer(3, granularity="row"), "sq<=sum", 1)
+    return _matrix_evidence(named("INT3"), "sq<=sum", 1)
 
 
 @theorem3_5.control("a zero-point grid, whose scale sees both ends")
 def _(budget: Budget) -> Evidence:
-    return _violations(budget, {"INT4 zero-point": Integer(4, "zero_point", "row")}, "2:4", "sq<=sum")
+    return _violations(budget, {"INT4 zero-point": named("INT4 zero-point")}, "2:4", "sq<=sum")
 
 
 @theorem3_5.control("a quantizer that rescales rows without negative values")
 def _(budget: Budget) -> Evidence:
-    return _violations(budget, {"INT4 gptq": Integer(4, "gptq", "row")}, "2:4", "sq<=sum")
+    return _violations(budget, {"INT4 gptq": named("INT4 gptq")}, "2:4", "sq<=sum")
 
 
 @claim(
@@ -171,7 +164,7 @@ def _excess_bounds(budget: Budget, factor: float) -> Evidence:
     worst_exact, worst_step, slack = -np.inf, -np.inf, np.inf
     formats = {
         **MAX_SCALED,
-        "INT4 zero-point": Integer(4, "zero_point", "row"),
+        "INT4 zero-point": named("INT4 zero-point"),
         "MXFP4 rceil": MX("fp4_e2m1", 32, "rceil"),
     }
     for fmt in formats.values():
@@ -233,15 +226,15 @@ def corollary(budget: Budget) -> Evidence:
 
 @corollary.control("two scales and one threshold")
 def _(budget: Budget) -> Evidence:
-    formats = {"INT3": Integer(3, granularity=2), "INT4": Integer(4, granularity=2), "HBFP6": HBFP(6, 2)}
+    formats = {name: named(name, block=2) for name in ("INT3", "INT4", "HBFP6")}
     return _violations(budget, formats, 0.5, "sq<=qs")
 
 
 @corollary.control("a grid that is not odd (NF4)")
 def _(budget: Budget) -> Evidence:
-    return _violations(budget, {"NF4": NF4()}, "2:4", "sq<=qs")
+    return _violations(budget, {"NF4": named("NF4")}, "2:4", "sq<=qs")
 
 
 @corollary.control("scales down the columns, groups along the rows")
 def _(budget: Budget) -> Evidence:
-    return _matrix_evidence(Integer(4, granularity="row"), "sq<=qs", 1)
+    return _matrix_evidence(named("INT4"), "sq<=qs", 1)

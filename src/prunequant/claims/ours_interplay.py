@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 
-from prunequant.formats import ELEMENTS, HBFP, MX, NF4, NVFP4, Integer
+from prunequant.formats import ELEMENTS, MX, Integer, named
 from prunequant.interplay import apply_orders
 from prunequant.sparsity import gain, keep_largest
 from prunequant.statistics import wilson
@@ -106,17 +106,11 @@ def _joint(budget: Budget, score) -> Evidence:
     """Masks by a score against both orders in L2, at fixed scales."""
     generator = np.random.default_rng(SEED)
     tensors = budget.pick(6, 20, 100)
-    formats = {
-        "INT4 row": Integer(4, granularity="row"),
-        "INT4 group 64": Integer(4, granularity=64),
-        "HBFP4": HBFP(4),
-        "MXFP4": MX("fp4_e2m1"),
-        "NVFP4": NVFP4(),
-    }
+    formats = (named("INT4"), named("INT4", block=64), named("HBFP4"), named("MXFP4"), named("NVFP4"))
     worse, gains, compared = 0, [], 0
     for _ in range(tensors):
         x = generator.standard_t(3, (128, 128))
-        for fmt in formats.values():
+        for fmt in formats:
             made = apply_orders(x, fmt, 0.5, ("sq", "qs"))
             mask = keep_largest(score(made.x, made.quantized), 0.5)
             error = float(np.linalg.norm(x - mask * made.quantized))
@@ -170,14 +164,8 @@ def _largest_error(budget: Budget, formats, p: float) -> Evidence:
 
 
 SEVERAL_SCALES = (
-    Integer(3, granularity="row"),
-    Integer(4, granularity="row"),
-    Integer(4, "twos_complement", "row"),
-    HBFP(4, 2),
-    HBFP(6, 2),
-    MX("fp4_e2m1", 2),
-    NVFP4(2),
-    NF4(2),
+    *(named(name) for name in ("INT3", "INT4", "INT4 two's complement")),
+    *(named(name, block=2) for name in ("HBFP4", "HBFP6", "MXFP4", "NVFP4", "NF4")),
 )
 
 
@@ -204,7 +192,7 @@ def _(budget: Budget) -> Evidence:
 
 @largest_error.control("a scale that does not survive pruning (gptq)")
 def _(budget: Budget) -> Evidence:
-    return _largest_error(budget, (Integer(4, "gptq", "row"),), np.inf)
+    return _largest_error(budget, (named("INT4 gptq"),), np.inf)
 
 
 ML_DTYPES = {

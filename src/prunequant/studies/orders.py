@@ -15,22 +15,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prunequant import arguments
-from prunequant.formats import HBFP, MX, Format, Integer
+from prunequant.formats import Format, named, names
 from prunequant.interplay.orders import apply_orders, check_format
 from prunequant.interplay.thresholds import Threshold, threshold
 from prunequant.models.perceptron import Data, Perceptron, curves, digits, start, train
 from prunequant.sparsity import channels, parse_pattern
 from prunequant.statistics import Paired, holm, paired
 
-FORMATS: Mapping[str, Format] = {
-    "INT8": Integer(8, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "HBFP6": HBFP(6),
-    "HBFP4": HBFP(4),
-    "MXFP8": MX("fp8_e4m3"),
-    "MXFP6": MX("fp6_e2m3"),
-    "MXFP4": MX("fp4_e2m1"),
-}
+FORMATS = ("INT8", "INT4", "HBFP6", "HBFP4", "MXFP8", "MXFP6", "MXFP4")  # those studied, unless others are asked for
 PATTERNS = ("0.5", "0.75", "2:4")
 TASKS = {"digits": (digits, (128, 128), 400), "curves": (curves, (128, 128), 800)}
 RANDOM_DRAWS = 8
@@ -54,7 +46,7 @@ def check_grid(
     for name, given in (("formats", formats), ("patterns", patterns)):
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise TypeError(f"{name} is {arguments.shown(given)}: it must be a sequence of strings")
-    formats, patterns = tuple(arguments.choice(name, "format", FORMATS) for name in formats), tuple(patterns)
+    formats, patterns = tuple(arguments.choice(name, "format", names()) for name in formats), tuple(patterns)
     for pattern in patterns:
         parse_pattern(_pattern(pattern))
     return seed, formats, patterns
@@ -97,7 +89,7 @@ def order_effect(
     task: str = "digits",
     seed: int = 0,
     *,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] = FORMATS,
     patterns: Sequence[str] = PATTERNS,
     activations: bool = False,
 ) -> dict[str, float]:
@@ -119,7 +111,7 @@ def order_effect(
     out = {"dense": model.loss(x, y), "accuracy": model.accuracy(x, y)}
     for pattern in patterns:
         for name in formats:
-            fmt = FORMATS[name]
+            fmt = named(name)
             for kind, versions in variants(model.weights, fmt, _pattern(pattern)).items():
                 seen = fmt if activations and kind != "s" else None
                 losses = [model.with_weights(w).loss(x, y, seen) for w in versions]
@@ -154,9 +146,9 @@ def fine_tuned(
 
     for pattern in patterns:
         p = _pattern(pattern)
-        pruned = tune(lambda ws, p=p: [apply_orders(w, FORMATS["INT8"], p, ()).pruned for w in ws])
+        pruned = tune(lambda ws, p=p: [apply_orders(w, named("INT8"), p, ()).pruned for w in ws])
         for name in formats:
-            fmt = FORMATS[name]
+            fmt = named(name)
 
             def compress(weights, order, ties, fmt=fmt, p=p):
                 return [apply_orders(w, fmt, p, (order,), ties).compressed[order] for w in weights]
@@ -175,7 +167,7 @@ def fine_tuned(
 
 
 def ranking(
-    task: str = "digits", seed: int = 0, *, formats: Sequence[str] = tuple(FORMATS), pattern: str = "0.5"
+    task: str = "digits", seed: int = 0, *, formats: Sequence[str] = FORMATS, pattern: str = "0.5"
 ) -> dict[str, float]:
     """How much of the ranking of |w| each order leaves, over all layers of a trained network.
 
@@ -190,12 +182,12 @@ def ranking(
     for name in formats:
         tau, tied, moved = [], [], {"first": [], "random": [], "magnitude": []}
         for w in model.weights:
-            q = np.abs(FORMATS[name].quantize(w)).ravel()
+            q = np.abs(named(name).quantize(w)).ravel()
             tau.append(float(stats.kendalltau(np.abs(w).ravel(), q).statistic))
             _, inverse, counts = np.unique(q, return_inverse=True, return_counts=True)
             tied.append(float(np.mean(counts[inverse] > 1)))
             for ties in moved:
-                made = apply_orders(w, FORMATS[name], _pattern(pattern), ("sq", "qs"), ties)
+                made = apply_orders(w, named(name), _pattern(pattern), ("sq", "qs"), ties)
                 moved[ties].append(float(np.mean(made.masks["sq"] != made.masks["qs"])))
         out[f"{name} tau"], out[f"{name} tied"] = float(np.mean(tau)), float(np.mean(tied))
         out.update({f"{name} moved {ties}": float(np.mean(values)) for ties, values in moved.items()})
@@ -215,7 +207,7 @@ def structured(
     x, y = data.test, data.test_labels
     out = {"dense": model.loss(x, y)}
     for name in formats:
-        fmt = FORMATS[name]
+        fmt = named(name)
         for structure in ("0.5", "2:4", "4:8"):
             made = variants(model.weights, fmt, _pattern(structure))
             for kind, key in (("s", "s"), ("q", "q"), ("sq", "sq"), ("qs", "qs random")):
@@ -271,7 +263,7 @@ def low_rank(
 
     out = {"dense": model.loss(x, y)}
     for name in formats:
-        fmt = FORMATS[name]
+        fmt = named(name)
         out[f"{name} l"] = loss(factors)
         out[f"{name} s"], out[f"{name} q"] = dense_loss("s", fmt), dense_loss("q", fmt)
         made = [[apply_orders(f, fmt, _pattern(pattern), ("sq", "qs")) for f in pair] for pair in factors]
