@@ -8,9 +8,10 @@ import pytest
 
 from prunequant.formats import HBFP, MX, TABLE, Format, Integer, named, names
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from naive import formats as naive
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_name_is_a_format_and_no_format_has_two():

@@ -175,9 +175,8 @@ def main(argv: list[str] | None = None) -> None:
     formats = dict(FORMATS)
     if given.block:
         formats = {name: named(name, given.block) for name in IN_BLOCKS}
-    pattern = given.pattern if ":" in given.pattern else float(given.pattern)
     start = time.perf_counter()
-    shares = audit(formats, pattern, radius=given.radius, length=given.length)
+    shares = audit(formats, given.pattern, radius=given.radius, length=given.length)
     print(f"share of {shares[0].vectors:,} vectors that break a statement ('sq': prune, then quantize)\n")
     print(table(shares))
     print(f"\n{time.perf_counter() - start:.1f} s")

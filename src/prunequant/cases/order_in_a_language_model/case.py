@@ -199,17 +199,16 @@ def _windows(settings: Mapping, unit: Mapping, seed: int) -> NDArray[np.int64]:
 
 def compressed(dense: Mapping[str, NDArray], fmt: str, pattern: str, kind: str) -> dict[str, NDArray]:
     """The weights of every layer, compressed once: kind "d", "s", "q", "sq", "qs", "qs magnitude" or "joint"."""
-    p = pattern if ":" in pattern or not pattern else float(pattern)
     if kind == "d":
         return dict(dense)
     if kind == "s":
-        return {n: w * keep_largest(np.abs(w), p) for n, w in dense.items()}
+        return {n: w * keep_largest(np.abs(w), pattern) for n, w in dense.items()}
     f = named(fmt)
     if kind == "q":
         return {n: f.quantize(w) for n, w in dense.items()}
     order, _, ties = kind.partition(" ")
     with threads.using(kernels=1 if sum(w.size for w in dense.values()) < 1e6 else None):
-        return {n: apply_orders(w, f, p, (order,), ties or "first").compressed[order] for n, w in dense.items()}
+        return {n: apply_orders(w, f, pattern, (order,), ties or "first").compressed[order] for n, w in dense.items()}
 
 
 def _error(dense: Mapping[str, NDArray], made: Mapping[str, NDArray]) -> float:
@@ -315,9 +314,9 @@ def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
 def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kind, fmt = unit["kind"], unit["format"]
     order, _, ties = kind.partition(" ")
-    pattern = unit["pattern"] if ":" in unit["pattern"] or not unit["pattern"] else float(unit["pattern"])
+    pattern = unit["pattern"]
     model = _recovered(settings, seed, at)
-    name = "-".join(["tuned", str(seed), *kind.split(), fmt, str(pattern).replace(":", "of")])
+    name = "-".join(["tuned", str(seed), *kind.split(), fmt, pattern.replace(":", "of")])
     hooks = []
     if kind != "d":
         gradient = "dense" if kind == "q" else "kept"
