@@ -99,9 +99,7 @@ class NVFP4(Format):
             t = np.divide(blocks.rows, total, out=np.zeros_like(blocks.rows), where=total > 0)
         return whole, scale, total, self._element.round(np.clip(t, -8, 8), rounding, seed)
 
-    def _quantize_rows(self, blocks, rounding, seed, scale, out):
-        if scale is not None:
-            raise ValueError("scale cannot be given for NVFP4: give tensor_scale to the format")
+    def _quantize_rows(self, blocks, rounding, seed, out):
         if blocks.rows.dtype == np.float32:
             whole, scale = self._scale_parts(blocks)
             total = scale * whole
