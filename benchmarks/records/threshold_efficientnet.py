@@ -19,25 +19,21 @@ import numpy as np
 
 from prunequant.claims import write_json
 from prunequant.experiments import provenance
-from prunequant.formats import HBFP, MX, Integer
+from prunequant.formats import named
 from prunequant.interplay import apply_orders, threshold
+from prunequant.sparsity import parse_pattern
 from prunequant.statistics import paired
 
 ROOT = Path(__file__).resolve().parents[2]
-FORMATS = {
-    "INT8": Integer(8, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "HBFP6": HBFP(6),
-    "MXFP8": MX("fp8_e4m3"),
-    "MXFP4": MX("fp4_e2m1"),
-}
+FORMATS = {name: named(name) for name in ("INT8", "INT4", "HBFP6", "MXFP8", "MXFP4")}
 BOTH = ("sq", "qs first", "qs random", "qs magnitude", "joint")
 
 
 def compressed(w: np.ndarray, fmt, pattern, kind: str) -> np.ndarray:
     """One layer's weights (outputs, ...) under one kind of compression, its rows flattened."""
     rows = w.reshape(w.shape[0], -1)
-    if isinstance(pattern, str) and rows.shape[1] % int(pattern.split(":")[1]):
+    parsed = parse_pattern(pattern)
+    if isinstance(parsed, tuple) and rows.shape[1] % parsed[1]:
         return w if kind == "s" else fmt.quantize(rows).reshape(w.shape)
     order, _, ties = kind.partition(" ")
     made = apply_orders(rows, fmt, pattern, (order,) if order in ("sq", "qs", "joint") else (), ties or "first")

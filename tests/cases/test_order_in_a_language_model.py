@@ -6,6 +6,7 @@ from prunequant.cases import runner as cases
 from prunequant.cases.order_in_a_language_model import case as order
 from prunequant.cases.order_in_a_language_model import summary as order_summary
 from prunequant.cases.runner import Run, run_case
+from prunequant.formats import named, names
 from prunequant.interplay.orders import apply_orders
 from prunequant.models import corpus, smollm2
 
@@ -49,7 +50,7 @@ def test_every_preset_names_known_formats_and_each_unit_once(preset):
     assert settings["seeds"] >= (5 if preset != "ci" else 2)
     units = order.units(settings)
     assert len({tuple(sorted(u.items())) for u in units}) == len(units)
-    assert {u["format"] for u in units} <= {"", *order.FORMATS}
+    assert {u["format"] for u in units} <= {"", *names()}
     for pattern in settings["seed_patterns"]:
         kinds = [order._kinds(settings, u) for u in units if u["part"] == "seeds" and u["pattern"] == pattern]
         assert all({"sq", "qs"} <= set(k) for k in kinds[1:])
@@ -63,9 +64,9 @@ def test_the_cpu_preset_has_all_formats_and_usable_sparsities():
 def test_compressed_weights_are_those_of_the_orders():
     dense = {"a": np.random.default_rng(0).normal(size=(6, 32)).astype(np.float32)}
     for kind, which, ties in (("sq", "sq", "first"), ("qs", "qs", "first"), ("qs magnitude", "qs", "magnitude")):
-        expected = apply_orders(dense["a"], order.FORMATS["MXFP4"], "2:4", (which,), ties).compressed[which]
+        expected = apply_orders(dense["a"], named("MXFP4"), "2:4", (which,), ties).compressed[which]
         np.testing.assert_array_equal(order.compressed(dense, "MXFP4", "2:4", kind)["a"], expected)
-    both = apply_orders(dense["a"], order.FORMATS["INT4"], 0.3)
+    both = apply_orders(dense["a"], named("INT4"), 0.3)
     np.testing.assert_array_equal(order.compressed(dense, "INT4", "0.3", "s")["a"], both.pruned)
     np.testing.assert_array_equal(order.compressed(dense, "INT4", "", "q")["a"], both.quantized)
     assert order.compressed(dense, "", "", "d") == dense

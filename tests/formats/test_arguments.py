@@ -159,6 +159,20 @@ def test_a_scale_may_lie_in_the_memory_of_out():
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
+@pytest.mark.parametrize("shape", [(4, 8), (0, 8)])
+def test_a_scale_is_taken_or_refused_by_name_and_never_ignored(fmt, shape):
+    x = np.ones(shape)
+    if fmt.takes_scale:
+        assert np.all(fmt.quantize(x, scale=0.5) == 1) and fmt.quantize(x, scale=0.5).shape == shape
+    else:
+        with pytest.raises(ValueError, match=r"^scale is given but .* takes its scales from the data"):
+            fmt.quantize(x, scale=0.5)
+    for bad in (0.0, -1.0, np.nan, np.ones(3)):
+        with pytest.raises(ValueError, match=r"^scale "):
+            fmt.quantize(x, scale=bad)
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
 def test_arrays_without_values_pass_in_any_shape(fmt):
     for shape in ((4, 0), (0, 4), (0,), (3, 0, 2)):
         for dtype in (np.float32, np.float64):

@@ -122,9 +122,7 @@ def test_stated_properties_hold_on_any_values(values, fmt):
     np.testing.assert_array_equal(np.sign(q) * np.sign(x) >= 0, True)
 
 
-@pytest.mark.parametrize(
-    "fmt", [f for f in BLOCKED + INTEGERS if not f.saturates and not isinstance(f, NVFP4)], ids=str
-)
+@pytest.mark.parametrize("fmt", [f for f in BLOCKED + INTEGERS if not f.saturates], ids=str)
 def test_no_error_exceeds_half_the_step_unless_the_format_saturates(fmt):
     x = np.random.default_rng(9).standard_t(3, (40, 40))
     assert np.all(np.abs(x - fmt.quantize(x)) <= fmt.step(x) / 2 * (1 + 1e-12))
@@ -224,7 +222,7 @@ def test_nan_and_infinities_are_refused(fmt, dtype, bad):
         (lambda: Integer(4).quantize(np.ones(3), rounding="stochastic", seed=-1), ValueError, "seed"),
         (lambda: Integer(4).quantize(np.ones(3), scale=0.0), ValueError, "positive"),
         (lambda: Integer(4).quantize(np.ones(3), scale=np.ones(3)), ValueError, "one a block"),
-        (lambda: Integer(4, "zero_point").quantize(np.ones(3), scale=1.0), ValueError, "zero point"),
+        (lambda: Integer(4, "zero_point").quantize(np.ones(3), scale=1.0), ValueError, "^scale is given"),
         (lambda: MX("int8").quantize(np.ones(3), scale=1.0), ValueError, "scale"),
         (lambda: MX("int8").quantize(np.ones(3), out=np.ones(4)), ValueError, "out"),
         (lambda: MX("int8").quantize(1j * np.ones(3)), TypeError, "complex"),
@@ -249,3 +247,24 @@ def test_half_precisions_are_widened_and_out_is_filled():
     assert HBFP(6).quantize(x, out=out) is out
     np.testing.assert_array_equal(out, HBFP(6).quantize(x))
     assert HBFP(6).quantize(np.empty((0, 4))).shape == (0, 4)
+
+
+@pytest.mark.parametrize("fmt", BLOCKED + INTEGERS, ids=str)
+def test_row_by_row_gives_each_row_what_it_would_get_alone(fmt):
+    x = np.random.default_rng(12).integers(-8, 9, (50, 24)).astype(np.float64)
+    x[:, 0] = 8  # every row holds the largest magnitude, so that scales of the whole array are those of a row
+    alone = np.concatenate([fmt.quantize(row[None]) for row in x])
+    np.testing.assert_array_equal(fmt.row_by_row(8.0).quantize(x), alone)
+    x[0] *= 16
+    np.testing.assert_array_equal(fmt.row_by_row(8.0).quantize(x)[1:], alone[1:])  # whatever stands beside it
+
+
+@pytest.mark.parametrize("fmt", BLOCKED + INTEGERS, ids=str)
+def test_with_block_changes_the_block_and_nothing_else(fmt):
+    made = fmt.with_block(np.uint8(12))
+    assert made.block_size == 12 and made.with_block(7) != made
+    if fmt.block_size:
+        assert made.with_block(fmt.block_size) == fmt
+    for bad, error in ((0, ValueError), (2.0, TypeError), ("row", TypeError)):
+        with pytest.raises(error, match=r"^block is"):
+            fmt.with_block(bad)

@@ -169,7 +169,7 @@ def test_arrays_that_hold_no_real_numbers_are_refused(x):
         (lambda: studies.order_effect("letters", 0), ValueError, "task is 'letters'"),
         (lambda: studies.order_effect(formats="INT8"), TypeError, "formats is 'INT8'"),
         (lambda: studies.order_effect(formats=("INT9",)), ValueError, "format is 'INT9'"),
-        (lambda: studies.order_effect(patterns=(0.5,)), TypeError, "pattern is 0.5"),
+        (lambda: studies.order_effect(patterns=(None,)), TypeError, "pattern is None"),
         (lambda: studies.order_effect(patterns=("half",)), ValueError, "pattern is 'half'"),
         (lambda: studies.trained("digits", -1), ValueError, "seed is -1"),
         (lambda: studies.low_rank(rank=0), ValueError, "rank is 0"),

@@ -105,3 +105,40 @@ def nvfp4(x: np.ndarray, block: int = 16) -> np.ndarray:
                     t = Fraction(float(v / scale))
                     out[row, start + i] = np.float32(float(nearest(t, [Fraction(g) for g in e2m1]))) * scale
     return out
+
+
+def nf4(block: list[float], levels: list[float]) -> list:
+    """One block of float32: each value over the largest magnitude to the nearest level, halfway to the lower one."""
+    x = [np.float32(v) for v in block]
+    largest = max(abs(v) for v in x) or np.float32(1)
+    grid = [Fraction(float(level)) for level in levels]
+    near = (min(grid, key=lambda level: (abs(level - Fraction(float(v / largest))), level)) for v in x)
+    return [np.float32(float(level)) * largest for level in near]
+
+
+def _mx_grid(fmt) -> list[Fraction]:
+    if fmt.element == "int8":
+        return [Fraction(i, 64) for i in range(-127, 128)]
+    largest = {"fp4_e2m1": 6.0, "fp6_e2m3": 7.5, "fp6_e3m2": 28.0, "fp8_e4m3": 448.0, "fp8_e5m2": 57344.0}[fmt.element]
+    exponent, mantissa = int(fmt.element[-3]), int(fmt.element[-1])
+    return small_float_grid(exponent, mantissa, 2 ** (exponent - 1) - 1, largest)
+
+
+# One block of each family of formats, by the name of its class.
+BLOCK = {
+    "Integer": lambda block, fmt: integer(block, fmt.bits, fmt.grid, np.float32),
+    "HBFP": lambda block, fmt: hbfp([float(v) for v in block], fmt.bits),
+    "MX": lambda block, fmt: mx([float(v) for v in block], _mx_grid(fmt), fmt.scale_rule),
+    "NF4": lambda block, fmt: nf4(block, fmt.levels.astype(np.float32)),
+}
+
+
+def matrix(x: np.ndarray, fmt) -> np.ndarray:
+    """A float32 matrix in a format with blocks of so many values, by the twin of its family."""
+    if type(fmt).__name__ == "NVFP4":  # the one whose blocks look at the whole matrix
+        return nvfp4(x, fmt.block)
+    out, size = np.zeros_like(x), fmt.block_size
+    for row in range(x.shape[0]):
+        for start in range(0, x.shape[1], size):
+            out[row, start : start + size] = BLOCK[type(fmt).__name__](x[row, start : start + size], fmt)
+    return out

@@ -182,3 +182,12 @@ def test_empty_and_constant_inputs_have_exact_masks():
     assert sparsity.magnitude(np.zeros(5), 0.4).tolist() == [True, True, True, False, False]
     assert sparsity.magnitude(np.zeros(0), 0.4).shape == (0,)
     assert sparsity.magnitude(np.ones(3), 0.0).all() and not sparsity.magnitude(np.ones(3), 1.0).any()
+
+
+def test_a_sparsity_may_be_a_number_or_its_text_wherever_a_pattern_is_asked_for():
+    x = np.random.default_rng(5).standard_normal((6, 20))
+    for number, text in ((0.5, "0.5"), (0.29, "0.29"), (0, "0"), (1.0, "1"), (0.25, "2.5e-1")):
+        assert sparsity.parse_pattern(number) == sparsity.parse_pattern(text)
+        np.testing.assert_array_equal(sparsity.keep_largest(x, number), sparsity.keep_largest(x, text))
+        made = [sparsity.joint(x, np.round(x), pattern) for pattern in (number, text)]
+        np.testing.assert_array_equal(*made)

@@ -241,6 +241,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "block": constant(8),
         "element": constant("fp4_e2m1"),
         "tensor_scale": constant(0.0625),
+        "largest": constant(4.0),
         "granularity": constant("row"),
         "out": lambda: np.zeros((3, 32)),
         "scale": constant(0.25),

@@ -12,12 +12,12 @@ The mask kinds here:
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 from scipy.optimize import brentq
 
 from prunequant import arguments
+from prunequant.sparsity import parse_pattern
 
 from .laws import probabilities
 
@@ -64,10 +64,13 @@ def mask_pattern(mask: str) -> tuple[int, int] | None:
         raise TypeError(f"mask is {arguments.shown(mask)}: it must be {wanted}")
     if mask in ("free", "bitmap", "entropy"):
         return None
-    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", mask)
-    if not match or not 0 < int(match[1]) < int(match[2]) <= MAX_GROUP:
+    try:
+        pattern = parse_pattern(mask)
+    except ValueError:
+        pattern = None
+    if not isinstance(pattern, tuple) or not 0 < pattern[0] < pattern[1] <= MAX_GROUP:
         raise ValueError(f"mask is {arguments.shown(mask)}: it must be {wanted}")
-    return int(match[1]), int(match[2])
+    return pattern
 
 
 def stored_bits(keep: float, value_bits: float = VALUE_BITS, mask: str = "bitmap") -> float:

@@ -186,7 +186,7 @@ def attach(
     ([[3.0, 0.0, 7.0, 0.0]], [[True, False, True, False]])
     """
     layers = check_layers(model, layers)
-    _check(fmt, pattern, order, ties)
+    pattern = _check(fmt, pattern, order, ties)
     refresh = None if refresh is None else integer(refresh, "refresh", 1)
     gradient, seed = choice(gradient, "gradient", GRADIENTS), integer(seed, "seed", 0, _MAX_SEED)
     for name in layers:
@@ -225,7 +225,7 @@ def weights(
     {'0.weight': tensor([[0., 3., 7., 0.]])}
     """
     layers = check_layers(model, layers)
-    _check(fmt, pattern, order, ties)
+    pattern = _check(fmt, pattern, order, ties)
     seed, out = integer(seed, "seed", 0, _MAX_SEED), {}
     for i, name in enumerate(layers):
         weight = model.get_submodule(name).weight.detach()
@@ -243,11 +243,14 @@ def weights(
     return out
 
 
-def _check(fmt, pattern, order, ties) -> None:
+def _check(fmt, pattern, order, ties) -> str | float | None:
+    """The pattern, a sparsity as a number: however it was written, the configuration of the training is the same."""
     choice(order, "order", ORDERS), choice(ties, "ties", TIES)
     if order != "s":
         instance(fmt, "fmt", Format, f"a format of prunequant.formats, for the order {order!r}")
     if order != "q":
         if pattern is None:
             raise ValueError(f"pattern is None: the order {order!r} needs 'N:M' or a sparsity")
-        parse_pattern(pattern)
+        parsed = parse_pattern(pattern)
+        return parsed if isinstance(parsed, float) else pattern
+    return pattern

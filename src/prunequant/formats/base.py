@@ -9,13 +9,16 @@ theorems of the interplay of pruning and quantization speak of four properties, 
 * `monotone`: a larger value never gets a smaller level (rounding to nearest);
 * `max_scaled`: the scale is a function of the largest magnitude of the block and of nothing else.
 
-A fifth, `saturates`, says that a block's largest magnitude may lie beyond the last level by more than half a step.
+Three more say what else a scale does: `saturates`, that a block's largest magnitude may lie beyond the last level by
+more than half a step; `tensor_scaled`, that a block's scale also looks at the largest magnitude of the whole array;
+`takes_scale`, that `quantize` may be given the scale.
+Other rooms ask these properties, and `with_block` and `row_by_row` for a relative of the format, never for its class.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -212,6 +215,8 @@ class Format(ABC):
     monotone: bool = True
     max_scaled: bool = True
     saturates: bool = False
+    tensor_scaled: bool = False
+    takes_scale: bool = False
 
     @property
     @abstractmethod
@@ -238,8 +243,27 @@ class Format(ABC):
         """Bits stored once for the whole array."""
         return 0
 
+    def with_block(self, block: int) -> Format:
+        """The same format with a scale for every `block` values, 1 to 2**31."""
+        return replace(self, block=block)
+
+    def row_by_row(self, largest: float) -> Format:
+        """The format for a batch of small tensors, one a row: no scale is shared by two rows.
+
+        What would look at the whole array sees `largest`, the largest magnitude that a row may hold. The format itself,
+        unless it is `tensor_scaled` or has one scale for the whole array.
+        """
+        arguments.real(largest, "largest", 0, open_low=True)
+        return self
+
     @abstractmethod
-    def _quantize_rows(self, blocks: Blocks, rounding: str, seed: int, scale, out: NDArray) -> NDArray: ...
+    def _quantize_rows(self, blocks: Blocks, rounding: str, seed: int, out: NDArray) -> NDArray:
+        """The values of the rows, written into `out`; a format that `takes_scale` has one argument more for it."""
+
+    def _given(self, blocks: Blocks, scale: ArrayLike):
+        """A scale that was given, as `_quantize_rows` takes it."""
+        wanted = "only Integer with grid 'narrow' or 'twos_complement' can be given one"
+        raise ValueError(f"scale is given but {self} takes its scales from the data: {wanted}")
 
     @abstractmethod
     def scales(self, x: ArrayLike, axis: int = -1) -> NDArray:
@@ -299,8 +323,8 @@ class Format(ABC):
         rounding : "even" (to nearest, ties to the even code) or "stochastic" (unbiased inside the range).
         seed : of the stochastic rounding, 0 to 2**128 - 1; the draw of a value depends on its position and the seed
             alone.
-        scale : for `Integer` only — the scale itself, a positive number or one a block, (rows, blocks a row);
-            None takes the scale from the largest magnitude.
+        scale : for a format that `takes_scale` (`Integer`, grids "narrow" and "twos_complement") — the scale itself, a
+            positive number or one a block, (rows, blocks a row); None takes the scale from the largest magnitude.
         out : array like the result to write into, C-contiguous with the blocks along its last axis. It may be x
             itself, but not overlap it otherwise.
 
@@ -318,16 +342,17 @@ class Format(ABC):
         arguments.choice(rounding, "rounding", ROUNDINGS)
         seed = check_seed(seed)
         blocks = to_blocks(x, self.block_size, axis)
+        given = () if scale is None else (self._given(blocks, scale),)
         if out is not None:
             arguments.output(out, "out", x.shape, x.dtype, x)
             if blocks.axis != x.ndim - 1:
                 raise ValueError(f"axis is {axis} but out is given: the blocks must run along the last axis")
             if x.size:
-                self._quantize_rows(blocks, rounding, seed, scale, out.reshape(blocks.rows.shape))
+                self._quantize_rows(blocks, rounding, seed, out.reshape(blocks.rows.shape), *given)
             return out
         if x.size == 0:
             return x.copy()
-        return blocks.restore(self._quantize_rows(blocks, rounding, seed, scale, np.empty_like(blocks.rows)))
+        return blocks.restore(self._quantize_rows(blocks, rounding, seed, np.empty_like(blocks.rows), *given))
 
     def step(self, x: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
         """The widest gap between neighbouring levels in each value's block, in the layout of x."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,6 +93,17 @@ class Integer(Format):
         return self.grid == "gptq"
 
     @property
+    def takes_scale(self) -> bool:
+        return self.max_scaled
+
+    def with_block(self, block: int) -> Integer:
+        return replace(self, granularity=arguments.integer(block, "block", 1, MAX_BLOCK))
+
+    def row_by_row(self, largest: float) -> Integer:
+        super().row_by_row(largest)
+        return replace(self, granularity="row") if self.granularity == "tensor" else self
+
+    @property
     def element_bits(self) -> int:
         return self.bits
 
@@ -150,7 +161,9 @@ class Integer(Format):
         blocks = to_blocks(as_values(x), self.block_size, axis)
         return self.parameters(blocks)[0]
 
-    def _given(self, blocks: Blocks, scale) -> tuple[NDArray, NDArray, NDArray]:
+    def _given(self, blocks: Blocks, scale: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
+        if not self.takes_scale:
+            return super()._given(blocks, scale)
         dtype = blocks.rows.dtype
         shape = (blocks.rows.shape[0], blocks.per_row)
         with np.errstate(over="ignore", under="ignore"):
@@ -159,8 +172,6 @@ class Integer(Format):
             raise ValueError(f"scale has shape {scale.shape}: give one number or one a block, {shape}")
         if not np.all(np.isfinite(scale)) or not np.all(scale > 0):
             raise ValueError("scale must be positive and finite (in the dtype of x)")
-        if not self.max_scaled:
-            raise ValueError(f"scale cannot be given for grid {self.grid!r}: its zero point comes from the data")
         low, high = self.code_range
         scale = np.broadcast_to(scale, shape)
         return scale, np.full(shape, low, dtype), np.full(shape, high, dtype)
@@ -171,27 +182,27 @@ class Integer(Format):
         with np.errstate(over="ignore"):
             return np.clip(round_units(blocks.rows / scale, rounding, seed), low, high)
 
-    def _quantize_rows(self, blocks, rounding, seed, scale, out):
+    def _quantize_rows(self, blocks, rounding, seed, out, given=None):
         rows = blocks.rows
         if rows.dtype == np.float32:
-            return self._quantize_fast(blocks, rounding == "stochastic", seed, scale, out)
-        parameters = self.parameters(blocks) if scale is None else self._given(blocks, scale)
-        if scale is not None:
+            return self._quantize_fast(blocks, rounding == "stochastic", seed, out, given)
+        parameters = given or self.parameters(blocks)
+        if given:
             block_largest(blocks, _limit(rows.dtype))
         np.multiply(blocks.spread(parameters[0]), self._define(blocks, parameters, rounding, seed), out=out)
         np.add(out, 0, out=out)  # makes every zero a positive one
         return out
 
-    def _quantize_fast(self, blocks, stochastic, seed, scale, out):
+    def _quantize_fast(self, blocks, stochastic, seed, out, given):
         """The same numbers by the float32 kernels: one pass where the scale is given or a block fits the cache."""
         x, y, length = flat(blocks.rows), out.reshape(-1), blocks.rows.shape[1]
         keys = seed_keys(seed)
-        if scale is None and self.max_scaled and blocks.block <= FUSED_BLOCK:
+        if given is None and self.max_scaled and blocks.block <= FUSED_BLOCK:
             low, high = (np.float32(code) for code in self.code_range)
             divisor = np.float32(self.divisor)
             bits = _kernels.integer_blocks(x, length, blocks.block, divisor, low, high, stochastic, *keys, y)
         else:
-            parameters = self.parameters(blocks) if scale is None else self._given(blocks, scale)
+            parameters = given or self.parameters(blocks)
             scales, lows, highs = (flat(p) for p in parameters)
             if scales.size == 1:
                 bits = _kernels.integer_one_scale(x, scales[0], lows[0], highs[0], stochastic, *keys, y)

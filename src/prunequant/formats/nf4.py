@@ -75,9 +75,7 @@ class NF4(Format):
             codes = below + (uniform * (levels[below + 1] - levels[below]) < t - levels[below])
         return scale, codes.astype(np.uint8)
 
-    def _quantize_rows(self, blocks, rounding, seed, scale, out):
-        if scale is not None:
-            raise ValueError("scale cannot be given for NF4: its blocks choose their own")
+    def _quantize_rows(self, blocks, rounding, seed, out):
         if blocks.rows.dtype == np.float32 and rounding == "even":
             levels = NF4_LEVELS.astype(np.float32)
             thresholds = (levels[1:] + levels[:-1]) / 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,6 +60,14 @@ class NVFP4(Format):
     tensor_bits = 32
 
     @property
+    def tensor_scaled(self) -> bool:
+        return self.tensor_scale is None
+
+    def row_by_row(self, largest: float) -> NVFP4:
+        super().row_by_row(largest)
+        return replace(self, tensor_scale=largest / (448 * 6)) if self.tensor_scaled else self
+
+    @property
     def levels(self) -> NDArray[np.float64]:
         return self._element.levels
 
@@ -91,9 +99,7 @@ class NVFP4(Format):
             t = np.divide(blocks.rows, total, out=np.zeros_like(blocks.rows), where=total > 0)
         return whole, scale, total, self._element.round(np.clip(t, -8, 8), rounding, seed)
 
-    def _quantize_rows(self, blocks, rounding, seed, scale, out):
-        if scale is not None:
-            raise ValueError("scale cannot be given for NVFP4: give tensor_scale to the format")
+    def _quantize_rows(self, blocks, rounding, seed, out):
         if blocks.rows.dtype == np.float32:
             whole, scale = self._scale_parts(blocks)
             total = scale * whole

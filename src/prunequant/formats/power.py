@@ -73,9 +73,7 @@ class _PowerOfTwoScaled(Format):
         t = np.ldexp(blocks.rows, -blocks.spread(exponent))
         return exponent, self._element.round(t, rounding, seed)
 
-    def _quantize_rows(self, blocks, rounding, seed, scale, out):
-        if scale is not None:
-            raise ValueError(f"scale cannot be given for {self}: its blocks choose their own")
+    def _quantize_rows(self, blocks, rounding, seed, out):
         if blocks.rows.dtype == np.float32:
             bits = self._kernel(blocks, rounding == "stochastic", seed_keys(seed), out)
             check_seen(bits)

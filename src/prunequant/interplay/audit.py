@@ -14,24 +14,28 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from prunequant import arguments
-from prunequant.formats import HBFP, MX, NF4, NVFP4, Format, Integer
+from prunequant.formats import Format, named
 from prunequant.interplay.orders import apply_orders, check_format, check_norm
-from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, each_its_own, integer_vectors
+from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, integer_vectors
 from prunequant.sparsity.masks import TIES
 
 FORMATS: Mapping[str, Format] = {
-    "INT3 narrow": Integer(3, "narrow", "row"),
-    "INT4 narrow": Integer(4, "narrow", "row"),
-    "INT3 two's complement": Integer(3, "twos_complement", "row"),
-    "INT4 two's complement": Integer(4, "twos_complement", "row"),
-    "HBFP4": HBFP(4),
-    "MXFP4 E2M1": MX("fp4_e2m1"),
-    "MXFP6 E2M3": MX("fp6_e2m3"),
-    "NVFP4": NVFP4(),
-    "NF4": NF4(),
-    "INT4 zero-point": Integer(4, "zero_point", "row"),
-    "INT4 gptq": Integer(4, "gptq", "row"),
+    name: named(name)
+    for name in (
+        "INT3 narrow",
+        "INT4 narrow",
+        "INT3 two's complement",
+        "INT4 two's complement",
+        "HBFP4",
+        "MXFP4 E2M1",
+        "MXFP6 E2M3",
+        "NVFP4",
+        "NF4",
+        "INT4 zero-point",
+        "INT4 gptq",
+    )
 }
+IN_BLOCKS = ("INT3 narrow", "INT4 narrow", "HBFP4", "HBFP6", "MXFP4 E2M1")  # those of `--block`
 COLUMNS = (
     ("sq<=sum", "first"),
     ("sq<=qs", "first"),
@@ -102,7 +106,7 @@ def audit(
         arguments.choice(rule, "ties", TIES)
     out = []
     for name, fmt in formats.items():
-        own = each_its_own(fmt, radius)
+        own = fmt.row_by_row(radius)
         counts: dict[tuple, list] = {}
         total = 0
         for batch in integer_vectors(radius, length, 1 << 17):
@@ -170,16 +174,9 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     formats = dict(FORMATS)
     if given.block:
-        formats = {
-            "INT3 narrow": Integer(3, granularity=given.block),
-            "INT4 narrow": Integer(4, granularity=given.block),
-            "HBFP4": HBFP(4, given.block),
-            "HBFP6": HBFP(6, given.block),
-            "MXFP4 E2M1": MX("fp4_e2m1", given.block),
-        }
-    pattern = given.pattern if ":" in given.pattern else float(given.pattern)
+        formats = {name: named(name, given.block) for name in IN_BLOCKS}
     start = time.perf_counter()
-    shares = audit(formats, pattern, radius=given.radius, length=given.length)
+    shares = audit(formats, given.pattern, radius=given.radius, length=given.length)
     print(f"share of {shares[0].vectors:,} vectors that break a statement ('sq': prune, then quantize)\n")
     print(table(shares))
     print(f"\n{time.perf_counter() - start:.1f} s")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import arguments
-from prunequant.formats import NVFP4, Format, Integer
+from prunequant.formats import Format
 from prunequant.interplay.orders import MAX_SEED, Orders, apply_orders, check_format, check_norm
 
 STATEMENTS = {
@@ -45,18 +45,6 @@ class Counterexample:
         values = " ".join(f"{v:g}" for v in self.x.ravel())
         p = "∞" if self.norm == np.inf else f"{self.norm:g}"
         return f"x = ({values}): {self.left:.6g} > {self.right:.6g} in L{p}, against '{STATEMENTS[self.statement][2]}'"
-
-
-def each_its_own(fmt: Format, radius: float) -> Format:
-    """The format for a batch of small tensors: no scale may be shared between them.
-
-    Integers per tensor become integers per row (for vectors the same); NVFP4 gets the tensor scale of `radius`.
-    """
-    if isinstance(fmt, Integer) and fmt.granularity == "tensor":
-        return replace(fmt, granularity="row")
-    if isinstance(fmt, NVFP4) and fmt.tensor_scale is None:
-        return replace(fmt, tensor_scale=radius / (448 * 6))
-    return fmt
 
 
 def integer_vectors(radius: int, length: int, at_most: int = 1 << 20) -> Iterator[NDArray[np.float64]]:
@@ -161,8 +149,8 @@ def counterexample(
     seed = arguments.integer(seed, "seed", 0, MAX_SEED)
     axis = axis - len(shape) if axis is not None and axis >= 0 else axis
     scale_axis = scale_axis - len(shape) if scale_axis >= 0 else scale_axis
-    own = each_its_own(fmt, radius)
-    if own is not fmt and len(shape) > 1 and isinstance(fmt, Integer):
+    own = fmt.row_by_row(radius)
+    if fmt.block_size == 0 and len(shape) > 1:
         raise ValueError("granularity 'tensor' has no batch form for matrices: give shape a single length")
     how = dict(ties=ties, axis=axis, scale_axis=scale_axis, rounding=rounding, seed=seed, batch=1)
     needed = tuple(k for k in ("sq", "qs", "joint") if k in STATEMENTS[statement][:2])

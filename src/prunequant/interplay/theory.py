@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prunequant import arguments
-from prunequant.formats import NVFP4, Format
+from prunequant.formats import Format
 from prunequant.formats.base import ROUNDINGS
 from prunequant.interplay.orders import apply_orders, check_format, check_norm, norm
 from prunequant.sparsity import parse_pattern
@@ -154,7 +154,7 @@ def hypotheses(
         why_single = why if not along or not (nested or inside) else "a group spans several blocks"
     state("scale_preserved", preserved and not saliency, "the largest value may be pruned" if saliency else why)
     state("one_scale", single, why_single)
-    if isinstance(fmt, NVFP4) and fmt.tensor_scale is None and saliency:
+    if fmt.tensor_scaled and saliency:
         state("max_scaled", False, "the tensor scale changes when the tensor's largest value is pruned")
     return Hypotheses(holds, reasons)
 

@@ -22,30 +22,32 @@ from prunequant.sparsity.select import SMALL, keep_from_kth
 
 TIES = ("first", "last", "random", "magnitude")
 MAX_GROUP = 2**31
-_PATTERN = "'N:M' (N of M kept) or a sparsity in [0, 1]"
+_PATTERN = "'N:M' (N of M kept) or a sparsity in [0, 1], such as '2:4', '0.5' or 0.5"
 
 
 def parse_pattern(pattern: str | float) -> tuple[int, int] | float:
-    """ "N:M" as (N kept, M), 0 <= N <= M, 1 <= M <= 2**31; a sparsity in [0, 1] as a float.
+    """A pattern of pruning, in every way that one is written: "N:M" as (N kept, M); a sparsity as a float.
+
+    Parameters
+    ----------
+    pattern : "N:M", 0 <= N <= M, 1 <= M <= 2**31; or a sparsity in [0, 1], as a number or as its text ("0.5").
 
     Raises
     ------
     TypeError : neither a string nor a number.
     ValueError : another string, or a number outside [0, 1].
 
-    >>> parse_pattern("2:4"), parse_pattern(0.5)
-    ((2, 4), 0.5)
+    >>> parse_pattern("2:4"), parse_pattern("0.5"), parse_pattern(0.5)
+    ((2, 4), 0.5, 0.5)
     """
-    if isinstance(pattern, str):
-        try:
-            n, m = (int(part) for part in pattern.split(":"))
-        except ValueError:
-            raise ValueError(f"pattern is {arguments.shown(pattern)}: it must be {_PATTERN}") from None
-        return _check_n_m(n, m)
     try:
-        return arguments.real(pattern, "pattern", 0, 1)
+        if isinstance(pattern, str) and ":" in pattern:
+            n, m = (int(part) for part in pattern.split(":"))
+        else:
+            return arguments.real(float(pattern) if isinstance(pattern, str) else pattern, "pattern", 0, 1)
     except (TypeError, ValueError) as error:
         raise type(error)(f"pattern is {arguments.shown(pattern)}: it must be {_PATTERN}") from None
+    return _check_n_m(n, m)
 
 
 def pruned_count(sparsity: float, count: int) -> int:
@@ -162,8 +164,8 @@ def keep_largest(
     Parameters
     ----------
     score : array, any saliency (|w|, |w| times an activation norm, a gain). Larger is kept.
-    pattern : "N:M" (N of each M consecutive values along `axis` kept; M must divide that axis) or a sparsity f
-        (the floor(f·count) smallest pruned).
+    pattern : as in `parse_pattern`: "N:M" (N of each M consecutive values along `axis` kept; M must divide that axis)
+        or a sparsity f (the floor(f·count) smallest pruned).
     ties : "first", "last", "random" or "magnitude" (needs `original`); see the module.
     axis : for "N:M" the axis of the groups (default the last); for a sparsity, None ranks the whole array and an axis
         ranks each line along it by itself.

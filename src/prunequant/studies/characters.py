@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from prunequant import arguments
 from prunequant.extras import need
+from prunequant.formats import named
 from prunequant.interplay.orders import apply_orders
-from prunequant.studies.orders import FORMATS, MAX_STEPS, RANDOM_DRAWS, _pattern, check_grid, variants
+from prunequant.studies.orders import MAX_STEPS, RANDOM_DRAWS, check_grid, variants
 
 CONTEXT = 32
 WIDTH = 64
@@ -144,7 +145,7 @@ def order_effect(
     *,
     steps: int = 400,
     formats: Sequence[str] = ("INT8", "INT4", "HBFP6", "HBFP4", "MXFP4"),
-    patterns: Sequence[str] = ("0.5", "2:4"),
+    patterns: Sequence[str | float] = ("0.5", "2:4"),
     tune: int = 0,
 ) -> dict[str, float]:
     """Losses of one trained character model under every compression, in the keys of `studies.order_effect`.
@@ -164,7 +165,7 @@ def order_effect(
     out = {"dense": loss(model)}
     for pattern in patterns:
         for name in formats:
-            for kind, versions in variants(weights, FORMATS[name], _pattern(pattern)).items():
+            for kind, versions in variants(weights, named(name), pattern).items():
                 half = versions[: max(1, RANDOM_DRAWS // 2)]
                 out[f"{pattern} {name} {kind}"] = float(np.mean([loss(model, w) for w in half]))
             for kind, order, ties in (
@@ -176,7 +177,7 @@ def order_effect(
                     break
 
                 def compress(w, order=order, ties=ties, name=name, pattern=pattern):
-                    return apply_orders(w, FORMATS[name], _pattern(pattern), (order,), ties).compressed[order]
+                    return apply_orders(w, named(name), pattern, (order,), ties).compressed[order]
 
                 model.load_state_dict(state)
                 torch.manual_seed(seed)

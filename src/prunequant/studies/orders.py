@@ -15,48 +15,31 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prunequant import arguments
-from prunequant.formats import HBFP, MX, Format, Integer
+from prunequant.formats import Format, named, names
 from prunequant.interplay.orders import apply_orders, check_format
 from prunequant.interplay.thresholds import Threshold, threshold
 from prunequant.models.perceptron import Data, Perceptron, curves, digits, start, train
 from prunequant.sparsity import channels, parse_pattern
 from prunequant.statistics import Paired, holm, paired
 
-FORMATS: Mapping[str, Format] = {
-    "INT8": Integer(8, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "HBFP6": HBFP(6),
-    "HBFP4": HBFP(4),
-    "MXFP8": MX("fp8_e4m3"),
-    "MXFP6": MX("fp6_e2m3"),
-    "MXFP4": MX("fp4_e2m1"),
-}
+FORMATS = ("INT8", "INT4", "HBFP6", "HBFP4", "MXFP8", "MXFP6", "MXFP4")  # those studied, unless others are asked for
 PATTERNS = ("0.5", "0.75", "2:4")
 TASKS = {"digits": (digits, (128, 128), 400), "curves": (curves, (128, 128), 800)}
 RANDOM_DRAWS = 8
 MAX_STEPS = 100_000  # of one training run
 
 
-def _pattern(text: str) -> str | float:
-    """ "N:M" as it is, a sparsity as a number."""
-    arguments.instance(text, "pattern", str, 'a string such as "2:4" or "0.5"')
-    try:
-        return text if ":" in text else float(text)
-    except ValueError:
-        raise ValueError(f'pattern is {arguments.shown(text)}: it must be a string such as "2:4" or "0.5"') from None
-
-
 def check_grid(
-    seed: int, formats: Sequence[str], patterns: Sequence[str] = ()
-) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    seed: int, formats: Sequence[str], patterns: Sequence[str | float] = ()
+) -> tuple[int, tuple[str, ...], tuple[str | float, ...]]:
     """The seed (0 to 2^32 - 1), the names of formats and the patterns of a study, before anything is trained."""
     seed = arguments.integer(seed, "seed", 0, 2**32 - 1)
     for name, given in (("formats", formats), ("patterns", patterns)):
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise TypeError(f"{name} is {arguments.shown(given)}: it must be a sequence of strings")
-    formats, patterns = tuple(arguments.choice(name, "format", FORMATS) for name in formats), tuple(patterns)
+    formats, patterns = tuple(arguments.choice(name, "format", names()) for name in formats), tuple(patterns)
     for pattern in patterns:
-        parse_pattern(_pattern(pattern))
+        parse_pattern(pattern)
     return seed, formats, patterns
 
 
@@ -97,8 +80,8 @@ def order_effect(
     task: str = "digits",
     seed: int = 0,
     *,
-    formats: Sequence[str] = tuple(FORMATS),
-    patterns: Sequence[str] = PATTERNS,
+    formats: Sequence[str] = FORMATS,
+    patterns: Sequence[str | float] = PATTERNS,
     activations: bool = False,
 ) -> dict[str, float]:
     """Test losses of one trained network under every compression.
@@ -119,8 +102,8 @@ def order_effect(
     out = {"dense": model.loss(x, y), "accuracy": model.accuracy(x, y)}
     for pattern in patterns:
         for name in formats:
-            fmt = FORMATS[name]
-            for kind, versions in variants(model.weights, fmt, _pattern(pattern)).items():
+            fmt = named(name)
+            for kind, versions in variants(model.weights, fmt, pattern).items():
                 seen = fmt if activations and kind != "s" else None
                 losses = [model.with_weights(w).loss(x, y, seen) for w in versions]
                 out[f"{pattern} {name} {kind}"] = float(np.mean(losses))
@@ -132,7 +115,7 @@ def fine_tuned(
     seed: int = 0,
     *,
     formats: Sequence[str] = ("INT8", "HBFP6", "HBFP4", "MXFP4"),
-    patterns: Sequence[str] = ("0.5", "2:4"),
+    patterns: Sequence[str | float] = ("0.5", "2:4"),
     steps: int = 100,
     distil: bool = False,
 ) -> dict[str, float]:
@@ -153,13 +136,12 @@ def fine_tuned(
         return train(model, data, steps, seed=seed + 1000, rate=2e-3, compress=compress, teacher=teacher)
 
     for pattern in patterns:
-        p = _pattern(pattern)
-        pruned = tune(lambda ws, p=p: [apply_orders(w, FORMATS["INT8"], p, ()).pruned for w in ws])
+        pruned = tune(lambda ws, pattern=pattern: [apply_orders(w, named("INT8"), pattern, ()).pruned for w in ws])
         for name in formats:
-            fmt = FORMATS[name]
+            fmt = named(name)
 
-            def compress(weights, order, ties, fmt=fmt, p=p):
-                return [apply_orders(w, fmt, p, (order,), ties).compressed[order] for w in weights]
+            def compress(weights, order, ties, fmt=fmt, pattern=pattern):
+                return [apply_orders(w, fmt, pattern, (order,), ties).compressed[order] for w in weights]
 
             shot = pruned.with_weights(compress(pruned.weights, "sq", "first"))
             out[f"{pattern} {name} sq one shot"] = shot.loss(x, y)
@@ -175,7 +157,7 @@ def fine_tuned(
 
 
 def ranking(
-    task: str = "digits", seed: int = 0, *, formats: Sequence[str] = tuple(FORMATS), pattern: str = "0.5"
+    task: str = "digits", seed: int = 0, *, formats: Sequence[str] = FORMATS, pattern: str | float = "0.5"
 ) -> dict[str, float]:
     """How much of the ranking of |w| each order leaves, over all layers of a trained network.
 
@@ -190,12 +172,12 @@ def ranking(
     for name in formats:
         tau, tied, moved = [], [], {"first": [], "random": [], "magnitude": []}
         for w in model.weights:
-            q = np.abs(FORMATS[name].quantize(w)).ravel()
+            q = np.abs(named(name).quantize(w)).ravel()
             tau.append(float(stats.kendalltau(np.abs(w).ravel(), q).statistic))
             _, inverse, counts = np.unique(q, return_inverse=True, return_counts=True)
             tied.append(float(np.mean(counts[inverse] > 1)))
             for ties in moved:
-                made = apply_orders(w, FORMATS[name], _pattern(pattern), ("sq", "qs"), ties)
+                made = apply_orders(w, named(name), pattern, ("sq", "qs"), ties)
                 moved[ties].append(float(np.mean(made.masks["sq"] != made.masks["qs"])))
         out[f"{name} tau"], out[f"{name} tied"] = float(np.mean(tau)), float(np.mean(tied))
         out.update({f"{name} moved {ties}": float(np.mean(values)) for ties, values in moved.items()})
@@ -215,9 +197,9 @@ def structured(
     x, y = data.test, data.test_labels
     out = {"dense": model.loss(x, y)}
     for name in formats:
-        fmt = FORMATS[name]
+        fmt = named(name)
         for structure in ("0.5", "2:4", "4:8"):
-            made = variants(model.weights, fmt, _pattern(structure))
+            made = variants(model.weights, fmt, structure)
             for kind, key in (("s", "s"), ("q", "q"), ("sq", "sq"), ("qs", "qs random")):
                 losses = [model.with_weights(w).loss(x, y) for w in made[key]]
                 out[f"{structure} {name} {kind}"] = float(np.mean(losses))
@@ -243,7 +225,7 @@ def low_rank(
     *,
     rank: int = 32,
     formats: Sequence[str] = ("INT8", "HBFP4", "MXFP4"),
-    pattern: str = "2:4",
+    pattern: str | float = "2:4",
 ) -> dict[str, float]:
     """Hidden matrices replaced by two factors of a given rank, then pruned and quantized in both orders.
 
@@ -265,16 +247,16 @@ def low_rank(
         return model.with_weights([*products, model.weights[-1]]).loss(x, y)
 
     def dense_loss(kind: str, fmt: Format) -> float:
-        made = [apply_orders(w, fmt, _pattern(pattern), ()) for w in model.weights[:-1]]
+        made = [apply_orders(w, fmt, pattern, ()) for w in model.weights[:-1]]
         hidden = [m.pruned if kind == "s" else m.quantized for m in made]
         return model.with_weights([*hidden, model.weights[-1]]).loss(x, y)
 
     out = {"dense": model.loss(x, y)}
     for name in formats:
-        fmt = FORMATS[name]
+        fmt = named(name)
         out[f"{name} l"] = loss(factors)
         out[f"{name} s"], out[f"{name} q"] = dense_loss("s", fmt), dense_loss("q", fmt)
-        made = [[apply_orders(f, fmt, _pattern(pattern), ("sq", "qs")) for f in pair] for pair in factors]
+        made = [[apply_orders(f, fmt, pattern, ("sq", "qs")) for f in pair] for pair in factors]
         out[f"{name} ls"] = loss([[m.pruned for m in pair] for pair in made])
         out[f"{name} lq"] = loss([[m.quantized for m in pair] for pair in made])
         out[f"{name} lsq"] = loss([[m.compressed["sq"] for m in pair] for pair in made])

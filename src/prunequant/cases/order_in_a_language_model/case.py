@@ -27,13 +27,11 @@ from prunequant.cases.byte_model import byte_batch, byte_model, byte_windows, ne
 from prunequant.cases.order_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
 from prunequant.finetune import straight_through, training
-from prunequant.formats import HBFP
+from prunequant.formats import named, names
 from prunequant.interplay.orders import apply_orders
 from prunequant.models import corpus, smollm2
 from prunequant.sparsity import keep_largest
-from prunequant.studies.orders import FORMATS as STUDIED
 
-FORMATS = {**STUDIED, "HBFP8": HBFP(8)}
 SEVEN = ("INT8", "INT4", "HBFP8", "HBFP6", "MXFP8", "MXFP6", "MXFP4")
 FOUR = ("INT8", "INT4", "HBFP6", "MXFP4")
 
@@ -115,10 +113,10 @@ PRESETS = {
 
 def units(settings: Mapping) -> list[dict]:
     """All work units: one per part, pattern and format; those without a format are shared by all formats."""
-    named = {f for n in ("formats", "destroyed_formats", "seed_formats", "tie_formats") for f in settings[n]}
-    unknown = named.union(*settings["tuned"].values()) - set(FORMATS)
+    asked = {f for n in ("formats", "destroyed_formats", "seed_formats", "tie_formats") for f in settings[n]}
+    unknown = asked.union(*settings["tuned"].values()) - set(names())
     if unknown:
-        raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(FORMATS)}")
+        raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(names())}")
     out = []
     shipped = [(p, settings["formats"]) for p in settings["patterns"]]
     shipped += [(p, settings["destroyed_formats"]) for p in settings["destroyed"]]
@@ -201,17 +199,16 @@ def _windows(settings: Mapping, unit: Mapping, seed: int) -> NDArray[np.int64]:
 
 def compressed(dense: Mapping[str, NDArray], fmt: str, pattern: str, kind: str) -> dict[str, NDArray]:
     """The weights of every layer, compressed once: kind "d", "s", "q", "sq", "qs", "qs magnitude" or "joint"."""
-    p = pattern if ":" in pattern or not pattern else float(pattern)
     if kind == "d":
         return dict(dense)
     if kind == "s":
-        return {n: w * keep_largest(np.abs(w), p) for n, w in dense.items()}
-    f = FORMATS[fmt]
+        return {n: w * keep_largest(np.abs(w), pattern) for n, w in dense.items()}
+    f = named(fmt)
     if kind == "q":
         return {n: f.quantize(w) for n, w in dense.items()}
     order, _, ties = kind.partition(" ")
     with threads.using(kernels=1 if sum(w.size for w in dense.values()) < 1e6 else None):
-        return {n: apply_orders(w, f, p, (order,), ties or "first").compressed[order] for n, w in dense.items()}
+        return {n: apply_orders(w, f, pattern, (order,), ties or "first").compressed[order] for n, w in dense.items()}
 
 
 def _error(dense: Mapping[str, NDArray], made: Mapping[str, NDArray]) -> float:
@@ -255,7 +252,7 @@ def _grid(seed: int) -> dict:
         few = {n: w for i, (n, w) in enumerate(weights.items()) if i % 5 == 0}
         out[name] = {"FP32": {"ties": boundary_ties(few.values()), "error": 0.0}}
         for fmt in SEVEN:
-            made = {n: FORMATS[fmt].quantize(w) for n, w in few.items()}
+            made = {n: named(fmt).quantize(w) for n, w in few.items()}
             out[name][fmt] = {"ties": boundary_ties(made.values()), "error": _error(few, made)}
     return out
 
@@ -317,14 +314,14 @@ def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
 def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kind, fmt = unit["kind"], unit["format"]
     order, _, ties = kind.partition(" ")
-    pattern = unit["pattern"] if ":" in unit["pattern"] or not unit["pattern"] else float(unit["pattern"])
+    pattern = unit["pattern"]
     model = _recovered(settings, seed, at)
-    name = "-".join(["tuned", str(seed), *kind.split(), fmt, str(pattern).replace(":", "of")])
+    name = "-".join(["tuned", str(seed), *kind.split(), fmt, pattern.replace(":", "of")])
     hooks = []
     if kind != "d":
         gradient = "dense" if kind == "q" else "kept"
         made = straight_through.attach(
-            model, list(smollm2.linears(model)), FORMATS[fmt] if fmt else None, pattern or None, order,
+            model, list(smollm2.linears(model)), named(fmt) if fmt else None, pattern or None, order,
             ties=ties or "first", gradient=gradient,
         )  # fmt: skip
         hooks.append(made)

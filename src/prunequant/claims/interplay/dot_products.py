@@ -2,25 +2,20 @@
 
 import numpy as np
 
-from prunequant.formats import HBFP, MX, Integer
+from prunequant.formats import Integer, named
 from prunequant.interplay import dot_products
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
 
 SEED = 39
-FORMATS = {
-    "INT8": Integer(8, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "HBFP6": HBFP(6),
-    "MXFP4": MX("fp4_e2m1"),
-}
+FORMATS = ("INT8", "INT4", "HBFP6", "MXFP4")
 
 
 def _products(budget: Budget):
     trials = budget.pick(2_000, 20_000, 200_000)
     generator = np.random.default_rng(SEED)
     x, w = generator.standard_normal((trials, 256)), generator.standard_normal((trials, 256))
-    return trials, {name: dot_products(x, w, fmt, "2:4") for name, fmt in FORMATS.items()}
+    return trials, {name: dot_products(x, w, named(name), "2:4") for name in FORMATS}
 
 
 @claim(

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from prunequant.formats import HBFP, MX, NF4, NVFP4, Integer
+from prunequant.formats import MX, Integer, named
 from prunequant.interplay import apply_orders, compare, counterexample
 from prunequant.interplay.audit import audit
 from prunequant.interplay.orders import norm
-from prunequant.interplay.search import each_its_own, integer_vectors
+from prunequant.interplay.search import integer_vectors
 from prunequant.sparsity import gain, keep_largest
 from prunequant.statistics import wilson
 
@@ -14,15 +14,8 @@ from ..core import Budget, Evidence, Figure, Source, Verdict, claim
 
 NORMS = (1.0, 2.0, 3.0, np.inf)
 MAX_SCALED = {
-    "INT3": Integer(3, granularity="row"),
-    "INT4": Integer(4, granularity="row"),
-    "INT4 two's complement": Integer(4, "twos_complement", "row"),
-    "HBFP4": HBFP(4),
-    "MXFP4": MX("fp4_e2m1"),
-    "MXFP6": MX("fp6_e2m3"),
-    "MXFP8": MX("fp8_e4m3"),
-    "NVFP4": NVFP4(),
-    "NF4": NF4(),
+    name: named(name)
+    for name in ("INT3", "INT4", "INT4 two's complement", "HBFP4", "MXFP4", "MXFP6", "MXFP8", "NVFP4", "NF4")
 }
 ONE_SCALE = {name: fmt for name, fmt in MAX_SCALED.items() if fmt.odd}
 SEED = 44
@@ -83,7 +76,7 @@ def theorem3_5(budget: Budget) -> Evidence:
     x = _vectors(budget)
     deviation, equal = 0.0, {1.0: 0, 2.0: 0}
     for fmt in MAX_SCALED.values():
-        made = apply_orders(x, each_its_own(fmt, _radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
+        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
         parts = np.where(made.masks["sq"], x - made.quantized, x)
         deviation = max(deviation, *(np.abs(made.error("sq", p) - norm(parts, p, (1,))).max() for p in NORMS))
         both_positive = (made.error("s", 1) > 0) & (made.error("q", 1) > 0)
@@ -102,17 +95,17 @@ def theorem3_5(budget: Budget) -> Evidence:
 
 @theorem3_5.control("scales down the columns, groups along the rows")
 def _(budget: Budget) -> Evidence:
-    return _matrix_evidence(Integer(3, granularity="row"), "sq<=sum", 1)
+    return _matrix_evidence(named("INT3"), "sq<=sum", 1)
 
 
 @theorem3_5.control("a zero-point grid, whose scale sees both ends")
 def _(budget: Budget) -> Evidence:
-    return _violations(budget, {"INT4 zero-point": Integer(4, "zero_point", "row")}, "2:4", "sq<=sum")
+    return _violations(budget, {"INT4 zero-point": named("INT4 zero-point")}, "2:4", "sq<=sum")
 
 
 @theorem3_5.control("a quantizer that rescales rows without negative values")
 def _(budget: Budget) -> Evidence:
-    return _violations(budget, {"INT4 gptq": Integer(4, "gptq", "row")}, "2:4", "sq<=sum")
+    return _violations(budget, {"INT4 gptq": named("INT4 gptq")}, "2:4", "sq<=sum")
 
 
 @claim(
@@ -171,11 +164,11 @@ def _excess_bounds(budget: Budget, factor: float) -> Evidence:
     worst_exact, worst_step, slack = -np.inf, -np.inf, np.inf
     formats = {
         **MAX_SCALED,
-        "INT4 zero-point": Integer(4, "zero_point", "row"),
+        "INT4 zero-point": named("INT4 zero-point"),
         "MXFP4 rceil": MX("fp4_e2m1", 32, "rceil"),
     }
     for fmt in formats.values():
-        own = each_its_own(fmt, _radius(budget))
+        own = fmt.row_by_row(_radius(budget))
         step = own.step(x)
         for ties in ("first", "last"):
             made = apply_orders(x, own, "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
@@ -184,7 +177,7 @@ def _excess_bounds(budget: Budget, factor: float) -> Evidence:
                 excess = made.error("qs", p) - made.error("sum", p)
                 exact = norm(np.where(dropped, x - made.quantized, 0), p, (1,))
                 worst_exact = max(worst_exact, float((excess - factor * exact).max()))
-                if not fmt.saturates and not isinstance(fmt, NVFP4):
+                if not fmt.saturates:
                     half = norm(np.where(dropped, step / 2, 0), p, (1,))
                     worst_step = max(worst_step, float((excess - factor * half).max()))
                     positive = excess > 1e-9
@@ -232,13 +225,13 @@ def corollary(budget: Budget) -> Evidence:
 
 @corollary.control("two scales and one threshold")
 def _(budget: Budget) -> Evidence:
-    formats = {"INT3": Integer(3, granularity=2), "INT4": Integer(4, granularity=2), "HBFP6": HBFP(6, 2)}
+    formats = {name: named(name, block=2) for name in ("INT3", "INT4", "HBFP6")}
     return _violations(budget, formats, 0.5, "sq<=qs")
 
 
 @corollary.control("a grid that is not odd (NF4)")
 def _(budget: Budget) -> Evidence:
-    return _violations(budget, {"NF4": NF4()}, "2:4", "sq<=qs")
+    return _violations(budget, {"NF4": named("NF4")}, "2:4", "sq<=qs")
 
 
 @corollary.control("scales down the columns, groups along the rows")
@@ -253,7 +246,7 @@ def _identical(budget: Budget, ties: str) -> Evidence:
     tensors = generator.standard_normal((budget.pick(4, 20, 100), 128, 128))
     differing_places, places = 0, 0
     for fmt in ONE_SCALE.values():
-        made = apply_orders(x, each_its_own(fmt, _radius(budget)), "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
+        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
         different += int(np.count_nonzero(np.any(made.compressed["sq"] != made.compressed["qs"], axis=1)))
         compared += len(x)
         for tensor in tensors:
@@ -336,17 +329,11 @@ def _joint(budget: Budget, score) -> Evidence:
     """Masks by a score against both orders in L2, at fixed scales."""
     generator = np.random.default_rng(SEED)
     tensors = budget.pick(6, 20, 100)
-    formats = {
-        "INT4 row": Integer(4, granularity="row"),
-        "INT4 group 64": Integer(4, granularity=64),
-        "HBFP4": HBFP(4),
-        "MXFP4": MX("fp4_e2m1"),
-        "NVFP4": NVFP4(),
-    }
+    formats = (named("INT4"), named("INT4", block=64), named("HBFP4"), named("MXFP4"), named("NVFP4"))
     worse, gains, compared = 0, [], 0
     for _ in range(tensors):
         x = generator.standard_t(3, (128, 128))
-        for fmt in formats.values():
+        for fmt in formats:
             made = apply_orders(x, fmt, 0.5, ("sq", "qs"))
             mask = keep_largest(score(made.x, made.quantized), 0.5)
             error = float(np.linalg.norm(x - mask * made.quantized))
@@ -390,7 +377,7 @@ def _largest_error(budget: Budget, formats, p: float) -> Evidence:
     tensors = generator.standard_t(3, (budget.pick(2_000, 10_000, 100_000), 4, 4))
     for fmt in formats:
         for values in (x.reshape(-1, 2, 2), tensors):
-            made = apply_orders(values, each_its_own(fmt, 1024), 0.5, ties="first", batch=1)
+            made = apply_orders(values, fmt.row_by_row(1024), 0.5, ties="first", batch=1)
             first = made.error("sq", p) * (1 - 1e-12)
             worse += int(np.count_nonzero((first > made.error("qs", p)) | (first > made.error("joint", p))))
             compared += len(values)
@@ -399,14 +386,8 @@ def _largest_error(budget: Budget, formats, p: float) -> Evidence:
 
 
 SEVERAL_SCALES = (
-    Integer(3, granularity="row"),
-    Integer(4, granularity="row"),
-    Integer(4, "twos_complement", "row"),
-    HBFP(4, 2),
-    HBFP(6, 2),
-    MX("fp4_e2m1", 2),
-    NVFP4(2),
-    NF4(2),
+    *(named(name) for name in ("INT3", "INT4", "INT4 two's complement")),
+    *(named(name, block=2) for name in ("HBFP4", "HBFP6", "MXFP4", "NVFP4", "NF4")),
 )
 
 
@@ -432,4 +413,4 @@ def _(budget: Budget) -> Evidence:
 
 @largest_error.control("a scale that does not survive pruning (gptq)")
 def _(budget: Budget) -> Evidence:
-    return _largest_error(budget, (Integer(4, "gptq", "row"),), np.inf)
+    return _largest_error(budget, (named("INT4 gptq"),), np.inf)
