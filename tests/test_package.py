@@ -95,8 +95,9 @@ def test_the_wheel_holds_every_module_record_and_data_file_and_no_others(wheel):
         same = {path.name: archive.read(f"prunequant/_records/{path.name}") == path.read_bytes() for path in SHIPPED}
     assert all(same.values()), [name for name, equal in same.items() if not equal]
     code = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "prunequant").rglob("*.py")}
-    data = {"prunequant/py.typed", "prunequant/models/digits.json", "prunequant/tickets/failures.json"}
-    assert held == code | data | {f"prunequant/_records/{path.name}" for path in SHIPPED}
+    data = {"py.typed", "models/digits.json", "pages/menus.js", "pages/slider.js", "tickets/failures.json"}
+    data |= {f"_records/{path.name}" for path in SHIPPED}
+    assert held == code | {f"prunequant/{name}" for name in data}
 
 
 def test_an_installed_package_finds_its_records_and_measures_a_claim_on_one(installed, tmp_path):

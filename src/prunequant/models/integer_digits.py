@@ -169,7 +169,7 @@ def read_digits(path) -> Digits:
 def record_digits(path, seed: int = 0) -> Digits:
     """Train, quantize, and write network, test images, labels and accuracies to one JSON file with a checksum.
 
-    The shipped file is ``record_digits("src/prunequant/tickets/digits.json")``.
+    The shipped file is ``record_digits("src/prunequant/models/digits.json")``.
     """
     from pathlib import Path
 
