@@ -95,8 +95,9 @@ def test_the_wheel_holds_every_module_record_and_data_file_and_no_others(wheel):
         same = {path.name: archive.read(f"prunequant/_records/{path.name}") == path.read_bytes() for path in SHIPPED}
     assert all(same.values()), [name for name, equal in same.items() if not equal]
     code = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "prunequant").rglob("*.py")}
-    data = {"prunequant/py.typed", "prunequant/models/digits.json", "prunequant/tickets/failures.json"}
-    assert held == code | data | {f"prunequant/_records/{path.name}" for path in SHIPPED}
+    data = {"py.typed", "models/digits.json", "pages/menus.js", "pages/slider.js", "tickets/failures.json"}
+    data |= {f"_records/{path.name}" for path in SHIPPED}
+    assert held == code | {f"prunequant/{name}" for name in data}
 
 
 def test_an_installed_package_finds_its_records_and_measures_a_claim_on_one(installed, tmp_path):
@@ -157,11 +158,20 @@ def test_no_chapter_reads_records_by_a_path():
 def test_every_name_that_the_package_lists_can_be_loaded_and_every_room_is_listed():
     for name in dir(prunequant):
         getattr(prunequant, name)
-    assert set(FLOOR) - set(dir(prunequant)) <= {"arguments", "cli", "warm"}, "these three are run or used inside"
-    for name in FLOOR:
-        import_module(f"prunequant.{name}")
+    listed = {name for name in dir(prunequant) if not name.startswith("_")}
+    assert listed == {room for room in FLOOR if not room.startswith("_")}
     with pytest.raises(AttributeError, match="no attribute 'checkpoint'"):
         _ = prunequant.checkpoint
+
+
+@pytest.mark.parametrize("room", ["cases", "finetune", "models", "pages", "studies", "timing"])
+def test_a_room_of_modules_lists_each_of_them_and_each_name_it_lists_can_be_loaded(room):
+    room = import_module(f"prunequant.{room}")
+    (folder,) = map(Path, room.__path__)
+    modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert {name for name in modules if not name.startswith("_")} <= set(dir(room))
+    for name in dir(room):
+        getattr(room, name)
 
 
 # --- what is not installed ------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ The library behind the book "Prune or Quantize?". Sub-packages carry the names o
 
 from importlib import import_module
 from importlib.metadata import version
+from pkgutil import iter_modules
+from types import ModuleType
 
 from . import kernel_cache
 
@@ -13,34 +15,11 @@ __version__ = version("prunequant")
 
 kernel_cache.settle()
 
-_ROOMS = (
-    "arguments",
-    "cases",
-    "claims",
-    "distortion",
-    "experiments",
-    "extras",
-    "finetune",
-    "formats",
-    "interplay",
-    "statistics",
-    "models",
-    "optimum",
-    "pages",
-    "path_following",
-    "random",
-    "records",
-    "sparsity",
-    "studies",
-    "subset_sum",
-    "threads",
-    "tickets",
-    "timing",
-    "tolerance",
-)
+# The rooms are the modules and packages beside this file: a new one is there without being listed.
+_ROOMS = tuple(sorted(found.name for found in iter_modules(__path__) if not found.name.startswith("_")))
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     """Load a sub-package the first time it is named, so that a plain import stays light."""
     if name in _ROOMS:
         return import_module(f"{__name__}.{name}")
@@ -48,4 +27,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*_ROOMS, *(name for name in globals() if name.startswith("__"))})

@@ -6,7 +6,9 @@ missing package is the same everywhere and names the command that helps.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
 
 from prunequant import arguments
@@ -99,13 +101,15 @@ def submodule(package: str, name: str) -> ModuleType:
     ------
     AttributeError : the room has no such module.
     MissingExtra : the module needs a package that is not installed.
+    ValueError : no such room is imported.
 
     Examples
     --------
+    >>> from prunequant import timing
     >>> submodule("prunequant.timing", "schemes").__name__
     'prunequant.timing.schemes'
     """
-    arguments.instance(package, "package", str, "the name of a room, such as 'prunequant.models'")
+    _room(package)
     full = f"{package}.{arguments.instance(name, 'name', str, 'the name of a module')}"
     if not name.startswith("_"):
         try:
@@ -114,3 +118,36 @@ def submodule(package: str, name: str) -> ModuleType:
             if error.name != full:
                 raise missing(error) or error from None
     raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+
+def submodules(package: str) -> list[str]:
+    """Names of the modules of a room and of what it already holds, for the room's `__dir__`: none is imported.
+
+    Parameters
+    ----------
+    package : str — the room, imported, such as "prunequant.models"
+
+    Raises
+    ------
+    ValueError : no such room is imported.
+
+    Examples
+    --------
+    >>> from prunequant import timing
+    >>> "schemes" in submodules("prunequant.timing")
+    True
+    >>> submodules("models")
+    Traceback (most recent call last):
+    ValueError: package is 'models': it must be the name of an imported room, such as 'prunequant.models'
+    """
+    room = _room(package)
+    found = (module.name for module in iter_modules(room.__path__))
+    return sorted({*vars(room), *(name for name in found if not name.startswith("_"))})
+
+
+def _room(package: str) -> ModuleType:
+    what = "the name of an imported room, such as 'prunequant.models'"
+    room = sys.modules.get(arguments.instance(package, "package", str, what))
+    if room is None or not hasattr(room, "__path__"):
+        raise ValueError(f"package is {arguments.shown(package)}: it must be {what}")
+    return room

@@ -24,6 +24,7 @@ from prunequant import interplay as I
 from prunequant import optimum as O
 from prunequant import path_following as P
 from prunequant import tickets as T
+from prunequant import timing  # noqa: F401 (a room that extras.submodule is asked for)
 from prunequant.experiments import Store
 from prunequant.formats.base import to_blocks
 from prunequant.models import networks
@@ -36,6 +37,7 @@ Entry = Callable[[], object]
 
 # Of these only the named parameters are varied: the others describe the check, and are given by the library itself.
 ONLY = {
+    "extras.submodule": ("package",),  # a name it has not is an AttributeError, as Python asks of a module
     "arguments.shown": (),  # any value at all, each shown as what it is
     "arguments.integer": ("value",),
     "arguments.real": ("value",),
@@ -533,6 +535,8 @@ CALLS: dict[str, dict[str, Entry]] = {
         "levels": constant(15),
     },
     "extras.need": {"module": constant("torch.nn")},
+    "extras.submodule": {"package": constant("prunequant.timing"), "name": constant("schemes")},
+    "extras.submodules": {"package": constant("prunequant.timing")},
     "tolerance.Tolerance": {"absolute": constant(0.25)},
     "tolerance.compare": {"text": constant("loss 0.195 at step 4"), "reference": constant("loss 0.2 at step 4")},
     "tickets.Recipe": {"target": constant(7)},

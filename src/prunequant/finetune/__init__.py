@@ -3,9 +3,15 @@
 Modules here need torch (extra `torch`).
 """
 
+from types import ModuleType
+
 from prunequant import extras
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     """A module of this folder, for `from prunequant.finetune import NAME`: without torch the error names the extra."""
     return extras.submodule(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return extras.submodules(__name__)

@@ -1,7 +1,8 @@
 """Small interactive figures for the book: a slider over curves, or menus over bars, drawn by a script of their own.
 
 They need no kernel, no network and no framework. The numbers are computed by the cell that makes the widget, from the
-same functions that the tests check; the page only draws them.
+same functions that the tests check; the page only draws them. The scripts are files beside this one, `slider.js` and
+`menus.js`; a page carries its own copy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from importlib.resources import files
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -121,7 +124,7 @@ def slider(
         shown=escape(stops[start]),
         reading=escape(readings[start]),
         data=text,
-        script=_SCRIPT,
+        script=_script("slider"),
     )
     return Widget(html, data)
 
@@ -203,9 +206,15 @@ def menus(
         reading=escape(str(first)),
         fallback=escape(fallback),
         data=text,
-        script=_MENUS_SCRIPT,
+        script=_script("menus"),
     )
     return Widget(html, {**data, "stops": data["readings"]})
+
+
+@cache
+def _script(name: str) -> str:
+    """The text of a script of this folder, as it stands between the tags of a page."""
+    return files(__package__).joinpath(f"{name}.js").read_text(encoding="utf-8").rstrip("\n")
 
 
 def _dash(role: str) -> str:
@@ -229,40 +238,6 @@ _PAGE = """<figure class="pq-widget" id="pq-{name}">
 <script>{script}</script>
 </figure>"""
 
-_SCRIPT = """(function(){
-const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s);
-const data=JSON.parse(at('script[type="application/json"]').textContent);
-const input=at('input'), output=at('output'), plot=at('.pq-widget-plot'), caption=at('figcaption');
-const W=640,H=340,L=58,R=14,T=12,B=46;
-const all=k=>k.flat(2).filter(v=>v!==null);
-const xs=all(data.x), ys=all(data.curves.map(c=>c.y));
-const x0=Math.min(...xs),x1=Math.max(...xs),y0=Math.min(0,...ys),y1=Math.max(...ys);
-const X=v=>L+(v-x0)/(x1-x0||1)*(W-L-R), Y=v=>H-B-(v-y0)/(y1-y0||1)*(H-T-B);
-function ticks(a,b,n){const s=(b-a)/n,p=Math.pow(10,Math.floor(Math.log10(s)));
- const u=[1,2,5,10].map(k=>k*p).find(k=>k>=s)||s,o=[];
- for(let v=Math.ceil(a/u)*u;v<=b+1e-9*u;v+=u)o.push(Number(v.toPrecision(10)));return o;}
-function draw(){const i=Number(input.value);
- let s='<svg viewBox="0 0 '+W+' '+H+'" aria-hidden="true" font-size="15" fill="currentColor">';
- for(const v of ticks(x0,x1,7))s+='<line x1="'+X(v)+'" x2="'+X(v)+'" y1="'+T+'" y2="'+(H-B)+
-  '" stroke="currentColor" opacity=".13"/><text x="'+X(v)+'" y="'+(H-B+18)+'" text-anchor="middle">'+v+'</text>';
- for(const v of ticks(y0,y1,5))s+='<line x1="'+L+'" x2="'+(W-R)+'" y1="'+Y(v)+'" y2="'+Y(v)+
-  '" stroke="currentColor" opacity=".13"/><text x="'+(L-8)+'" y="'+(Y(v)+5)+'" text-anchor="end">'+v+'</text>';
- s+='<text x="'+((L+W-R)/2)+'" y="'+(H-6)+'" text-anchor="middle">'+data.xLabel+'</text>';
- s+='<text transform="translate(14 '+((T+H-B)/2)+') rotate(-90)" text-anchor="middle">'+data.yLabel+'</text>';
- data.curves.forEach((c,k)=>{let d='',pen=false;c.y[i].forEach((v,j)=>{const x=data.x[i][j];
-  if(v===null||x===null){pen=false;return;}d+=(pen?'L':'M')+X(x).toFixed(1)+' '+Y(v).toFixed(1);pen=true;});
-  const colour='var(--pq-'+c.role+','+c.colour+')';
-  s+='<path d="'+d+'" fill="none" style="stroke:'+colour+'" stroke-width="3" stroke-dasharray="'+c.dash+'"/>';
- });s+='</svg><ul class="pq-widget-key">';
- for(const c of data.curves)s+='<li><svg width="30" height="10" aria-hidden="true">'+
-  '<line x1="0" x2="30" y1="5" y2="5" stroke-width="3" style="stroke:var(--pq-'+c.role+','+c.colour+
-  ')" stroke-dasharray="'+c.dash+'"/></svg> '+c.label+'</li>';
- plot.innerHTML=s+'</ul>';output.textContent=data.stops[i];input.setAttribute('aria-valuetext',data.stops[i]);
- clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[i];},250);}
-let timer;
-input.addEventListener('input',draw);draw();
-})();"""
-
 _MENUS = """<figure class="pq-widget" id="pq-{name}">
 <div class="pq-widget-menus">{fields}</div>
 <ul class="pq-widget-bars"></ul>
@@ -271,24 +246,3 @@ _MENUS = """<figure class="pq-widget" id="pq-{name}">
 <script type="application/json" id="pq-{name}-data">{data}</script>
 <script>{script}</script>
 </figure>"""
-
-_MENUS_SCRIPT = """(function(){
-const figure=document.currentScript.parentElement, at=s=>figure.querySelector(s);
-const data=JSON.parse(at('script[type="application/json"]').textContent);
-const menus=[...figure.querySelectorAll('select')], list=at('.pq-widget-bars'), caption=at('figcaption');
-const most=Math.max(...data.shares)||1;
-const percent=v=>data.lengths?'':v===0?'none':v<.001?'< 0.1 %':(100*v).toFixed(1)+' %';
-const rows=data.bars.map(label=>{const li=document.createElement('li');
- const head=document.createElement('div'),bar=document.createElement('div'),note=document.createElement('div');
- head.className='pq-bar-head';bar.className='pq-bar';note.className='pq-bar-note';
- bar.style.background='var(--pq-'+data.role+','+data.colour+')';
- const name=document.createElement('span'),value=document.createElement('strong');name.textContent=label;
- head.append(name,value);li.append(head,bar,note);list.append(li);return {bar,value,note};});
-let timer;
-function draw(){let k=0;menus.forEach((m,i)=>{k=k*data.sizes[i]+Number(m.value);});
- rows.forEach((row,j)=>{const i=k*rows.length+j,v=data.shares[i];
-  row.value.textContent=percent(v);row.bar.style.width=(100*v/most)+'%';row.bar.style.minWidth=v?'2px':'0';
-  row.note.textContent=data.texts[data.notes[i]];});
- clearTimeout(timer);timer=setTimeout(()=>{caption.textContent=data.readings[k];},250);}
-menus.forEach(m=>m.addEventListener('change',draw));draw();
-})();"""

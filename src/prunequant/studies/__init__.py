@@ -1,8 +1,14 @@
 """What chapters record: grids of seeded runs, one module a record."""
 
+from types import ModuleType
+
 from prunequant import extras
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     """A module of this folder, for `from prunequant.studies import NAME`: without torch the error names the extra."""
     return extras.submodule(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return extras.submodules(__name__)
