@@ -229,10 +229,7 @@ def compress_network(
         before = seen.pop(key)
         weight = site.weight
         values = as_array(weight)
-        wide = values.astype(np.float32) if is_half(values.dtype) else values
-        chosen = operator if isinstance(operator, Operator) else operator(wide.reshape(len(wide), -1).T)
-        if chosen is not None and not isinstance(chosen, Operator):
-            raise TypeError(f"operator gave {shown(chosen)} for layer {site.name}: it must give an operator, or None")
+        chosen = _chosen(operator, values, site.name)
         if chosen is None:
             left[key] = "the function `operator` gave None for it"
             return
@@ -277,6 +274,17 @@ def compress_network(
     with torch_layers.watching(compressed, [site for site in copied if leader[site.name] not in left], replace):
         compressed(calibration)
     return compressed, NetworkReport(tuple(reports), _left_alone(model, found, behind, left, reports))
+
+
+def _chosen(operator, values: NDArray, name: str) -> Operator | None:
+    """The operator of a layer: the one of all, or what the caller's function gives for these weights."""
+    if isinstance(operator, Operator):
+        return operator
+    wide = values.astype(np.float32) if is_half(values.dtype) else values
+    chosen = operator(wide.reshape(len(wide), -1).T)
+    if chosen is not None and not isinstance(chosen, Operator):
+        raise TypeError(f"operator gave {shown(chosen)} for layer {name}: it must give an operator, or None")
+    return chosen
 
 
 def _check_model(model, calibration, operator) -> None:
