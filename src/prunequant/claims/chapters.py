@@ -7,7 +7,10 @@ hyphens, and nowhere else.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 PACKAGE = "prunequant.claims"
 PARTS = ("tickets", "paths", "versus", "interplay", "cases")  # folders of chapters, here as in the book
@@ -33,6 +36,18 @@ def chapter_of(module: str) -> str:
             f"module is {module!r}: a claim stands in {PACKAGE}.PART.CHAPTER with PART one of {', '.join(PARTS)}"
         )
     return f"{part}/{chapter.replace('_', '-')}"
+
+
+def test_of(chapter: str) -> str:
+    """The test file of a chapter's claims, relative to the root of the project.
+
+    Examples
+    --------
+    >>> test_of("tickets/subset-sums")
+    'tests/claims/tickets/test_subset_sums.py'
+    """
+    part, _, name = chapter.partition("/")
+    return f"tests/claims/{part}/test_{name.replace('-', '_')}.py"
 
 
 def read_index(folder: Path) -> dict[str, str]:
@@ -66,3 +81,9 @@ def read_index(folder: Path) -> dict[str, str]:
                 raise ValueError(f"claim {claim_id!r} stands twice: in {found[claim_id]} and in {module}")
             found[claim_id] = module
     return found
+
+
+@lru_cache(maxsize=1)
+def index() -> Mapping[str, str]:
+    """The module of each claim of the project, by id; read once."""
+    return MappingProxyType(read_index(Path(__file__).resolve().parent))
