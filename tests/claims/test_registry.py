@@ -36,6 +36,15 @@ def test_every_chapter_with_claims_has_its_test_and_every_such_test_measures_the
 
 
 @pytest.mark.parametrize("claim_id", CLAIMS)
+def test_the_card_leads_to_the_check_and_to_the_test_of_the_chapter(claim_id):
+    claim = claims.registry()[claim_id]
+    links = re.findall(r'href="(?:\.\./)+source/([^"#]+)\.html', claims.show(claim_id).markdown)
+    part, chapter = claim.chapter.replace("-", "_").split("/")
+    assert links == [f"src/prunequant/claims/{part}/{chapter}.py", f"tests/claims/{part}/test_{chapter}.py"]
+    assert all((ROOT / link).is_file() for link in links)
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
 def test_dollar_signs_of_the_statement_are_balanced(claim_id):
     claim = claims.registry()[claim_id]
     for text in (claim.statement, claim.remark):
