@@ -95,8 +95,8 @@ notebooks: ## push the executed notebooks to a branch of their own, where Colab 
 
 # --- the checks ------------------------------------------------------------------------------------------------
 
-test: warm ## everything that must hold: style, units, claims, chapters, pages
-	@MAKE="$(MAKE)" $(PY) tools/check_all.py lint unit verify validate site
+test: warm ## everything that must hold: style, units and claims, chapters, pages
+	@MAKE="$(MAKE)" $(PY) tools/check_all.py lint unit validate site
 
 lint: env ## ruff: style and format
 	@$(PY) -m ruff check .
@@ -106,7 +106,7 @@ format: env ## let ruff rewrite what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-unit: warm ## the unit tests
+unit: warm ## the unit tests; those of the claims measure every claim, as verify does
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests
 
 surface: warm ## call everything public with every kind of value: ONLY=formats.Integer for some of it

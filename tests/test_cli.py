@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from prunequant import cli, tickets
 from prunequant.cli import app
 
+ROOT = Path(__file__).resolve().parents[1]
 RUN = CliRunner()
 
 
@@ -78,6 +79,35 @@ def test_a_file_that_is_no_record_is_refused_before_any_claim_is_measured(tmp_pa
     monkeypatch.setattr(cli.claims, "run_all", lambda *a: pytest.fail("claims were measured"))
     result = RUN.invoke(app, ["verify", "kumar2025.lemma2", "--against", str(place)])
     assert result.exit_code == 2 and "is not a record written by verify --json" in result.output
+
+
+def listed(*names):
+    result = RUN.invoke(app, ["verify", "--files", *names])
+    assert result.exit_code == 0, result.output
+    return {line.split("  ")[0] for line in result.output.splitlines()}
+
+
+@pytest.mark.parametrize("claim_id", ["kumar2025.lemma2", "ours.imagenet_ticket", "cases.pareto"])
+def test_verify_files_names_every_file_that_holds_a_claim_or_its_outcome_and_measures_nothing(claim_id, monkeypatch):
+    monkeypatch.setattr(cli.claims, "run_all", lambda *a: pytest.fail("claims were measured"))
+    named, claim = listed(claim_id), cli.claims.registry()[claim_id]
+    assert named >= {f"src/{claim.where()[0]}", claim.test, f"book/{claim.chapter}.md"}
+    written = [*(ROOT / "book" / "results").glob("*.json"), *(ROOT / "book" / "reference").rglob("*.ipynb")]
+    held = {path.relative_to(ROOT).as_posix() for path in written if claim_id in path.read_text(encoding="utf-8")}
+    assert held and held <= named
+    assert listed(claim.chapter) == named, "for a new claim of the chapter they are the same"
+    assert all((ROOT / name).is_file() for name in named)
+
+
+def test_the_instructions_to_add_a_claim_name_the_files_that_the_command_prints():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Add a claim")[1].split("\n## ")[0]
+    assert {name for name in listed("tickets/subset-sums") if f"`{name}`" not in text} == set()
+
+
+@pytest.mark.parametrize("names", [[], ["ours.nothing"], ["nowhere/moments"], ["tickets/../moments"]])
+def test_verify_files_refuses_what_is_neither_a_claim_nor_a_chapter(names):
+    result = RUN.invoke(app, ["verify", "--files", *names])
+    assert result.exit_code == 2 and "chapter" in result.output and "Traceback" not in result.output
 
 
 def test_a_stopped_case_says_how_to_go_on(tmp_path, monkeypatch):

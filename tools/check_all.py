@@ -1,6 +1,6 @@
 """Run several checks, all of them even when one fails, and end with what each said last.
 
-    python tools/check_all.py lint unit verify validate site
+    python tools/check_all.py lint unit validate site
 
 Each name is a target of the Makefile. The closing lines (pytest's among them) are repeated at the end, where a person,
 or a program that reads only the tail of a log, finds them.

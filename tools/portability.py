@@ -190,8 +190,9 @@ TORCHLESS = ("test_arguments.py", "test_tolerance.py", "test_random.py", "test_s
 
 
 def units(profile: Profile, python: str, jobs: int) -> dict:
-    """The unit tests, without those of the pins (other versions are the point) and of the pipeline itself."""
-    apart = ["--ignore=tests/book", "--ignore=tests/test_environment.py", "--ignore=tests/test_package.py"]
+    """The unit tests, without those of pins (other versions are the point), of the pipeline and of claims."""
+    apart = ["--ignore=tests/book", "--ignore=tests/test_environment.py", "--ignore=tests/test_package.py",
+             "-m", "not claim"]  # fmt: skip
     where = ["tests"] if profile.torch else [f"tests/{name}" for name in TORCHLESS]
     _, said = run(profile, python, "-m", "pytest", "-n", str(jobs), "--dist", "loadfile", "-p", "no:cacheprovider",
                   *apart, *where)  # fmt: skip

@@ -1,7 +1,8 @@
-"""The library's and the tests' source as pages of the site, so that a claim's card leads to its check.
+"""The library's and the tests' source as pages of the site, so that a claim's card leads to its check and its test.
 
-A module `src/prunequant/claims/kumar2025.py` becomes `source/src/prunequant/claims/kumar2025.py.html`. Anchors: every
-line (`#L12`), every function, class and method by its dotted name, and every claim by its id.
+A module `src/prunequant/claims/tickets/moments.py` becomes `source/src/prunequant/claims/tickets/moments.py.html`, and
+its test `source/tests/claims/tickets/test_moments.py.html`. Anchors: every line (`#L12`), every function, class and
+method by its dotted name, and every claim by its id.
 """
 
 from __future__ import annotations

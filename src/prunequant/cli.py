@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import arguments, claims, experiments
+from .claims import chapters
 from .claims.core import Budget, Outcome
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
@@ -75,8 +76,14 @@ def verify(
     cluster: Annotated[str | None, typer.Option(help="address of a Dask scheduler")] = None,
     json: Annotated[Path | None, typer.Option(help="write the outcome here")] = None,
     against: Annotated[Path | None, typer.Option(help="a record to compare every printed figure with")] = None,
+    files: Annotated[
+        bool,
+        typer.Option("--files", help="measure nothing: print the files that a claim, or a chapter, changes"),
+    ] = False,
 ) -> None:
     """Measure claims and their controls; exit 1 when any contradicts its verdict."""
+    if files:
+        return _print_files(ids or [])
     known = claims.registry()
     unknown = [i for i in ids or [] if i not in known]
     if unknown:
@@ -244,6 +251,19 @@ def _steps(text: str, layers: int, option: str) -> list:
     if len(steps) not in (1, layers):
         raise ValueError(f"{option} has {len(steps)} entries for {layers} layers: give one number, or one a layer")
     return steps * layers if len(steps) == 1 else steps
+
+
+def _print_files(names: list[str]) -> None:
+    """One line a file: its path, and what stands there or the command that writes it."""
+    if not names:
+        _fail("--files needs the id of a claim, or a chapter such as tickets/subset-sums")
+    try:
+        found = {path: what for name in names for path, what in chapters.files(name).items()}
+    except ValueError as error:
+        _fail(str(error))
+    width = max(map(len, found))
+    for path, what in found.items():
+        print(f"{path:{width}}  {what}")
 
 
 def _check_writable(path: Path | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prunequant import claims
+from prunequant.claims.chapters import PARTS
 from prunequant.claims.core import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,23 @@ def test_claim_has_a_control_and_a_chapter_that_shows_it(claim_id):
 
 def test_the_registry_holds_what_reading_the_modules_lists_under_each_ones_own_name():
     assert [claim.id for claim in claims.registry().values()] == CLAIMS
+
+
+def test_every_chapter_with_claims_has_its_test_and_every_such_test_measures_the_claims_of_its_chapter():
+    here = ROOT / "tests" / "claims"
+    wanted = {ROOT / claim.test for claim in claims.registry().values()}
+    assert {path for part in PARTS for path in (here / part).glob("*.py")} == wanted
+    for path in wanted:
+        assert "claims_of(__file__)" in path.read_text() and "as_recorded(claim_id)" in path.read_text(), path
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_the_card_leads_to_the_check_and_to_the_test_of_the_chapter(claim_id):
+    claim = claims.registry()[claim_id]
+    links = re.findall(r'href="(?:\.\./)+source/([^"#]+)\.html', claims.show(claim_id).markdown)
+    part, chapter = claim.chapter.replace("-", "_").split("/")
+    assert links == [f"src/prunequant/claims/{part}/{chapter}.py", f"tests/claims/{part}/test_{chapter}.py"]
+    assert all((ROOT / link).is_file() for link in links)
 
 
 @pytest.mark.parametrize("claim_id", CLAIMS)

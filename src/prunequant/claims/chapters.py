@@ -7,10 +7,14 @@ hyphens, and nowhere else.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 PACKAGE = "prunequant.claims"
 PARTS = ("tickets", "paths", "versus", "interplay", "cases")  # folders of chapters, here as in the book
+_CHAPTER = re.compile(rf"({'|'.join(PARTS)})/[a-z0-9]+(-[a-z0-9]+)*")
 _DECLARED = re.compile(r"^@claim\(", re.MULTILINE)
 _NAMED = re.compile(r'^@claim\(\s*id="([^"\\]+)",', re.MULTILINE)
 
@@ -33,6 +37,57 @@ def chapter_of(module: str) -> str:
             f"module is {module!r}: a claim stands in {PACKAGE}.PART.CHAPTER with PART one of {', '.join(PARTS)}"
         )
     return f"{part}/{chapter.replace('_', '-')}"
+
+
+def test_of(chapter: str) -> str:
+    """The test file of a chapter's claims, relative to the root of the project.
+
+    Examples
+    --------
+    >>> test_of("tickets/subset-sums")
+    'tests/claims/tickets/test_subset_sums.py'
+    """
+    part, _, name = chapter.partition("/")
+    return f"tests/claims/{part}/test_{name.replace('-', '_')}.py"
+
+
+def files(name: str) -> dict[str, str]:
+    """The files of the project that change when a claim is added or changed, and what to do with each.
+
+    Parameters
+    ----------
+    name : the id of a claim, or a chapter, such as "tickets/subset-sums", that a new one is meant for.
+
+    Returns
+    -------
+    path from the root of the project → what stands there, or the command that writes it; in the order of the work.
+
+    Raises
+    ------
+    ValueError : neither a known claim nor the name of a chapter.
+
+    Examples
+    --------
+    >>> list(files("kumar2025.lemma2"))[:2]
+    ['src/prunequant/claims/tickets/subset_sums.py', 'tests/claims/tickets/test_subset_sums.py']
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r}: it must be the id of a claim or a chapter, such as 'tickets/subset-sums'")
+    chapter = chapter_of(index()[name]) if name in index() else name
+    if not _CHAPTER.fullmatch(chapter):
+        raise ValueError(
+            f"no claim and no chapter {name!r}: a chapter is PART/NAME with PART one of {', '.join(PARTS)}; "
+            f"known claims: {', '.join(index())}"
+        )
+    pages = ("ledger", "index", "checked")  # the table of all claims, and two pages that count them
+    return {
+        f"src/prunequant/claims/{chapter.replace('-', '_')}.py": "the claim: statement, check, controls, verdict",
+        test_of(chapter): "measures the chapter's claims; tests what they measure with",
+        f"book/{chapter}.md": "claims.show, the proof, claims.check",
+        "book/results/ledger.json": "make ledger",
+        f"book/reference/{chapter}.ipynb": f"make refresh CHAPTER={chapter}",
+        **{f"book/reference/{page}.ipynb": f"make refresh CHAPTER={page}" for page in pages},
+    }
 
 
 def read_index(folder: Path) -> dict[str, str]:
@@ -66,3 +121,9 @@ def read_index(folder: Path) -> dict[str, str]:
                 raise ValueError(f"claim {claim_id!r} stands twice: in {found[claim_id]} and in {module}")
             found[claim_id] = module
     return found
+
+
+@lru_cache(maxsize=1)
+def index() -> Mapping[str, str]:
+    """The module of each claim of the project, by id; read once."""
+    return MappingProxyType(read_index(Path(__file__).resolve().parent))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prunequant.tolerance import Tolerance
 
-from .chapters import chapter_of, read_index
+from .chapters import chapter_of, index, test_of
 
 PAPERS = {
     "kumar2025": "Kumar and Natale 2025, arXiv 2508.11020",
@@ -217,6 +217,11 @@ class Claim:
                 return f"loose by {self.factor:g} × was claimed but the slack is {evidence.slack:.3g} ×"
         return None
 
+    @property
+    def test(self) -> str:
+        """The test file of its chapter, relative to the root of the project."""
+        return test_of(self.chapter)
+
     def where(self, function: Check | None = None) -> tuple[str, int]:
         """Module file (relative to the source root) and first line of the check, or of a control."""
         function = inspect.unwrap(function or self.check)
@@ -231,7 +236,7 @@ class Registry(Mapping[str, Claim]):
 
     Parameters
     ----------
-    modules : the module that holds each claim, by id, see `chapters.read_index`; without it only `add` fills it.
+    modules : the module that holds each claim, by id, see `chapters.index`; without it only `add` fills it.
 
     Notes
     -----
@@ -271,7 +276,7 @@ class Registry(Mapping[str, Claim]):
 @lru_cache(maxsize=1)
 def registry() -> Registry:
     """Every claim of the project, in the order of parts and chapters; to ask for one imports its module alone."""
-    return Registry(read_index(Path(__file__).resolve().parent))
+    return Registry(index())
 
 
 def claim(*, into: Registry | None = None, **fields) -> Callable[[Check], Claim]:

@@ -87,7 +87,10 @@ def show(claim_id: str, page: str | None = None) -> Rendered:
 def _code_links(claim: Claim, page: str) -> str:
     up = "../" * (len(PurePosixPath("book", page).parts) - 1)
     file, _ = claim.where()
-    parts = [f'<a href="{up}source/src/{file}.html#{claim.id}">the check, its control and its test</a>']
+    parts = [
+        f'<a href="{up}source/src/{file}.html#{claim.id}">the check and its control</a>',
+        f'<a href="{up}source/{claim.test}.html">its test</a>',
+    ]
     if page != claim.chapter:
         parts.insert(0, f'<a href="{up}book/{claim.chapter}.html">the proof</a>')
     parts.append(f"<code>prunequant verify {claim.id}</code>")
@@ -150,7 +153,7 @@ def check(claim_id: str, budget: Budget = Budget.BOOK) -> Rendered:
 def table(
     ids: Iterable[str] | None = None, record: Mapping[str, dict] | None = None, prefix: str = "", up: str = ""
 ) -> Rendered:
-    """The ledger: paper, statement, verdict, key figure, links to proof, code and control.
+    """The ledger: paper, statement, verdict, key figure, links to proof, check and test.
 
     Parameters
     ----------
@@ -172,7 +175,8 @@ def table(
         file, _ = claim.where()
         links = (
             f'<a href="{prefix}{claim.chapter}.html">proof</a> · '
-            f'<a href="{up}source/src/{file}.html#{claim.id}">check</a>'
+            f'<a href="{up}source/src/{file}.html#{claim.id}">check</a> · '
+            f'<a href="{up}source/{claim.test}.html">test</a>'
         )
         paper = PAPERS[claim.source.paper].split(",")[0]
         rows.append(

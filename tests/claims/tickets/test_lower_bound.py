@@ -1,11 +1,11 @@
-"""The measurements behind the claims on sources, against enumeration."""
+"""The claims of tickets/lower-bound, and what they measure with."""
 
 from itertools import product
 
 import numpy as np
 import pytest
 
-from prunequant import tickets
+from claims.measured import as_recorded, claims_of
 from prunequant.claims.tickets.lower_bound import (
     expected_choices,
     first_units,
@@ -16,10 +16,12 @@ from prunequant.claims.tickets.lower_bound import (
     source_choices,
     units_a_bit,
 )
-from prunequant.claims.tickets.shallow_tickets import rounded_first_layer
-from prunequant.claims.tickets.tickets import masked_pair, shared_blocks, wrong_outputs
 from prunequant.tickets import counting
-from prunequant.tickets.carve import Recipe
+
+
+@pytest.mark.parametrize("claim_id", claims_of(__file__))
+def test_a_claim_agrees_with_its_verdict_and_with_the_ledger_and_its_controls_fail(claim_id):
+    as_recorded(claim_id)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
@@ -70,20 +72,3 @@ def test_odd_products_are_as_likely_as_counted(levels):
     assert odd_item(levels) == pytest.approx((products % 2 == 1).mean())
     odd_u, even_v = ((v > 0) & (v % 2 == 1)).mean(), (v % 2 == 0).mean()
     assert units_a_bit(levels) == pytest.approx(-1 / (odd_u * np.log2(even_v)))
-
-
-def test_a_masked_dense_pair_is_the_target_and_is_not_when_its_blocks_are_shared():
-    w = np.random.default_rng(0).integers(-7, 8, (3, 4))
-    x = np.random.default_rng(1).integers(-20, 21, (50, 4))
-    pair = masked_pair(w, Recipe(0, "relu", 7, 7, (64, 64), True), seed=5)
-    assert wrong_outputs(pair, w, x) == (0, 150)
-    assert (pair.keep_u.sum(axis=1) <= 1).all() and pair.factor == 7
-    assert wrong_outputs(shared_blocks(pair), w, x)[0] > 100
-
-
-def test_rounding_the_first_layer_to_its_own_grid_changes_nothing():
-    network = tickets.random_network((4, 3, 3), 7, seed=1, divisors=[7, 0])
-    ticket = tickets.find(network, tickets.plan(network, failure=1e-4, depth="l+1"), seed=2)
-    x = np.random.default_rng(0).integers(-30, 31, (40, 4))
-    assert np.array_equal(rounded_first_layer(ticket, x, grain=1), ticket.forward(x))
-    assert not np.array_equal(rounded_first_layer(ticket, x, grain=7), ticket.forward(x))
