@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import operator
 import reprlib
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from os import PathLike
@@ -243,6 +244,16 @@ def _plain_array(x: Any, name: str, wanted: str) -> NDArray:
     except RuntimeError as error:  # a tensor that requires grad, or lives on another device
         raise TypeError(f"{name} is a {type(x).__name__}: it must be {wanted} ({error})") from None
     return array.view(np.ndarray)
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether it is a torch tensor; torch is not imported for the question.
+
+    >>> is_tensor(np.ones(3))
+    False
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def integers(x: Any, name: str) -> NDArray:

@@ -20,14 +20,18 @@ from prunequant.formats import (
     base,
     integer_snr,
     integer_squared_errors,
+    named,
+    names,
     pack,
     unpack,
 )
 
 NARROW = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 GRIDS = ("narrow", "twos_complement", "zero_point", "gptq")
-FORMATS = [Integer(4), Integer(4, granularity="row"), Integer(8, granularity=8), Integer(4, "gptq", 8),
-           Integer(5, "zero_point"), HBFP(4, 8), MX("fp4_e2m1"), MX("int8", 8), NVFP4(), NF4(16)]  # fmt: skip
+FAMILIES = {type(named(name)): named(name, block=8) for name in names()}  # one of each class in the table
+FORMATS = [*FAMILIES.values(), Integer(4), Integer(4, granularity="row"), Integer(8, granularity=8),
+           Integer(4, "gptq", 8), Integer(5, "zero_point"), HBFP(4, 8), MX("fp4_e2m1"), MX("int8", 8),
+           NVFP4(), NF4(16)]  # fmt: skip
 X = np.random.default_rng(0).standard_normal((6, 40))
 
 
@@ -185,9 +189,7 @@ def test_arrays_without_values_pass_in_any_shape(fmt):
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
 def test_a_block_beyond_the_row_is_the_row(fmt):
     if fmt.block_size:
-        name = "granularity" if isinstance(fmt, Integer) else "block"
-        parameters = {key: getattr(fmt, key) for key in fmt.__dataclass_fields__}
-        longest, row = (type(fmt)(**{**parameters, name: block}) for block in (2**31, 40))
+        longest, row = fmt.with_block(2**31), fmt.with_block(40)
         for x in (X, float32(X)):
             np.testing.assert_array_equal(longest.quantize(x), row.quantize(x))
 

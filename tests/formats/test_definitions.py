@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunequant.formats import ELEMENTS, HBFP, MX, NF4, NVFP4, Integer, pack, unpack
+from prunequant.formats import ELEMENTS, HBFP, MX, NF4, NVFP4, Integer, named, names, pack, unpack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from naive import formats as naive
 
 GRIDS = ("narrow", "twos_complement", "zero_point", "gptq")
-BLOCKED = [HBFP(4), HBFP(8, 16), HBFP(6, 40), NVFP4(), NF4(), NF4(40)] + [
+FAMILIES = {type(named(name)): named(name, block=20) for name in names()}  # one of each class in the table
+BLOCKED = [*FAMILIES.values(), HBFP(4), HBFP(8, 16), HBFP(6, 40), NVFP4(), NF4(), NF4(40)] + [
     MX(element, block, rule) for element in ELEMENTS for block in (32, 20) for rule in ("floor", "rceil")
 ]
 INTEGERS = [

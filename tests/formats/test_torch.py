@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from prunequant.formats import HBFP, MX, NF4, Integer
+from prunequant import sparsity
+from prunequant.formats import HBFP, MX, NF4, Integer, named, names
 from prunequant.formats._torch import quantize
-from prunequant.sparsity import keep_largest as keep_largest_numpy
-from prunequant.sparsity._torch import keep_largest, keep_largest_sorted
+from prunequant.sparsity._torch import _magnitude, _n_m
+from prunequant.sparsity._torch import keep_largest as keep_largest_sorted
 
 ELEMENTS = ("fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "int8")
 FORMATS = (
@@ -35,7 +36,7 @@ def same_bits(a, b):
 def both(x, fmt):
     expected = fmt.quantize(x)
     slow = quantize(torch.from_numpy(x), fmt, fast=False).numpy()
-    fast = quantize(torch.from_numpy(x), fmt).numpy()
+    fast = fmt.quantize(torch.from_numpy(x)).numpy()
     return expected, np.ascontiguousarray(slow), fast
 
 
@@ -106,8 +107,9 @@ def test_bad_numbers_are_refused(fast):
     for fmt in (Integer(4), HBFP(4)):
         with pytest.raises(ValueError, match="too large"):
             quantize(torch.tensor([3.0e38]), fmt, fast=fast)
-    with pytest.raises(TypeError, match="floating"):
-        quantize(torch.arange(3), Integer(4), fast=fast)
+    for bad in (torch.tensor([True]), torch.tensor([1j])):
+        with pytest.raises(TypeError, match="real numbers"):
+            quantize(bad, Integer(4), fast=fast)
     with pytest.raises(ValueError, match="single number"):
         quantize(torch.tensor(1.0), Integer(4), fast=fast)
 
@@ -117,11 +119,41 @@ def test_a_format_without_a_torch_form_says_so_and_still_works_on_a_cpu():
     for bad in ("int4", None):
         with pytest.raises(TypeError, match=r"fmt is .*: it must be a format"):
             quantize(x, bad)
-    with pytest.raises(TypeError, match=r"x is .*: it must be a floating-point tensor"):
+    with pytest.raises(TypeError, match=r"x is .*: it must be a tensor"):
         quantize([1.0], Integer(4))
     with pytest.raises(TypeError, match="no torch implementation"):
         quantize(x, NF4(), fast=False)
-    assert np.array_equal(quantize(x, NF4()).numpy(), NF4().quantize(x.numpy()))
+    assert np.array_equal(NF4().quantize(x).numpy(), NF4().quantize(x.numpy()))
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_format_given_a_tensor_gives_a_tensor_of_the_same_numbers_whatever_else_is_asked(name):
+    x = np.random.default_rng(3).standard_normal((6, 4, 20)).astype(np.float32)
+    fmt, tensor = named(name, block=8), torch.from_numpy(x).requires_grad_()
+    for how in ({}, {"axis": 0}, {"axis": 1, "rounding": "stochastic", "seed": 5}):
+        made = fmt.quantize(tensor, **how)
+        assert isinstance(made, torch.Tensor) and not made.requires_grad
+        assert same_bits(fmt.quantize(x, **how), made.numpy())
+    if fmt.takes_scale:
+        assert np.array_equal(fmt.quantize(tensor, scale=0.5).numpy(), fmt.quantize(x, scale=0.5))
+    whole = torch.arange(-7, 9)
+    assert same_bits(fmt.quantize(whole.numpy()), fmt.quantize(whole).numpy())
+    assert fmt.quantize(torch.zeros(0, 8)).shape == (0, 8)
+    with pytest.raises(TypeError, match=r"^out is given but x is a torch tensor"):
+        fmt.quantize(tensor, out=x)
+
+
+def test_torch_takes_any_axis_and_refuses_what_only_a_cpu_does():
+    x = np.random.default_rng(4).standard_normal((6, 4, 20))
+    for fmt in (Integer(4), Integer(4, granularity=3), HBFP(4, 5), MX("fp6_e2m3", 4)):
+        for axis in (0, 1, -1):
+            assert same_bits(fmt.quantize(x, axis), quantize(torch.from_numpy(x), fmt, axis, fast=False).numpy().copy())
+    for how, name in (({"rounding": "stochastic"}, "rounding"), ({"scale": 0.5}, "scale")):
+        with pytest.raises(ValueError, match=f"^{name} is given for a tensor"):
+            quantize(torch.from_numpy(x), Integer(4), fast=False, **how)
+    for how, name in (({"rounding": "up"}, "rounding"), ({"axis": 3}, "axis"), ({"seed": -1}, "seed")):
+        with pytest.raises(ValueError, match=f"^{name} is"):
+            quantize(torch.from_numpy(x), Integer(4), fast=False, **how)
 
 
 def test_the_result_shares_no_memory_with_the_input():
@@ -137,14 +169,42 @@ def test_masks_by_sorting_equal_the_masks_of_the_library(pattern, ties):
     for draw in range(5):
         original = rng.standard_normal((10, 12)).astype(np.float32)
         score = np.abs(np.round(2 * original) / 2) if draw else np.ones_like(original)
-        expected = keep_largest_numpy(score, pattern, ties, original=original, seed=draw)
-        given = dict(original=torch.from_numpy(original), seed=draw)
-        for function in (keep_largest, keep_largest_sorted):
-            assert np.array_equal(expected, function(torch.from_numpy(score), pattern, ties, **given).numpy())
+        for axis in (None, 0 if isinstance(pattern, float) else -1, 1):
+            expected = sparsity.keep_largest(score, pattern, ties, axis=axis, original=original, seed=draw)
+            given = dict(axis=axis, original=torch.from_numpy(original), seed=draw)
+            for function in (sparsity.keep_largest, keep_largest_sorted):
+                assert np.array_equal(expected, function(torch.from_numpy(score), pattern, ties, **given).numpy())
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_masks_of_tensors_are_tensors_of_the_same_bits(axis):
+    rng = np.random.default_rng(5)
+    x = np.round(rng.standard_normal((12, 4, 8)) * 4).astype(np.float32) / 4
+    q = np.round(x)
+    tensor, quantized = torch.from_numpy(x).requires_grad_(), torch.from_numpy(q)
+    for made, expected in (
+        (sparsity.n_m(tensor, 1, 2, axis=axis), sparsity.n_m(x, 1, 2, axis=axis)),
+        (_n_m(tensor, 3, 4, axis=axis), sparsity.n_m(x, 3, 4, axis=axis)),
+        (sparsity.magnitude(x=tensor, sparsity=0.3, axis=axis), sparsity.magnitude(x, 0.3, axis=axis)),
+        (_magnitude(tensor, 0.3, axis=axis), sparsity.magnitude(x, 0.3, axis=axis)),
+        (_magnitude(tensor, 0.3, "last"), sparsity.magnitude(x, 0.3, "last")),
+        (sparsity.joint(tensor, quantized, "2:4", axis=axis), sparsity.joint(x, q, "2:4", axis=axis)),
+        (sparsity.gain(tensor, quantized), sparsity.gain(x, q)),
+        (sparsity.channels(tensor, 0.5, axis), sparsity.channels(x, 0.5, axis)),
+    ):
+        assert isinstance(made, torch.Tensor) and np.array_equal(made.numpy(), expected)
+    half = torch.from_numpy(x).to(torch.bfloat16)
+    assert torch.equal(sparsity.magnitude(half, 0.5), torch.from_numpy(sparsity.magnitude(half.float().numpy(), 0.5)))
+
+
+def test_a_mask_without_a_form_on_another_device_says_so():
+    away = torch.zeros(4, device="meta")
+    with pytest.raises(TypeError, match=r"^channels has no form for tensors on meta: move them to the CPU"):
+        sparsity.channels(away, 0.5)
 
 
 def test_masks_refuse_what_the_library_refuses():
-    for function in (keep_largest, keep_largest_sorted):
+    for function in (sparsity.keep_largest, keep_largest_sorted):
         with pytest.raises(ValueError, match="do not divide"):
             function(torch.ones(2, 6), "2:4")
         with pytest.raises(ValueError, match="ties"):

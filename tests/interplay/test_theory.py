@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from prunequant.formats import HBFP, MX, NF4, NVFP4, Integer
+from prunequant.formats import HBFP, MX, NF4, NVFP4, Integer, named, names
 from prunequant.interplay import (
     apply_orders,
     compare,
@@ -21,6 +21,7 @@ from prunequant.interplay.levels import cross_entropy
 from prunequant.statistics import holm, paired
 
 FORMATS = [
+    *(named(name, block=4) for name in names()),
     Integer(3, granularity="row"),
     Integer(4, granularity=8),
     Integer(4, "twos_complement"),

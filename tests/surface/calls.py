@@ -39,6 +39,7 @@ Entry = Callable[[], object]
 ONLY = {
     "extras.submodule": ("package",),  # a name it has not is an AttributeError, as Python asks of a module
     "arguments.shown": (),  # any value at all, each shown as what it is
+    "arguments.is_tensor": (),  # any value at all
     "arguments.integer": ("value",),
     "arguments.real": ("value",),
     "arguments.flag": ("value",),
@@ -168,6 +169,14 @@ def tensor() -> np.ndarray:
 
 def encoded(fmt: F.Format) -> Entry:
     return lambda: fmt.encode(tensor())
+
+
+# A format of each class in the table; of two, those that the slow twins in twins.py take.
+FAMILIES: dict[str, F.Format] = {
+    **{f"formats.{type(F.named(name)).__name__}": F.named(name, block=8) for name in reversed(F.names())},
+    "formats.Integer": F.Integer(4),
+    "formats.HBFP": F.HBFP(4, 8),
+}
 
 
 EVERYWHERE: dict[str, Entry] = {
@@ -448,13 +457,10 @@ CALLS: dict[str, dict[str, Entry]] = {
     "experiments.processes": {"jobs": constant(1)},
     "experiments.unit_key": {"name": constant("sums.total"), "version": constant(1)},
     "experiments.write_json": {"path": constant("rows.json")},
+    "formats.named": {"name": constant("MXFP4")},
     "formats.integer_snr": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
     "formats.integer_squared_errors": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
-    "formats.HBFP.decode": {"encoded": encoded(F.HBFP(4, 8))},
-    "formats.MX.decode": {"encoded": encoded(F.MX("fp4_e2m1"))},
-    "formats.NF4.decode": {"encoded": encoded(F.NF4(8))},
-    "formats.NVFP4.decode": {"encoded": encoded(F.NVFP4())},
-    "formats.Integer.decode": {"encoded": encoded(F.Integer(4))},
+    **{f"{name}.decode": {"encoded": encoded(fmt)} for name, fmt in FAMILIES.items()},
     "formats.Integer.parameters": {"blocks": lambda: to_blocks(tensor(), None, -1)},
     "formats.Element": {
         "exponent_bits": constant(2),
@@ -597,10 +603,7 @@ MAY_REFUSE = {
     "distortion.Empirical.density",
     "distortion.Empirical.inner",
     "distortion.Empirical.inner_by_quadrature",
-    "formats.HBFP.quantize: scale",
-    "formats.MX.quantize: scale",
-    "formats.NF4.quantize: scale",
-    "formats.NVFP4.quantize: scale",
+    *(f"{name}.quantize: scale" for name, fmt in FAMILIES.items() if not fmt.takes_scale),
 }
 
 # Results that hold NaN by definition for some arguments: a ratio of moments of numbers that are all equal is 0/0.
@@ -629,11 +632,7 @@ SEPARATE = {
     "experiments.Store.add",
     "formats.Element.from_codes",
     "formats.Element.to_codes",
-    "formats.HBFP.decode",
-    "formats.Integer.decode",
-    "formats.MX.decode",
-    "formats.NF4.decode",
-    "formats.NVFP4.decode",
+    *(f"{name}.decode" for name in FAMILIES),
     "tickets.Ticket.save",
 }
 
@@ -641,11 +640,7 @@ SEPARATE = {
 INSTANCES: dict[str, Entry] = {
     "experiments.Store": lambda: Store(new_file("kept.jsonl")),
     "formats.Element": lambda: F.ELEMENTS["fp4_e2m1"],
-    "formats.Integer": lambda: F.Integer(4),
-    "formats.HBFP": lambda: F.HBFP(4, 8),
-    "formats.NF4": lambda: F.NF4(8),
-    "formats.MX": lambda: F.MX("fp4_e2m1"),
-    "formats.NVFP4": lambda: F.NVFP4(),
+    **{name: constant(fmt) for name, fmt in FAMILIES.items()},
     "distortion.Gaussian": lambda: D.Gaussian(),
     "distortion.Laplace": lambda: D.Laplace(),
     "distortion.Logistic": lambda: D.Logistic(),

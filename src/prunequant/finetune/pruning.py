@@ -10,7 +10,7 @@ from torch import nn
 from prunequant.arguments import integer, real
 from prunequant.finetune.sizes import check_layers, dense_weight
 from prunequant.finetune.training import Hook
-from prunequant.sparsity._torch import keep_largest
+from prunequant.sparsity import keep_largest
 
 
 def cubic(step: int, start: int, steps: int, final: float, initial: float = 0.0) -> float:

@@ -25,11 +25,9 @@ from prunequant.arguments import choice, instance, integer
 from prunequant.finetune.sizes import check_layers
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format
-from prunequant.formats._torch import quantize
 from prunequant.interplay import apply_orders
 from prunequant.models.layers import remove_parametrizations
-from prunequant.sparsity import parse_pattern
-from prunequant.sparsity._torch import keep_largest
+from prunequant.sparsity import keep_largest, parse_pattern
 from prunequant.sparsity.masks import TIES
 
 ORDERS = ("s", "q", "sq", "qs", "joint")
@@ -80,7 +78,7 @@ class Compressed(nn.Module):
         if self.order in ("s", "sq"):
             score = rows.abs()
         else:
-            quantized = quantize(rows, self.fmt)
+            quantized = self.fmt.quantize(rows)
             wide = rows.to(quantized.dtype)
             score = quantized.abs() if self.order == "qs" else quantized * (2 * wide - quantized)
         mask = keep_largest(score, self.pattern, self.ties, original=rows.abs(), seed=self.seed)
@@ -93,7 +91,7 @@ class Compressed(nn.Module):
             weight = weight.masked_fill(~self.mask, 0)
         if self.order == "s":
             return weight
-        made = from_rows(quantize(to_rows(weight), self.fmt), weight.shape).to(weight.dtype)
+        made = from_rows(self.fmt.quantize(to_rows(weight)), weight.shape).to(weight.dtype)
         return made.masked_fill(~self.mask, 0) if self.order in ("qs", "joint") else made
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -232,7 +230,7 @@ def weights(
         rows = to_rows(weight).cpu()
         rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
         if order == "q":
-            made = quantize(rows, fmt)
+            made = fmt.quantize(rows)
         elif order == "s":
             made = rows * keep_largest(rows.abs(), pattern, ties, original=rows.abs(), seed=seed + i)
         else:

@@ -10,20 +10,35 @@ import numpy as np
 import torch
 
 from prunequant import threads
-from prunequant.arguments import instance
-from prunequant.formats import HBFP, MX, Format, Integer
+from prunequant.arguments import choice, instance
+from prunequant.formats.base import ROUNDINGS, Format, check_axis, check_seed
+from prunequant.formats.integer import Integer
+from prunequant.formats.power import HBFP, MX
 
 _FLOATS = (torch.float32, torch.float64)
 
 
-def quantize(x: torch.Tensor, fmt: Format, *, fast: bool = True) -> torch.Tensor:
-    """x with every value replaced by its nearest number of the format, blocks along the last axis.
+def quantize(
+    x: torch.Tensor,
+    fmt: Format,
+    axis: int = -1,
+    *,
+    rounding: str = "even",
+    seed: int = 0,
+    scale=None,
+    out=None,
+    fast: bool = True,
+) -> torch.Tensor:
+    """`fmt.quantize` of a tensor: what it does when it is given one.
 
     Parameters
     ----------
-    x : at least one axis, any device. float32 and float64 keep their dtype; half precisions become float32.
-    fmt : `Integer` with grid "narrow" or "twos_complement", `HBFP` or `MX`; on a CPU (with `fast`) any format.
-    fast : on a CPU let the compiled kernels of `prunequant.formats` do it.
+    x : at least one axis, any device. float32 and float64 keep their dtype; half precisions become float32, integers
+        float64.
+    fmt, axis, rounding, seed, scale : as in `Format.quantize`.
+    out : None; a tensor is always a new one.
+    fast : on a CPU let the compiled kernels of `prunequant.formats` do it; without, or elsewhere, torch does, for
+        `Integer` with grid "narrow" or "twos_complement", `HBFP` and `MX`, rounding "even" and no scale given.
 
     Returns
     -------
@@ -39,18 +54,29 @@ def quantize(x: torch.Tensor, fmt: Format, *, fast: bool = True) -> torch.Tensor
     >>> quantize(torch.tensor([7.0, 3.4, 1.6, -0.2]), Integer(4), fast=False)
     tensor([7., 3., 2., 0.])
     """
-    x = instance(x, "x", torch.Tensor, "a floating-point tensor").detach()
+    x = instance(x, "x", torch.Tensor, "a tensor of real numbers").detach()
     instance(fmt, "fmt", Format, "a format of prunequant.formats")
-    if not x.is_floating_point():
-        raise TypeError(f"x has dtype {x.dtype}: give floating-point numbers")
-    x = x if x.dtype in _FLOATS else x.float()
-    if x.dim() == 0:
-        raise ValueError("x is a single number: give a tensor with at least one axis")
-    if x.numel() == 0:
-        return x.clone()
+    if x.dtype == torch.bool or x.is_complex():
+        raise TypeError(f"x has dtype {x.dtype}: it must hold real numbers")
+    if out is not None:
+        raise TypeError("out is given but x is a torch tensor: it must be None, the result is a new tensor")
+    x = x if x.dtype in _FLOATS else x.float() if x.is_floating_point() else x.double()
     if fast and x.device.type == "cpu":
         with threads.using():
-            return torch.from_numpy(np.ascontiguousarray(fmt.quantize(x.contiguous().numpy())))
+            made = fmt.quantize(x.contiguous().numpy(), axis, rounding=rounding, seed=seed, scale=scale)
+        return torch.from_numpy(np.ascontiguousarray(made))
+    choice(rounding, "rounding", ROUNDINGS), check_seed(seed)
+    axis = check_axis(axis, x.dim())
+    if rounding != "even" or scale is not None:
+        name = "rounding" if rounding != "even" else "scale"
+        raise ValueError(f"{name} is given for a tensor on {x.device}: only on a CPU may it be other than the default")
+    if x.numel() == 0:
+        return x.clone()
+    return _in_torch(x.movedim(axis, -1), fmt).movedim(-1, axis)
+
+
+def _in_torch(x: torch.Tensor, fmt: Format) -> torch.Tensor:
+    """The blocks along the last axis, to nearest, wherever the tensor lies."""
     if isinstance(fmt, Integer) and fmt.max_scaled:
         rule, limit = _integer, 2.0 ** (127 if x.dtype == torch.float32 else 1023)
     elif isinstance(fmt, (HBFP, MX)):

@@ -30,6 +30,7 @@ from prunequant.formats import _kernels
 ROUNDINGS = ("even", "stochastic")
 MAX_BLOCK = 2**31  # values that may share a scale; a longer block than the row is the row
 MAX_SEED = 2**128 - 1
+_SMALL = 1 << 18  # values up to which NumPy is as fast as a kernel
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,15 @@ def check_finite(largest: NDArray | float, name: str = "x") -> None:
     """Refuse NaN and infinities, seen through the largest magnitudes of the blocks."""
     if not np.all(np.isfinite(largest)):
         raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
+
+
+def all_finite(x: NDArray) -> bool:
+    """Whether no value is NaN or infinity; a large float32 array is read once, by its bit patterns."""
+    if x.dtype != np.float32 or x.size <= _SMALL:
+        return bool(np.all(np.isfinite(x)))
+    bits = np.empty(1, np.int32)
+    _kernels.largest_bits(flat(x), x.size, x.size, bits)
+    return bool(bits[0] < 0x7F800000)
 
 
 def to_blocks(x: NDArray, block: int | None, axis: int) -> Blocks:
@@ -318,7 +328,9 @@ class Format(ABC):
         Parameters
         ----------
         x : array of real numbers, at least one axis. float32 and float64 keep their dtype (and are computed in it);
-            half precisions become float32, integers float64.
+            half precisions become float32, integers float64. Or a torch tensor: the result is a tensor of the same
+            numbers on its device, without a gradient. A tensor that is not on the CPU must be rounded to "even" with
+            scales from the data, by `Integer` (the grids that take a scale), `HBFP` or `MX`.
         axis : the axis the blocks run along. A last block may be shorter than the others: as if padded with zeros.
         rounding : "even" (to nearest, ties to the even code) or "stochastic" (unbiased inside the range).
         seed : of the stochastic rounding, 0 to 2**128 - 1; the draw of a value depends on its position and the seed
@@ -326,11 +338,11 @@ class Format(ABC):
         scale : for a format that `takes_scale` (`Integer`, grids "narrow" and "twos_complement") — the scale itself, a
             positive number or one a block, (rows, blocks a row); None takes the scale from the largest magnitude.
         out : array like the result to write into, C-contiguous with the blocks along its last axis. It may be x
-            itself, but not overlap it otherwise.
+            itself, but not overlap it otherwise. Not with a tensor.
 
         Returns
         -------
-        array like x; `out` if it was given.
+        array or tensor like x; `out` if it was given.
 
         Raises
         ------
@@ -338,6 +350,10 @@ class Format(ABC):
         ValueError : NaN or infinity in x (`out` is then undefined), magnitudes too large for the scales (from 2**127;
             for `Integer` in float64 from 2**1023), a bad axis, rounding, seed, scale or out.
         """
+        if arguments.is_tensor(x):
+            from prunequant.formats import _torch
+
+            return _torch.quantize(x, self, axis, rounding=rounding, seed=seed, scale=scale, out=out)
         x = as_values(x)
         arguments.choice(rounding, "rounding", ROUNDINGS)
         seed = check_seed(seed)

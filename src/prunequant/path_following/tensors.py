@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+
+from prunequant.arguments import is_tensor
 
 _BITS = {"bfloat16": "int16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # not known to NumPy itself
 
@@ -15,12 +15,6 @@ def is_half(dtype) -> bool:
     """Whether a dtype is a float narrower than float32: float16, bfloat16, float8."""
     dtype = np.dtype(dtype)
     return dtype.itemsize < 4 and (dtype.kind == "f" or (dtype.kind == "V" and dtype.type is not np.void))
-
-
-def is_tensor(x) -> bool:
-    """Whether it is a torch tensor; torch is not imported for the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def as_array(x):

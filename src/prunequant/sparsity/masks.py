@@ -5,19 +5,24 @@ everything in the interplay of pruning and quantization, so the rule has a name:
 
 * "first": the lowest index is kept; * "last": the highest; * "random": drawn by a seeded hash of the index;
 * "magnitude": the larger `original` magnitude is kept (then the lowest index).
+
+Every function takes torch tensors too and then returns a tensor of the same bits, on the CPU; `keep_largest`,
+`magnitude` and `n_m` on the device where the tensor is.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import wraps
+from inspect import signature
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant import arguments
-from prunequant.formats._kernels import largest_bits
-from prunequant.formats.base import as_values, check_axis, check_seed, flat, uniform32
+from prunequant.formats.base import all_finite, as_values, check_axis, check_seed, uniform32
 from prunequant.sparsity.select import SMALL, keep_from_kth
 
 TIES = ("first", "last", "random", "magnitude")
@@ -47,7 +52,22 @@ def parse_pattern(pattern: str | float) -> tuple[int, int] | float:
             return arguments.real(float(pattern) if isinstance(pattern, str) else pattern, "pattern", 0, 1)
     except (TypeError, ValueError) as error:
         raise type(error)(f"pattern is {arguments.shown(pattern)}: it must be {_PATTERN}") from None
-    return _check_n_m(n, m)
+    return check_n_m(n, m)
+
+
+def _tensors_too(function: Callable) -> Callable:
+    """The function, and for a torch tensor in its first place what it gives in torch; torch is not imported here."""
+    first = next(iter(signature(function).parameters))
+
+    @wraps(function)
+    def public(*args, **given):
+        if arguments.is_tensor(args[0] if args else given.get(first)):
+            from prunequant.sparsity import _torch
+
+            return _torch.call(function, args or (given.pop(first),), given)
+        return function(*args, **given)
+
+    return public
 
 
 def pruned_count(sparsity: float, count: int) -> int:
@@ -69,7 +89,7 @@ def pruned_count(sparsity: float, count: int) -> int:
     return math.floor(Fraction(sparsity).limit_denominator(10**9) * count)
 
 
-def _check_n_m(n: int, m: int) -> tuple[int, int]:
+def check_n_m(n: int, m: int) -> tuple[int, int]:
     n, m = arguments.integer(n, "n"), arguments.integer(m, "m")
     if not 0 <= n <= m or not 1 <= m <= MAX_GROUP:
         given = f"{arguments.shown(n)}:{arguments.shown(m)}"
@@ -98,13 +118,7 @@ def _scores(x: ArrayLike, name: str) -> NDArray:
     x = as_values(x, name)
     if x.ndim == 0:
         raise ValueError(f"{name} is a single number: it must be an array with at least one axis")
-    if x.dtype == np.float32 and x.size > SMALL:
-        bits = np.empty(1, np.int32)
-        largest_bits(flat(x), x.size, x.size, bits)
-        finite = bits[0] < 0x7F800000
-    else:
-        finite = np.all(np.isfinite(x))
-    if not finite:
+    if not all_finite(x):
         raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
     return x
 
@@ -150,6 +164,7 @@ def _keep_in_vector(score: NDArray, keep: int, ties: str, key: NDArray | None, m
     return mask
 
 
+@_tensors_too
 def keep_largest(
     score: ArrayLike,
     pattern: str | float,
@@ -216,6 +231,7 @@ def _select(score, pattern, ties, axis, original, seed, magnitudes: bool) -> NDA
     return np.moveaxis(mask.reshape(moved.shape), -1, axis)
 
 
+@_tensors_too
 def magnitude(
     x: ArrayLike,
     sparsity: float,
@@ -239,6 +255,7 @@ def magnitude(
     return _select(_scores(x, "x"), sparsity, ties, axis, original, seed, magnitudes=True)
 
 
+@_tensors_too
 def n_m(
     x: ArrayLike,
     n: int,
@@ -256,11 +273,12 @@ def n_m(
     >>> n_m([1.0, -4.0, 3.0, 2.0, 0.0, 0.0, 5.0, 0.0], 2, 4)
     array([False,  True,  True, False,  True, False,  True, False])
     """
-    n, m = _check_n_m(n, m)
+    n, m = check_n_m(n, m)
     x = _scores(x, "x")
     return _select(x, f"{n}:{m}", ties, check_axis(axis, x.ndim), original, seed, magnitudes=True)
 
 
+@_tensors_too
 def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
     """What keeping a value saves: |x|^p - |x - q|^p, the loss when pruned minus the loss when stored as q.
 
@@ -293,6 +311,7 @@ def gain(x: ArrayLike, quantized: ArrayLike, norm: float = 2.0) -> NDArray:
     return saved
 
 
+@_tensors_too
 def joint(
     x: ArrayLike,
     quantized: ArrayLike,
@@ -326,6 +345,7 @@ def _usual(x: NDArray, quantized: NDArray) -> tuple[NDArray, NDArray]:
     return np.ldexp(x, -exponent), np.ldexp(quantized, -exponent)
 
 
+@_tensors_too
 def channels(
     x: ArrayLike, sparsity: float, axis: int = 0, *, norm: float = 2.0, ties: str = "first"
 ) -> NDArray[np.bool_]:
