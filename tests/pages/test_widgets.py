@@ -51,6 +51,31 @@ def test_a_widget_that_cannot_be_drawn_is_refused(change, message):
         slider(**{**given, **change})
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(name=3), TypeError, r"^name is 3"),
+        (dict(stops="2"), TypeError, r"^stops is '2'"),
+        (dict(stops=[2]), TypeError, r"^stops\[0\] is 2"),
+        (dict(stops=[], readings=[]), ValueError, r"^0 stops"),
+        (dict(readings=[None]), TypeError, r"^readings\[0\] is None"),
+        (dict(x=["a"]), TypeError, r"^x has dtype"),
+        (dict(curves=Curve("c", "both", [[1, 2]])), TypeError, r"^curves is"),
+        (dict(curves=["c"]), TypeError, r"^curves\[0\] is 'c'"),
+        (dict(curves=[Curve("c", "both", "x")]), TypeError, r"^curves\[0\]\.y"),
+        (dict(start=1), ValueError, r"^start is 1"),
+        (dict(start=-1), ValueError, r"^start is -1"),
+        (dict(digits=0), ValueError, r"^digits is 0"),
+        (dict(digits="4"), TypeError, r"^digits is '4'"),
+        (dict(x_label=None), TypeError, r"^x_label is None"),
+    ],
+)
+def test_an_argument_of_a_slider_is_refused_by_name(change, error, message):
+    given = dict(name="a", stops=["2"], x=[0, 1], curves=[Curve("c", "both", [[1, 2]])], readings=["r"], **COMMON)
+    with pytest.raises(error, match=message):
+        slider(**{**given, **change})
+
+
 MENUS = dict(
     name="m",
     choices={"format": ["a", "b"], "norm": ["L1", "L2", "L3"]},
@@ -85,6 +110,23 @@ def test_menus_carry_every_share_once_and_every_repeated_note_once():
 )
 def test_menus_that_cannot_be_drawn_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
+        menus(**{**MENUS, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(choices=[["a"]]), TypeError, r"^choices is"),
+        (dict(choices={"format": "ab", "norm": ["L1"]}), TypeError, r"^choices\['format'\] is 'ab'"),
+        (dict(bars=3), TypeError, r"^bars is 3"),
+        (dict(shares="x"), TypeError, r"^shares has dtype"),
+        (dict(start=(0, 3)), ValueError, r"^start\[1\] is 3"),
+        (dict(start=(0,)), ValueError, r"^start has 1 entries for 2 menus"),
+        (dict(lengths=1), TypeError, r"^lengths is 1"),
+    ],
+)
+def test_an_argument_of_menus_is_refused_by_name(change, error, message):
+    with pytest.raises(error, match=message):
         menus(**{**MENUS, **change})
 
 

@@ -46,7 +46,7 @@ ONLY = {
     "arguments.choice": ("value",),
     "arguments.instance": ("value",),
     "arguments.path": ("value",),
-    "arguments.several": ("value",),
+    "arguments.several": (),  # gives back the value in the kind that it came in
     "arguments.integers": ("x",),
     "arguments.booleans": ("x",),
     "arguments.numbers": ("x",),

@@ -96,4 +96,7 @@ def test_indivisible_steps_are_named():
         c.law("cubic", 3, 3)
     with pytest.raises(ValueError, match="reach"):
         c.window_failure(c.law("relu", 16, 16), 10)
+    with pytest.raises(ValueError, match="units is 4097: at reach 8 it must be at most 4096"):
+        c.window_failure(c.law("relu", 8, 8), 4097)
+    assert c.most_window_units(5) == 2**14
     assert c.common_grid(3, 2) == 4

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from naive import tickets as naive
 from prunequant import tickets
-from prunequant.tickets import blocks, structured
+from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import blocks, certificate, structured
 
 rng = np.random.default_rng(0)
 
@@ -96,3 +97,37 @@ def test_bad_kernels_and_inputs_are_refused():
         pair.forward(np.ones((1, 3, 1, 1), int))
     with pytest.raises(ValueError, match=r"^x reaches 1152921504606846976: a sum may pass"):
         pair.forward(np.full((1, 2, 1, 1), 2**60))
+
+
+def test_what_does_not_fit_a_block_or_a_layer_is_named():
+    w, x = np.eye(3, dtype=int), np.ones((5, 3), int)
+    block = blocks.Attention(3 * w, w, w, w, heads=1, temperature=1.0)
+    for call, message in [
+        (lambda: blocks.residual(w[:2], x, 7, 3), r"^weights has shape"),
+        (lambda: blocks.residual(w, x[:, :2], 7, 3), r"^weights has shape"),
+        (lambda: blocks.find_shallow_residual(w, 7, 0).forward(x[:, :2], 3), r"x \(5, 2\)"),
+        (lambda: blocks.find_attention(block, 2, 0), r"^query of the block reaches 3"),
+        (lambda: tickets.find_pair([[9]], 7), r"^kernel reaches 9"),
+        (lambda: tickets.controls.layerwise_budget((4, 2), (0.5, 0.5)), r"^steps has 2 entries"),
+        (lambda: tickets.counting.distinct_functions(w, w[:0], x), r"^v has 0 rows"),
+        (lambda: structured.pad([[1]], 1), r"^x has shape"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+    for signed in (1, np.zeros(0)):
+        with pytest.raises(TypeError, match=r"^signed is"):
+            tickets.find_pair([[1]], 7, signed=signed)
+
+
+def test_sums_beyond_64_bits_are_mixed_and_divided_as_python_integers():
+    w = np.eye(2, dtype=int)
+    block = blocks.Attention(w, w, w, w, heads=2, temperature=0.0, levels=2**31)
+    big = np.array([[2**62, 1], [2**62, 1]])
+    assert block.forward(big).tolist() == [[2 * 2**30 * 2**62, 2**31]] * 2
+    assert [part.tolist() for part in exact.divide(np.array([2**70 + 1], object), 4)] == [[2**68], [1]]
+
+
+def test_a_law_of_many_weights_is_measured_in_bounded_time_and_others_as_before():
+    law, trials = certificate.law, certificate.live_trials
+    assert trials(law("relu", 255, 255)) == trials(law("uniform", 255, 255, 510)) == certificate.LIVE_TRIALS
+    assert trials(law("relu", 7, 7, 5100)) == certificate.LIVE_TRIALS // 10

@@ -86,6 +86,9 @@ def features(model: nn.Module, layers: Iterable[str], inputs) -> dict[str, torch
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
+    for name, parts in out.items():
+        if not parts:
+            raise ValueError(f"inputs gave the layer {name} nothing to work on: give at least one batch")
     return {name: torch.cat(parts) for name, parts in out.items()}
 
 

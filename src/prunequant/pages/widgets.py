@@ -17,6 +17,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prunequant import arguments
 from prunequant.pages.plotting import ROLES
 
 MAX_BYTES = 50_000
@@ -75,19 +76,23 @@ def slider(
 
     Raises
     ------
-    ValueError : shapes that do not match, an unknown role, or more than `MAX_BYTES` of data.
+    TypeError, ValueError : an argument of another kind, shapes that do not match, an unknown role, a start that is no
+        stop, or more than `MAX_BYTES` of data.
     """
-    stops, readings = list(stops), list(readings)
-    if not name.replace("-", "").isalnum():
-        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
-    if len(readings) != len(stops):
-        raise ValueError(f"{len(stops)} stops but {len(readings)} readings: need one sentence a stop")
-    grid = np.atleast_2d(np.asarray(x, dtype=float))
+    name, stops, readings = _name(name), _texts(stops, "stops"), _texts(readings, "readings")
+    labels = {"slider_label": slider_label, "x_label": x_label, "y_label": y_label}
+    for label, text in labels.items():
+        arguments.instance(text, label, str, "a string")
+    if len(readings) != len(stops) or not stops:
+        raise ValueError(f"{len(stops)} stops but {len(readings)} readings: need one sentence a stop, and a stop")
+    start, digits = arguments.integer(start, "start", 0, len(stops) - 1), arguments.integer(digits, "digits", 1, 17)
+    grid = np.atleast_2d(arguments.numbers(x, "x", finite=False).astype(float))
     if grid.shape[0] == 1:
         grid = np.repeat(grid, len(stops), axis=0)
     rows = []
-    for curve in curves:
-        y = np.asarray(curve.y, dtype=float)
+    for i, curve in enumerate(arguments.several(curves, "curves", "a sequence of curves")):
+        arguments.instance(curve, f"curves[{i}]", Curve, "a Curve")
+        y = arguments.numbers(curve.y, f"curves[{i}].y", finite=False).astype(float)
         if curve.role not in ROLES:
             raise ValueError(f"role is {curve.role!r}: one of {', '.join(ROLES)}")
         if y.shape != grid.shape:
@@ -158,12 +163,15 @@ def menus(
 
     Raises
     ------
-    ValueError : shapes that do not match, shares outside [0, 1], an unknown role, more than `MAX_BYTES` of data.
+    TypeError, ValueError : an argument of another kind, shapes that do not match, shares outside [0, 1], an unknown
+        role, a start that is no option, more than `MAX_BYTES` of data.
     """
+    name, bars, lengths = _name(name), _texts(bars, "bars"), arguments.flag(lengths, "lengths")
+    arguments.instance(choices, "choices", Mapping, "a mapping from the label of each menu to its options")
+    choices = {label: _texts(given, f"choices[{label!r}]") for label, given in choices.items()}
+    shares = arguments.numbers(shares, "shares", finite=False)
     shares, notes, readings = np.asarray(shares, dtype=float), np.asarray(notes), np.asarray(readings)
     options = tuple(len(given) for given in choices.values())
-    if not name.replace("-", "").isalnum():
-        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
     if shares.shape != (*options, len(bars)) or notes.shape != shares.shape:
         raise ValueError(f"shares has shape {shares.shape}, notes {notes.shape}: need {(*options, len(bars))}")
     if readings.shape != options:
@@ -172,7 +180,10 @@ def menus(
         raise ValueError("shares must lie in [0, 1]")
     if role not in ROLES:
         raise ValueError(f"role is {role!r}: one of {', '.join(ROLES)}")
-    start = tuple(start or (0,) * len(options))
+    start = (0,) * len(options) if start is None else tuple(arguments.several(start, "start"))
+    if len(start) != len(options):
+        raise ValueError(f"start has {len(start)} entries for {len(options)} menus")
+    start = tuple(arguments.integer(at, f"start[{i}]", 0, options[i] - 1) for i, at in enumerate(start))
     distinct = sorted(set(notes.ravel().tolist()))  # most notes repeat: each is carried once
     place = {note: i for i, note in enumerate(distinct)}
     data = {
@@ -215,6 +226,18 @@ def menus(
 def _script(name: str) -> str:
     """The text of a script of this folder, as it stands between the tags of a page."""
     return files(__package__).joinpath(f"{name}.js").read_text(encoding="utf-8").rstrip("\n")
+
+
+def _name(name: str) -> str:
+    arguments.instance(name, "name", str, "letters, digits and dashes")
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"name is {name!r}: use letters, digits and dashes")
+    return name
+
+
+def _texts(given: Sequence[str], name: str) -> list[str]:
+    texts = list(arguments.several(given, name, "a sequence of strings"))
+    return [arguments.instance(text, f"{name}[{i}]", str, "a string") for i, text in enumerate(texts)]
 
 
 def _dash(role: str) -> str:
