@@ -27,7 +27,9 @@ from chapters import ROOT, Book, Chapter, hash_tree, write_text
 TOOLS = Path(__file__).resolve().parent
 
 # What the pages are made of; the executed chapters are added by their keys.
-INPUTS = ("_config.yml", "_toc.yml", "book", "requirements.txt", "tools/downloads.py", "tools/notebooks.py")
+INPUTS = ("_config.yml", "_toc.yml", "book", "requirements.txt", "src", *(
+    f"tools/{name}.py" for name in ("downloads", "notebooks", "library", "public")
+))  # fmt: skip
 
 
 def chosen(book: Book, names: list[str]) -> list[Chapter]:
