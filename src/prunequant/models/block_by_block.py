@@ -22,7 +22,8 @@ from torch import nn
 
 from prunequant.arguments import integer
 from prunequant.path_following import FiniteGrid, Grid, Operator, Result, compress, theory
-from prunequant.path_following.gram import check_failure, feedback_factor, unit_lower
+from prunequant.path_following.checks import check_failure
+from prunequant.path_following.gram import feedback_factor, unit_lower
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,19 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import flag, instance, integer, shown
 from prunequant.extras import need
-from prunequant.path_following.convolution import compress_groups
-from prunequant.path_following.gram import (
+from prunequant.path_following.checks import (
     check_damping,
     check_failure,
     check_feedback,
     check_order,
     check_scaling,
+    check_seed,
     checked_matrix,
-    is_half,
 )
-from prunequant.path_following.operator import check_seed
+from prunequant.path_following.convolution import compress_groups
 from prunequant.path_following.operators import MAX_LEVELS, FiniteGrid, Grid, Operator
 from prunequant.path_following.result import Result
-from prunequant.path_following.tensors import as_array, like
+from prunequant.path_following.tensors import as_array, is_half, like
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from . import _kernels
-from .gram import check_damping, check_failure, check_scaling
-from .operator import check_seed
+from .checks import check_damping, check_failure, check_scaling, check_seed, check_stream
 from .result import Result
 from .tensors import half_of, rounded_to
-from .triangle import check_operator, check_output, check_stream, checked_arguments
+from .triangle import check_operator, check_output, checked_arguments
 
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF

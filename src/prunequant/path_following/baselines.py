@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import instance, integer, real
-from .gram import check_damping, checked_matrix, damped, gram, power_of_two
-from .operator import Operator
+from .checks import check_damping, checked_matrix
+from .gram import damped, gram, power_of_two
+from .operators import Operator
 from .tensors import half_of, like, rounded_to
 
 

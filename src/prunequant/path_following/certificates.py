@@ -17,18 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from ..arguments import choice, instance
+from ..arguments import choice
 from . import theory
-from .gram import (
-    check_damping,
-    check_failure,
-    check_feedback,
-    check_scaling,
-    checked_matrix,
-    feedback_factor,
-    unit_lower,
-)
-from .operators import Operator
+from .checks import check_damping, check_failure, check_feedback, check_scaling, checked_matrix
+from .gram import feedback_factor, unit_lower
+from .operators import Operator, check_operator
 
 _ROWS = 4096
 
@@ -52,11 +45,6 @@ def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: flo
             lower, part, trans="T", lower=True, unit_diagonal=True, check_finite=False
         ).T
     return out
-
-
-def check_operator(operator: Operator) -> Operator:
-    """An operator of this package."""
-    return instance(operator, "operator", Operator, "one of Grid, FiniteGrid, OneBit, Prune, PruneThenQuantize")
 
 
 def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedback="path", damping=None, tail="best"):

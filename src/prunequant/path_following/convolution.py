@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..arguments import integer, integers, numbers, shown
-from .certificates import check_operator
+from .operators import check_operator
 from .result import Result
 from .tensors import as_array, like
 from .triangle import compress

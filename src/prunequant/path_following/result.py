@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .certificates import sample_bounds
-from .gram import checked_matrix
+from .checks import checked_matrix
 from .operators import Operator
 from .tensors import as_array
 

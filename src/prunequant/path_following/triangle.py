@@ -8,23 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import flag, integer, real, shown
-from . import _kernels, certificates
-from .gram import (
-    align,
+from . import _kernels, operators
+from .checks import (
     check_damping,
     check_failure,
     check_feedback,
     check_order,
     check_scaling,
+    check_seed,
+    check_stream,
     checked_matrix,
-    feedback_factor,
 )
-from .operator import check_seed, writable
-from .operators import OneBit, Operator, Prune
+from .gram import align, feedback_factor
+from .operators import OneBit, Operator, Prune, writable
 from .result import Result
 from .tensors import half_of, is_tensor, like, rounded_to
 
-MAX_STREAM = 2**32 - 1
 MAX_STEPS = 100
 
 
@@ -226,7 +225,7 @@ def checked_arguments(weights, inputs, feedback, quantized_inputs, alignment):
 
 def check_operator(operator: Operator, weights: NDArray) -> None:
     """An operator of this package, and values that enclose the weights if there are only two of them."""
-    certificates.check_operator(operator)
+    operators.check_operator(operator)
     if isinstance(operator, OneBit):
         largest = np.abs(weights).max(axis=0)
         if np.any(largest > operator.domain):
@@ -234,11 +233,6 @@ def check_operator(operator: Operator, weights: NDArray) -> None:
                 f"OneBit(size={np.max(operator.size):g}, stochastic={operator.stochastic}) is too small: it takes"
                 f" weights up to {np.min(operator.domain):g}, the largest is {largest.max():g}"
             )
-
-
-def check_stream(stream: int) -> int:
-    """An integer of 32 bits, a word of the counter."""
-    return integer(stream, "stream", 0, MAX_STREAM)
 
 
 def check_output(out: NDArray) -> None:
