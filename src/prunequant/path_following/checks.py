@@ -1,11 +1,11 @@
-"""What the arguments of this room may be: one check each, which names the argument."""
+"""What the arguments of this room may be, and its results: one check each, which names the argument."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import choice, integer, numbers, real, shown
+from ..arguments import choice, integer, integers, numbers, real, shown
 from .tensors import as_array, is_half
 
 LEAST, LARGEST = 1e-150, 1e150  # sizes; their squares and ratios stay in float64
@@ -62,13 +62,13 @@ def check_damping(damping: float | None, feedback: str) -> float:
     return real(damping, "damping", 0, MAX_DAMPING)
 
 
-def check_order(order) -> int | str:
+def check_alignment(alignment) -> int | str:
     """A number of passes in [0, 1000], or "least-squares"."""
-    if isinstance(order, str):
-        if order != "least-squares":
-            raise ValueError(f"alignment is {shown(order)}: it must be a number of passes or 'least-squares'")
-        return order
-    return integer(order, "alignment", 0, MAX_PASSES)
+    if isinstance(alignment, str):
+        if alignment != "least-squares":
+            raise ValueError(f"alignment is {shown(alignment)}: it must be a number of passes or 'least-squares'")
+        return alignment
+    return integer(alignment, "alignment", 0, MAX_PASSES)
 
 
 def check_seed(seed: int) -> int:
@@ -79,3 +79,19 @@ def check_seed(seed: int) -> int:
 def check_stream(stream: int) -> int:
     """An integer of 32 bits, a word of the counter."""
     return integer(stream, "stream", 0, MAX_STREAM)
+
+
+def check_rows(rows, count: int) -> NDArray:
+    """Numbers of samples, of which there are `count`; all of them by default."""
+    rows = np.arange(count) if rows is None else integers(rows, "rows")
+    if rows.ndim != 1 or (rows.size and not (rows.min() >= 0 and rows.max() < count)):
+        raise ValueError(f"rows is {shown(rows)}: it must hold numbers of samples, from 0 below {count}")
+    return rows
+
+
+def check_output(out: NDArray) -> None:
+    """Overflow is an error, never a NaN handed on."""
+    if not (np.isfinite(out.min()) and np.isfinite(out.max())):
+        raise ValueError(
+            f"the corrected weights left the range of {out.dtype}: bring weights and inputs nearer to 1 or use float64"
+        )

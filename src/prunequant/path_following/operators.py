@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..arguments import flag, instance, integer, numbers, real
 from . import _kernels
-from .checks import LARGEST, LEAST, check_seed
+from .checks import LARGEST, LEAST, check_seed, check_stream
 
 MAX_LEVELS = 2**24
 _MAX_VALUES = 2**27
@@ -418,3 +418,21 @@ class PruneThenQuantize(Operator):
 def check_operator(operator: Operator) -> Operator:
     """An operator of this package."""
     return instance(operator, "operator", Operator, "one of Grid, FiniteGrid, OneBit, Prune, PruneThenQuantize")
+
+
+def uniforms(features: int, neurons: int, seed: int = 0, stream: int = 0) -> NDArray[np.float32]:
+    """(features, neurons): the draws in [0, 1), with 24 bits each, by which `compress` rounds.
+
+    A stochastic `Grid` goes up where the draw is below the fraction v/δ − ⌊v/δ⌋.
+
+    Examples
+    --------
+    >>> bool(np.all(uniforms(3, 5, seed=1) == uniforms(3, 9, seed=1)[:, :5]))  # whatever stands beside a neuron
+    True
+    """
+    features, neurons = integer(features, "features", 1, _MAX_VALUES), integer(neurons, "neurons", 1, _MAX_VALUES)
+    key, stream = _kernels.key(check_seed(seed)), check_stream(stream)
+    out = np.empty((features, -(-neurons // 4) * 4), np.float32)
+    for step in range(features):
+        _kernels.uniforms(0, step, stream, *key, out[step])
+    return out[:, :neurons]
