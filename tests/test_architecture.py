@@ -14,7 +14,7 @@ NAMES = [path.relative_to(SRC).as_posix() for path in MODULES]
 # A room may import rooms on lower floors, and itself.
 FLOORS = (
     ("arguments",),
-    ("extras", "records", "kernel_cache", "_parallel", "threads"),
+    ("extras", "records", "kernel_cache", "parallel", "threads"),
     ("random", "statistics", "tolerance", "experiments", "pages"),
     ("formats",),
     ("sparsity",),
@@ -144,7 +144,7 @@ def test_every_kernel_is_kept_on_the_disk_compiled_lazily_and_without_fastmath(p
         if "parallel" in given:
             outermost = function.decorator_list[0]
             assert isinstance(outermost, ast.Name) and outermost.id == "one_at_a_time", (
-                f"{where}: a parallel kernel stands behind _parallel.one_at_a_time"
+                f"{where}: a parallel kernel stands behind parallel.one_at_a_time"
             )
 
 
