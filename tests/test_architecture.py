@@ -51,10 +51,24 @@ def room_of(path):
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
-def imports_of(path):
-    """Rooms of the package imported anywhere in a module, inside functions too, with the line."""
-    package = ["prunequant", *path.relative_to(SRC).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+def dotted(path, src=SRC):
+    """The name of a module: formats/base.py is prunequant.formats.base, formats/__init__.py is prunequant.formats."""
+    parts = ["prunequant", *path.relative_to(src).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def names_imported(path, src=SRC):
+    """Everything of the package imported anywhere in a module, inside functions too: dotted names with their lines.
+
+    Left out is the `__getattr__` by which a package loads what it offers when it is first asked for.
+    """
+    package = ["prunequant", *path.relative_to(src).parent.parts]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lazy = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "__getattr__"]
+    left_out = {id(node) for function in lazy for node in ast.walk(function)} if path.name == "__init__.py" else set()
+    for node in ast.walk(tree):
+        if id(node) in left_out:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -63,10 +77,15 @@ def imports_of(path):
             names = [".".join([*base, alias.name]) for alias in node.names]
         else:
             continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "prunequant" and len(parts) > 1 and parts[1] in FLOOR:
-                yield parts[1], node.lineno
+        yield from ((name, node.lineno) for name in names if name.split(".")[0] == "prunequant")
+
+
+def imports_of(path):
+    """Rooms of the package imported anywhere in a module, inside functions too, with the line."""
+    for name, line in names_imported(path):
+        parts = name.split(".")
+        if len(parts) > 1 and parts[1] in FLOOR:
+            yield parts[1], line
 
 
 def test_every_room_has_a_floor():
@@ -166,3 +185,82 @@ def test_a_function_fits_in_the_head(path):
             body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1
             assert lines <= LONGEST, f"{path}:{node.lineno}: {node.name} has {lines} lines, {LONGEST} are allowed"
+
+
+def modules_imported(src=SRC):
+    """For each module the modules of the package that it imports."""
+    paths = {dotted(path, src): path for path in src.rglob("*.py")}
+    graph = {}
+    for module, path in paths.items():
+        found = {name if name in paths else name.rpartition(".")[0] for name, _ in names_imported(path, src)}
+        graph[module] = (found & set(paths)) - {module}
+    return graph
+
+
+def circles(graph):
+    """What remains when modules that import nothing, or are imported by nothing, are taken away again and again."""
+    left = {module: set(others) for module, others in graph.items()}
+    while True:
+        wanted = set().union(*left.values()) if left else set()
+        ends = {module for module, others in left.items() if not others or module not in wanted}
+        if not ends:
+            return left
+        left = {module: others - ends for module, others in left.items() if module not in ends}
+
+
+def test_no_two_modules_import_each_other_not_even_inside_functions():
+    assert circles(modules_imported()) == {}
+
+
+def test_the_circle_check_sees_relative_imports_and_those_inside_functions(tmp_path):
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "__init__.py").write_text("def __getattr__(name):\n    from .lower import thing\n    return thing\n")
+    (room / "lower.py").write_text("from prunequant import room\n\nthing = 1\n")
+    (room / "upper.py").write_text("from .lower import thing\n")
+    assert circles(modules_imported(tmp_path)) == {}
+    (room / "lower.py").write_text("def later():\n    from .upper import thing\n    return thing\n")
+    assert circles(modules_imported(tmp_path)) == {
+        "prunequant.room.lower": {"prunequant.room.upper"},
+        "prunequant.room.upper": {"prunequant.room.lower"},
+    }
+
+
+# Names with an underscore that a module takes from another room; nothing is added here.
+TAKEN = {
+    "finetune/pruning.py": {"sparsity._torch.keep_largest"},
+    "finetune/straight_through.py": {"formats._torch.quantize", "sparsity._torch.keep_largest"},
+    "sparsity/masks.py": {"formats._kernels.largest_bits"},
+}
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def private_names(path):
+    """(defined, read) in a module: names with an underscore of functions, classes, variables, fields and attributes."""
+    defined, read = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            (defined if isinstance(node.ctx, ast.Store) else read).add(node.attr)
+    return {name for name in defined if is_private(name)}, {name for name in read if is_private(name)}
+
+
+def test_no_name_with_an_underscore_is_taken_across_rooms():
+    inside = {path: private_names(path) for path in MODULES}
+    of_room = {}
+    for path, (defined, _) in inside.items():
+        of_room.setdefault(room_of(path), set()).update(defined, {path.stem})
+    for path in MODULES:
+        room, where = room_of(path), path.relative_to(SRC).as_posix()
+        taken = {name.removeprefix("prunequant.") for name, _ in names_imported(path)}
+        taken = {name for name in taken if name.split(".")[0] != room and any(map(is_private, name.split(".")))}
+        assert taken <= TAKEN.get(where, set()), f"{where} imports {sorted(taken)}: give it a public name"
+        elsewhere = set().union(*(names for other, names in of_room.items() if other != room))
+        read = (inside[path][1] & elsewhere) - of_room[room]
+        assert not read, f"{where} reads {sorted(read)} of another room: give it a public name"
