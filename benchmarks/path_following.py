@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from prunequant.path_following import Grid, _kernels, compress, prepare
+from prunequant import path_following
+from prunequant.path_following import Grid, compress, prepare
 
 STEP = 0.125
 
@@ -100,7 +101,7 @@ def main():
     options = common.parser(__doc__.splitlines()[0]).parse_args()
     numba.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
-    _kernels.warm()
+    path_following.warm()
     shapes = [(256, 256, 512)] if options.quick else [(1024, 1024, 4096), (1024, 1024, 1024), (512, 2048, 2048)]
     rows = []
     with threadpool_limits(options.threads):

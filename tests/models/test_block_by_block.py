@@ -11,6 +11,7 @@ from prunequant.models import block_by_block, smollm2
 from prunequant.models.block_by_block import Method, Rows, compress_in_order, record_groups, row_steps
 from prunequant.path_following import FiniteGrid, Grid, compress
 from prunequant.path_following._torch import compress_tensors
+from prunequant.path_following.layer import Layer, Rounding, Rule
 
 BITS = 4
 
@@ -142,7 +143,7 @@ def test_bounds_on_all_calibration_tokens_are_the_certificate_of_the_result(alig
     y = x + 0.1 * rng.standard_normal(x.shape)
     w = rng.standard_normal((24, 5))
     result = compress(w, x, Grid(np.full(5, 0.2)), quantized_inputs=y, alignment=alignment, damping=0.01, failure=0.003)
-    bounds, known, random = block_by_block.certified_bounds(result, y, Rows.choose(60, 1, 60), np.full(5, 0.003))
+    bounds, known, random = block_by_block.certified_bounds(result, Rows.choose(60, 1, 60), np.full(5, 0.003))
     assert np.allclose(bounds, result.certificate, rtol=1e-12)
     assert np.all(known < bounds) and np.all(random < bounds)
 
@@ -178,9 +179,9 @@ def test_the_rounding_of_a_gpu_gives_the_same_model_up_to_a_few_choices(model, t
     expected, plain = compressed(model, tokens, groups, method)
 
     def on_device(weights, inputs, operator, feedback, quantized_inputs, alignment, damping, seed):
-        return compress_tensors(
-            weights, inputs, operator, feedback, 1.0, quantized_inputs, seed, alignment, damping, 0.01, 0
-        )
+        layer = Layer(weights, inputs, quantized_inputs, Rule(feedback, alignment=alignment, damping=damping))
+        rounding = Rounding(operator, seed)
+        return compress_tensors(layer, rounding, rounding.sizes(layer))
 
     monkeypatch.setattr(block_by_block, "compress", on_device)
     found, report = compressed(model, tokens, groups, method)

@@ -6,7 +6,7 @@ import pytest
 from naive import optimum as naive
 from prunequant import optimum
 from prunequant.optimum import _kernels
-from prunequant.optimum.quantize import _rounding_triangle, _tail, _triangle
+from prunequant.optimum.lattice import rounding_triangle, tail_costs, triangle
 
 DUPLICATED = np.array([[7.0, -3.0, 3.0], [-3.0, 6.0, -6.0], [3.0, -6.0, 6.0]])
 
@@ -83,7 +83,7 @@ def test_the_decoder_adds_the_row_of_a_zero_pivot_whatever_its_place():
         best = min(float(np.sum((r @ (np.array(q) - z)) ** 2)) for q in product(range(-2, 2), repeat=n))
         q = np.zeros(n, np.int64)
         limit = 10**6 if trial % 2 else 1 + trial % 7
-        tail = _tail(r, z, low, high)
+        tail = tail_costs(r, z, low, high)
         value, bound, nodes = _kernels.decode(r, z, low, high, tail, -1, limit, np.inf, q)
         assert bound <= best * (1 + 1e-12) + 1e-15
         if nodes <= limit:
@@ -116,12 +116,12 @@ def test_nearest_plane_rounds_a_duplicated_input_to_its_nearest_level():
 
 def test_a_pivot_lost_in_rounding_is_dropped_for_rounding_alone():
     gram = np.array([[1.0, 1.0, 0.0], [1.0, 1.0 + 2.3e-16, 0.0], [0.0, 0.0, 1.0]])
-    r = _triangle(gram, np.arange(3))
-    rounded = _rounding_triangle(r)
+    r = triangle(gram, np.arange(3))
+    rounded = rounding_triangle(r)
     assert rounded[1, 1] == 0.0 and r[1, 1] > 0.0
     np.testing.assert_array_equal(np.triu(rounded, 1), np.triu(r, 1))
-    regular = _triangle(np.array([[2.0, 0.5], [0.5, 1.0]]), np.arange(2))
-    assert _rounding_triangle(regular) is regular
+    regular = triangle(np.array([[2.0, 0.5], [0.5, 1.0]]), np.arange(2))
+    assert rounding_triangle(regular) is regular
 
 
 def test_a_weak_feature_is_decided_as_well_as_a_strong_one():

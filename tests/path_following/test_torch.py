@@ -7,6 +7,7 @@ import torch
 
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, compress
 from prunequant.path_following import _torch as device_code
+from prunequant.path_following.layer import Layer, Rounding, Rule
 from prunequant.random import philox4x32
 
 OPERATORS = [
@@ -31,13 +32,15 @@ def layer(device="cpu"):
     return w.to(device), x.to(device)
 
 
+RULE = ("feedback", "scaling", "alignment", "damping")
+
+
 def on_device(w, x, operator, **options):
     """The code that runs on an accelerator: also on the CPU's own tensors."""
-    arguments = dict(
-        feedback="path", scaling=1.0, quantized_inputs=None, seed=0, alignment=None, damping=None, failure=0.01,
-        stream=0,
-    )  # fmt: skip
-    return device_code.compress_tensors(w, x, operator, **(arguments | options))
+    rule = Rule(**{name: options.pop(name) for name in RULE if name in options})
+    layer = Layer(w, x, options.pop("quantized_inputs", None), rule)
+    rounding = Rounding(operator, **options)
+    return device_code.compress_tensors(layer, rounding, rounding.sizes(layer))
 
 
 def test_a_cpu_tensor_gives_what_an_array_gives():
@@ -117,7 +120,7 @@ def test_the_device_code_aligns_alike(order, damping):
     ours = on_device(w, x, Grid(0.25), quantized_inputs=y, alignment=order, damping=damping)
     reference = compress(w.numpy(), x.numpy(), Grid(0.25), quantized_inputs=y.numpy(), alignment=order, damping=damping)
     assert np.mean(np.isclose(ours.weights.numpy(), reference.weights, atol=1e-9)) > 0.99
-    assert np.allclose(ours._aligned, reference._aligned, atol=1e-6)
+    assert np.allclose(ours.aligned, reference.aligned, atol=1e-6)
 
 
 def test_the_device_code_refuses_singular_inputs_too():

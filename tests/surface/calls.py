@@ -595,6 +595,7 @@ CALLS: dict[str, dict[str, Entry]] = {
 WITH = {
     ("distortion.best_scale", "block"): ("axis",),
     ("path_following.compress", "alignment"): ("quantized_inputs",),
+    ("path_following.compress_convolution", "alignment"): ("quantized_inputs",),
     ("path_following.prepare", "alignment"): ("quantized_inputs",),
 }
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from prunequant._parallel import one_at_a_time
 from prunequant.formats._kernels import _RUN
+from prunequant.parallel import one_at_a_time
 
 
 # Sums only: reassociation lets the compiler add in vector lanes. A run of 1024 squares is added in float32 and the

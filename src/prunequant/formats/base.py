@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from math import prod
 
 import numpy as np
@@ -351,7 +352,9 @@ class Format(ABC):
             for `Integer` in float64 from 2**1023), a bad axis, rounding, seed, scale or out.
         """
         if arguments.is_tensor(x):
-            from prunequant.formats import _torch
+            _torch = import_module(
+                "prunequant.formats._torch"
+            )  # stands on this module, and is loaded for a tensor only
 
             return _torch.quantize(x, self, axis, rounding=rounding, seed=seed, scale=scale, out=out)
         x = as_values(x)

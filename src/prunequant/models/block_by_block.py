@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from torch import nn
 
 from prunequant.arguments import integer
 from prunequant.path_following import FiniteGrid, Grid, Operator, Result, compress, theory
-from prunequant.path_following.gram import check_failure, feedback_factor, unit_lower
+from prunequant.path_following.certificates import influence_of
+from prunequant.path_following.checks import check_failure
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def compress_in_order(
         found = _measure(group.inputs, changed, before, after, rows)
         if method.certified:
             failures = np.repeat([share / size for size in sizes], sizes)
-            bounds = certified_bounds(result, changed, rows, failures)
+            bounds = certified_bounds(result, rows, failures)
         edge = (2 ** (bits - 1) - 1) * operator.step
         stop = np.cumsum([0, *sizes])
         for n, a, b in zip(group.names, stop, stop[1:]):
@@ -266,13 +266,12 @@ def _squares(a: torch.Tensor) -> NDArray:
     return torch.linalg.vector_norm(a, dim=0).double().square().numpy()
 
 
-def certified_bounds(result: Result, changed: NDArray, rows: Rows, failure) -> tuple[NDArray, NDArray, NDArray]:
+def certified_bounds(result: Result, rows: Rows, failure) -> tuple[NDArray, NDArray, NDArray]:
     r"""Bounds on $\max_i|(Xw-\tilde Xq)_i|$ over the measured tokens, per neuron; their known and random part alone.
 
     Parameters
     ----------
     result : of `compress` with a stochastic grid without end.
-    changed : (rows, features), the inputs that the compressed layer sees.
     failure : (neurons,), the probability granted to each neuron over its measured tokens.
 
     Notes
@@ -280,17 +279,10 @@ def certified_bounds(result: Result, changed: NDArray, rows: Rows, failure) -> t
     $|Xw-\tilde X\tilde w|_i+\omega\,\lVert A_i\rVert\sqrt{\tfrac12\log(2m/\epsilon)}$ with $A=\tilde X(I+M)^{-1}$ and
     $M$ from all calibration tokens, for m measured ones: `Result.certificate` restricted to tokens chosen beforehand.
     """
-    seen = changed[: rows.calibration]
-    lower = unit_lower(*feedback_factor(seen, result.feedback, result.scaling, result._damping))
-    chosen = changed[rows.measured].astype(np.float64)
-    influence = chosen
-    if result.feedback != "none":
-        influence = solve_triangular(lower, chosen.T, trans="T", lower=True, unit_diagonal=True, check_finite=False).T
-    tail = np.array([theory.tail_constant(f / len(chosen), "best") for f in failure])
+    influence = influence_of(result.layer.rule, result.layer.seen, rows.measured)
+    tail = np.array([theory.tail_constant(f / len(influence), "best") for f in failure])
     random = np.outer(np.linalg.norm(influence, axis=1), tail * result.operator.width)
-    known = result._inputs[rows.measured].astype(np.float64) @ result._original - chosen @ result._aligned
-    if result._exact is not None:
-        known += chosen @ (result._exact.astype(np.float64) - result._values)
+    known = result.known_error(rows.measured)
     bounds = np.abs(known) + random
     return bounds.max(axis=0), np.abs(known).max(axis=0), random.max(axis=0)
 

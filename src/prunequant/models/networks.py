@@ -20,20 +20,12 @@ from prunequant.arguments import flag, instance, integer, shown
 from prunequant.extras import need
 from prunequant.models.digits import PIXELS
 from prunequant.models.digits import load as load_digits
+from prunequant.path_following.checks import check_failure, check_seed, checked_matrix
 from prunequant.path_following.convolution import compress_groups
-from prunequant.path_following.gram import (
-    check_damping,
-    check_failure,
-    check_feedback,
-    check_order,
-    check_scaling,
-    checked_matrix,
-    is_half,
-)
-from prunequant.path_following.operator import check_seed
+from prunequant.path_following.layer import Rounding, Rule
 from prunequant.path_following.operators import MAX_LEVELS, FiniteGrid, Grid, Operator
 from prunequant.path_following.result import Result
-from prunequant.path_following.tensors import as_array, like
+from prunequant.path_following.tensors import as_array, is_half, like
 
 
 @dataclass(frozen=True)
@@ -199,11 +191,9 @@ def compress_network(
     from prunequant.models import layers as torch_layers
 
     _check_model(model, calibration, operator)
-    check_feedback(feedback)
+    rule = Rule(feedback, scaling, alignment, damping)
     seed, samples = check_seed(seed), None if samples is None else integer(samples, "samples", 1)
-    scaling, failure, certify = check_scaling(scaling), check_failure(failure), flag(certify, "certify")
-    alignment = None if alignment is None else check_order(alignment)
-    damping = None if damping is None else check_damping(damping, feedback)
+    failure, certify = check_failure(failure), flag(certify, "certify")
 
     seen: dict[tuple, list[NDArray]] = {}
     rows: dict[tuple, NDArray] = {}  # of weights that are used once
@@ -240,10 +230,12 @@ def compress_network(
             changed = None if np.array_equal(before[0], after) else after
         try:
             made, results = compress_groups(
-                values.reshape(site.groups, len(values) // site.groups, -1), np.concatenate(before, axis=1), chosen,
-                changed, feedback=feedback, scaling=scaling, seed=layer_seed,
-                alignment=alignment if changed is not None else None, failure=failure, damping=damping,
-            )  # fmt: skip
+                values.reshape(site.groups, len(values) // site.groups, -1),
+                np.concatenate(before, axis=1),
+                Rounding(chosen, layer_seed, failure=failure),
+                rule if changed is not None else rule.unaligned(),
+                changed,
+            )
         except (ValueError, TypeError) as error:
             raise type(error)(f"layer {site.name}: {error}") from None
         reports.append(_report(site.name, results, certify, behind[key], len(before)))
@@ -337,21 +329,21 @@ def _entry(name: str, tensor, why: str, total: int) -> LeftAlone:
 
 
 def _report(name: str, results: list[Result], certify: bool, parameters: tuple[str, ...], uses: int) -> LayerReport:
-    wrong = sum(r._measured[1].sum() for r in results)
-    right = sum(r._measured[2].sum() for r in results)
+    wrong = sum(r.squared_error.sum() for r in results)
+    right = sum(r.squared_output.sum() for r in results)
     error = np.concatenate([r.error for r in results])
     bound = np.concatenate([r.certificate for r in results]) if certify else np.full(error.shape, np.nan)
     finite = np.isfinite(bound) & (error > 0)
     features, neurons = results[0].weights.shape
     notes = [f"compressed once, on what its {uses} uses see in the original network"] if uses > 1 else []
-    if not any(np.any(r._values) for r in results):
+    if not any(np.any(r.values) for r in results):
         notes.append("every compressed weight is zero")
     return LayerReport(
         name=name,
         groups=len(results),
         features=features,
         neurons=neurons * len(results),
-        samples=len(results[0]._inputs),
+        samples=results[0].layer.samples,
         relative_error=float(np.sqrt(wrong / right)) if right > 0 else 0.0,
         largest_error=float(error.max()),
         certificate=float(bound.max()),

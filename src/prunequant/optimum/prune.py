@@ -7,8 +7,8 @@ import numpy as np
 from prunequant.arguments import booleans, flag, integer
 
 from . import _kernels, _subsets
+from .lattice import elimination_order, triangle
 from .problem import NODE_LIMIT, Problem, Solution, check_node_limit, each_neuron, factor, inverse
-from .quantize import _order, _triangle
 
 
 def refitted(weights: np.ndarray, gram: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -148,8 +148,8 @@ def _in_place(problem, keep, node_limit):
         cost = gram * np.multiply.outer(w, w)
         gone = (~_largest(w * w * np.diag(gram), keep)).astype(np.int64)
         _kernels.swap(cost, gone)
-        permutation = _order(cost + 1e-9 * max(np.trace(cost) / n, 1e-300) * np.eye(n), "blast")
-        r = _triangle(cost, permutation)
+        permutation = elimination_order(cost + 1e-9 * max(np.trace(cost) / n, 1e-300) * np.eye(n), "blast")
+        r = triangle(cost, permutation)
         q = gone[permutation]
         start = float(np.sum((r @ q) ** 2))
         zero, one = np.zeros(n, np.int64), np.ones(n, np.int64)

@@ -5,7 +5,7 @@
 it. The papers: Zhang and Saab, arXiv 2412.18184, and what it builds on.
 """
 
-from . import convex_order, theory
+from . import _kernels, convex_order, theory
 from .baselines import sparsegpt
 from .certificates import certificate, energy_certificate, influence, sample_bounds
 from .convolution import compress_convolution, unfold
@@ -34,4 +34,10 @@ __all__ = [
     "sparsegpt",
     "theory",
     "unfold",
+    "warm",
 ]
+
+
+def warm() -> None:
+    """Compile the kernels."""
+    _kernels.warm()

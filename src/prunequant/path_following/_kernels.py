@@ -16,7 +16,7 @@ in groups of eight from s = 0 up, whatever the chunk, so the result depends neit
 import numpy as np
 from numba import njit, prange
 
-from prunequant._parallel import one_at_a_time
+from prunequant.parallel import one_at_a_time
 
 from ..random import philox4x32
 

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from . import _kernels
-from .gram import check_damping, check_failure, check_scaling
-from .operator import check_seed
+from .checks import check_output
+from .layer import Layer, Rounding
 from .result import Result
-from .tensors import half_of, rounded_to
-from .triangle import check_operator, check_output, check_stream, checked_arguments
+from .tensors import rounded_to
 
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF
@@ -127,23 +126,19 @@ def _align(w, x, y, order, damping):
     return aligned
 
 
-def compress_tensors(
-    weights, inputs, operator, feedback, scaling, quantized_inputs, seed, alignment, damping, failure, stream
-) -> Result:
-    """`compress` on the tensors' own device. The checks read the data once on the host."""
-    scaling, damping, failure = check_scaling(scaling), check_damping(damping, feedback), check_failure(failure)
-    seed, stream = check_seed(seed), check_stream(stream)
-    w, x, y, order = checked_arguments(weights, inputs, feedback, quantized_inputs, alignment)
-    check_operator(operator, w)
-    device = weights.device
-    start, seen = torch.from_numpy(np.ascontiguousarray(w)).to(device), torch.from_numpy(np.array(x)).to(device)
+def compress_tensors(layer: Layer, rounding: Rounding, sizes) -> Result:
+    """`compress` on the device of the weights as given; `sizes` are those of the rounding for this layer."""
+    rule, given = layer.rule, layer.given
+    seed, stream, device = rounding.seed, rounding.stream, given.device
+    start = torch.from_numpy(np.ascontiguousarray(layer.weights)).to(device)
+    seen = torch.from_numpy(np.array(layer.inputs)).to(device)
     aligned = None
-    if y is not None:
-        changed = torch.from_numpy(np.array(y)).to(device)
-        aligned = _align(start, seen, changed, order, damping)
+    if layer.quantized_inputs is not None:
+        changed = torch.from_numpy(np.array(layer.quantized_inputs)).to(device)
+        aligned = _align(start, seen, changed, layer.passes, rule.damping)
         start, seen = aligned.to(start.dtype), changed
-    factor, gain = _factor(seen, feedback, scaling, damping)
-    kind, stochastic, first, second, levels = operator._coded(w.shape[1], w.dtype)
+    factor, gain = _factor(seen, rule.feedback, rule.scaling, rule.damping)
+    kind, stochastic, first, second, levels = sizes
     first, second = torch.from_numpy(first.copy()).to(device), torch.from_numpy(second.copy()).to(device)
     features, neurons = start.shape
     out, errors = torch.empty_like(start), torch.zeros_like(start)
@@ -163,19 +158,14 @@ def compress_tensors(
             clipped += outside
     values = out.cpu().numpy()
     check_output(values)
-    half = half_of(weights)
+    half = layer.half
     rounded_to(values, half)  # refuses what the dtype does not hold
     return Result(
-        weights=out if half is None else out.to(weights.dtype),
+        weights=out if half is None else out.to(given.dtype),
         saturation=clipped.double() / features,
-        operator=operator,
-        feedback=feedback,
-        scaling=scaling,
-        failure=failure,
-        _original=w,
-        _aligned=None if aligned is None else aligned.cpu().numpy(),
-        _inputs=x,
-        _quantized_inputs=y,
-        _damping=damping,
-        _exact=None if half is None else values,
+        operator=rounding.operator,
+        failure=rounding.failure,
+        layer=layer,
+        aligned=None if aligned is None else aligned.cpu().numpy(),
+        exact=None if half is None else values,
     )

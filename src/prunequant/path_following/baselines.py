@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import instance, integer, real
-from .gram import MAX_DAMPING, checked_matrix, damped, gram, power_of_two
-from .operator import Operator
+from .checks import MAX_DAMPING, checked_matrix
+from .gram import damped, gram, power_of_two
+from .operators import Operator
 
 
 def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 0.01, block: int = 128) -> NDArray:

@@ -17,18 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from ..arguments import choice, instance
+from ..arguments import choice
 from . import theory
-from .gram import (
-    check_damping,
-    check_failure,
-    check_feedback,
-    check_scaling,
-    checked_matrix,
-    feedback_factor,
-    unit_lower,
-)
-from .operators import Operator
+from .checks import check_failure, checked_matrix
+from .gram import unit_lower
+from .layer import Rule
+from .operators import Operator, check_operator
 
 _ROWS = 4096
 
@@ -40,23 +34,22 @@ def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: flo
     -----
     One triangular solve, samples × features² operations. A Aᵀ ⪯ C²/(2C − 1) · max_t‖X_t‖² I for path feedback.
     """
-    inputs, scaling = checked_matrix("inputs", inputs), check_scaling(scaling)
-    damping = check_damping(damping, check_feedback(feedback))
-    lower = unit_lower(*feedback_factor(inputs, feedback, scaling, damping))
-    if feedback == "none":
-        return inputs.astype(np.float64)
-    out = np.empty(inputs.shape)
-    for i in range(0, len(inputs), _ROWS):
-        part = inputs[i : i + _ROWS].T.astype(np.float64)
+    return influence_of(Rule(feedback, scaling, damping=damping), checked_matrix("inputs", inputs))
+
+
+def influence_of(rule: Rule, seen: NDArray, rows: NDArray | slice = slice(None)) -> NDArray:
+    """`influence` on some of the samples, of a layer that was checked: `seen` is what its rounded weights see."""
+    chosen = seen[rows]
+    if rule.feedback == "none":
+        return chosen.astype(np.float64)
+    lower = unit_lower(*rule.factor(seen))
+    out = np.empty(chosen.shape)
+    for i in range(0, len(chosen), _ROWS):
+        part = chosen[i : i + _ROWS].T.astype(np.float64)
         out[i : i + _ROWS] = solve_triangular(
             lower, part, trans="T", lower=True, unit_diagonal=True, check_finite=False
         ).T
     return out
-
-
-def check_operator(operator: Operator) -> Operator:
-    """An operator of this package."""
-    return instance(operator, "operator", Operator, "one of Grid, FiniteGrid, OneBit, Prune, PruneThenQuantize")
 
 
 def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedback="path", damping=None, tail="best"):
@@ -68,7 +61,11 @@ def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedbac
     """
     failure = check_failure(failure)
     choice(tail, "tail", theory.TAILS), check_operator(operator)
-    a = influence(inputs, scaling, feedback, damping)
+    return bounds_of(influence(inputs, scaling, feedback, damping), operator, failure, tail)
+
+
+def bounds_of(a: NDArray, operator: Operator, failure: float, tail: str = "best") -> NDArray:
+    """`sample_bounds` from the influence A of the rounding errors on these samples."""
     if operator.mean_zero:
         per_width = np.linalg.norm(a, axis=1) * theory.tail_constant(failure / len(a), tail)
     else:

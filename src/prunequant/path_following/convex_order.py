@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from ..arguments import numbers, real
-from .operator import LARGEST
+from .checks import LARGEST
 from .theory import density
 
 

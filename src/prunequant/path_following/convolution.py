@@ -6,12 +6,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ..arguments import integer, integers, numbers, shown
-from .certificates import check_operator
-from .gram import checked_matrix
+from ..arguments import integer, numbers, shown
+from .checks import check_rows, checked_matrix
+from .layer import Layer, Rounding, Rule
 from .result import Result
 from .tensors import as_array, like
-from .triangle import compress
+from .triangle import compress_layer
 
 MAX_EXTENT = 2**20  # of a kernel, stride, dilation or padding
 _MAX_VALUES = 2**22  # of a padded batch of images that were small before
@@ -93,10 +93,7 @@ def _unfold(x, name: str, kernel, stride, padding, dilation, groups, rows=None) 
     batch, _, height, width = windows.shape[:4]
     count = batch * height * width
     features = x.shape[1] // groups * kh * kw
-    rows = np.arange(count) if rows is None else integers(rows, "rows")
-    if rows.ndim != 1 or (rows.size and not (rows.min() >= 0 and rows.max() < count)):
-        raise ValueError(f"rows is {shown(rows)}: it must hold numbers of samples, from 0 below {count}")
-    rows = rows.astype(np.int64)
+    rows = check_rows(rows, count).astype(np.int64)
     image, i, j = np.unravel_index(rows, (batch, height, width))
     windows = windows.transpose(0, 2, 3, 1, 4, 5)[image, i, j]  # sample, channel, kernel row, kernel column
     return windows.reshape(len(rows), groups, features).transpose(1, 0, 2)
@@ -112,7 +109,12 @@ def compress_convolution(
     dilation=1,
     groups: int = 1,
     quantized_inputs=None,
-    **options,
+    feedback: str = "path",
+    scaling: float = 1.0,
+    seed: int = 0,
+    alignment: int | str | None = None,
+    damping: float | None = None,
+    failure: float = 0.01,
 ) -> tuple[NDArray, list[Result]]:
     """Compress the filters of a convolution on the patches they really see.
 
@@ -121,13 +123,13 @@ def compress_convolution(
     weight : (filters, channels/groups, kernel rows, kernel columns).
     inputs, quantized_inputs : images (batch, channels, height, width).
     operator : one operator; if it has one size a neuron, one for each filter.
-    options : as for `compress`.
+    others : stride, padding, dilation and groups as for `unfold`, the rest as for `compress`.
 
     Returns
     -------
     (weight of the same shape, one `Result` a group). Each group is a layer of its own, with `stream` its number.
     """
-    check_operator(operator)
+    rounding, rule = Rounding(operator, seed, failure=failure), Rule(feedback, scaling, alignment, damping)
     w, groups = numbers(as_array(weight), "weight"), integer(groups, "groups", 1)
     if w.ndim != 4 or w.size == 0 or w.shape[0] % groups:
         raise ValueError(f"weight has shape {w.shape} with {groups} groups: (filters, channels/groups, rows, columns)")
@@ -142,7 +144,7 @@ def compress_convolution(
     if not x.shape[1]:
         raise ValueError(f"inputs has shape {tuple(np.shape(inputs))}: at least one image is needed")
     y = None if quantized_inputs is None else _unfold(quantized_inputs, "quantized_inputs", **shape)
-    values, results = compress_groups(w.reshape(groups, w.shape[0] // groups, -1), x, operator, y, **options)
+    values, results = compress_groups(w.reshape(groups, w.shape[0] // groups, -1), x, rounding, rule, y)
     return like(values.reshape(w.shape), weight), results
 
 
@@ -162,12 +164,15 @@ def positions(shape, kernel, stride=1, padding=0, dilation=1) -> int:
     return shape[0] * sizes[0] * sizes[1]
 
 
-def compress_groups(rows: NDArray, x: NDArray, operator, y: NDArray | None = None, **options):
-    """Groups of filters (groups, filters, features) on their patches (groups, samples, features)."""
+def compress_groups(rows: NDArray, x: NDArray, rounding: Rounding, rule: Rule, y: NDArray | None = None):
+    """Groups of filters (groups, filters, features) on their patches (groups, samples, features).
+
+    Returns their weights, of the same shape, and one `Result` a group. `rounding` is that of all filters.
+    """
     out, results = [], []
     for g in range(len(rows)):
-        chosen = operator.part(g * rows.shape[1], (g + 1) * rows.shape[1])
-        result = compress(rows[g].T, x[g], chosen, quantized_inputs=None if y is None else y[g], stream=g, **options)
+        layer = Layer(rows[g].T, x[g], None if y is None else y[g], rule)
+        result = compress_layer(layer, rounding.group(g, rows.shape[1]))
         out.append(result.weights.T)
         results.append(result)
     return np.stack(out), results

@@ -1,4 +1,4 @@
-"""The one matrix everything needs, its checks, and the three feedback factors that make methods of one kernel."""
+"""The one matrix everything needs, and the three feedback factors that make methods of one kernel."""
 
 from __future__ import annotations
 
@@ -6,52 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from ..arguments import choice, integer, numbers, real, shown
-from .tensors import as_array, is_half
-
-FEEDBACKS = ("none", "path", "optq")
-MAX_SCALING = 1e100  # beyond, C² and C‖X_t‖² leave float64
-MAX_DAMPING = 1e9
-LARGEST_ENTRY = 1e75
-MAX_PASSES = 1000  # of alignment: "least-squares" is their limit
-LEAST_FAILURE = 1e-280  # shared among samples and neurons it must stay a float64
 _CHUNK = 8192  # samples a float32 product may sum before it is added up in float64
-
-
-def checked_matrix(name: str, array, dtype=None) -> NDArray:
-    """A finite 2-D float32 or float64 array; narrower floats become float32, all other real types float64.
-
-    Entries are at most 1e75 in size.
-    """
-    array = numbers(as_array(array), name, finite=False)
-    if array.ndim != 2:
-        raise ValueError(f"{name} has shape {array.shape}: it must be a matrix")
-    if array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}: it is empty")
-    if dtype is None:
-        dtype = np.float32 if array.dtype == np.float32 or is_half(array.dtype) else np.float64
-    with np.errstate(over="ignore"):
-        out = array.astype(dtype, copy=False)
-    if not (np.isfinite(out.min()) and np.isfinite(out.max())):
-        bad = tuple(map(int, np.argwhere(~np.isfinite(out))[0]))
-        raise ValueError(f"{name} holds {array[bad]} at {bad}: every value must be finite, in {out.dtype}")
-    if max(-float(out.min()), float(out.max())) > LARGEST_ENTRY:
-        raise ValueError(f"{name} holds values beyond {LARGEST_ENTRY:g} in size: squares of outputs leave float64")
-    return out
-
-
-def check_scaling(scaling: float) -> float:
-    """C in [1, 1e100]; 1 corrects fully."""
-    return real(scaling, "scaling", 1, MAX_SCALING)
-
-
-def check_failure(failure: float) -> float:
-    """A probability below 1."""
-    return real(failure, "failure", LEAST_FAILURE, 1, open_high=True)
-
-
-def check_feedback(feedback: str) -> str:
-    return choice(feedback, "feedback", FEEDBACKS)
 
 
 def power_of_two(*matrices: NDArray) -> float:
@@ -108,13 +63,6 @@ def damped(g: NDArray, damping: float) -> NDArray:
     ridge = damping * max(float(diagonal.mean()), np.finfo(np.float64).tiny)
     np.fill_diagonal(g, np.where(diagonal > 0, diagonal + ridge, diagonal + max(ridge, 1.0)))
     return g
-
-
-def check_damping(damping: float | None, feedback: str) -> float:
-    """A share of at least 0; by default 0.01 for "optq", which needs an inverse, and 0 otherwise."""
-    if damping is None:
-        return 0.01 if feedback == "optq" else 0.0
-    return real(damping, "damping", 0, MAX_DAMPING)
 
 
 def feedback_factor(
@@ -210,12 +158,3 @@ def align(
         for _ in range(order - 1):
             aligned = solve_triangular(lower, target - upper @ aligned, lower=True, check_finite=False)
     return aligned
-
-
-def check_order(order) -> int | str:
-    """A number of passes in [0, 1000], or "least-squares"."""
-    if isinstance(order, str):
-        if order != "least-squares":
-            raise ValueError(f"alignment is {shown(order)}: it must be a number of passes or 'least-squares'")
-        return order
-    return integer(order, "alignment", 0, MAX_PASSES)

@@ -17,8 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from ..arguments import choice, flag, integer, numbers, real
-from .gram import check_failure, check_scaling, checked_matrix
-from .operator import LARGEST, LEAST
+from .checks import LARGEST, LEAST, check_failure, check_scaling, checked_matrix
 
 TAILS = ("best", "hoeffding", "gaussian")
 _MAX_COUNT = 2**62

@@ -8,23 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import flag, integer, real, shown
-from . import _kernels, certificates
-from .gram import (
-    align,
-    check_damping,
-    check_failure,
-    check_feedback,
-    check_order,
-    check_scaling,
-    checked_matrix,
-    feedback_factor,
-)
-from .operator import LEAST, check_seed, writable
-from .operators import OneBit, Operator, Prune
+from . import _kernels
+from .checks import LEAST, check_output, check_seed, check_stream, checked_matrix
+from .gram import align
+from .layer import Layer, Rounding, Rule
+from .operators import Operator, Prune, check_operator, writable
 from .result import Result
-from .tensors import half_of, is_tensor, like, rounded_to
+from .tensors import like, rounded_to
 
-MAX_STREAM = 2**32 - 1
 MAX_STEPS = 100
 
 
@@ -33,56 +24,94 @@ class Prepared:
     """A layer with its Gram matrix, factor and alignment done: what is left is one triangular rounding an operator.
 
     Made by `prepare`; use it to try many operators, sizes or seeds on the same weights and inputs.
+
+    Attributes
+    ----------
+    layer : the `Layer`: weights, inputs and rule, checked.
+    aligned : (features, neurons) float64: the weights after data alignment; None without quantized inputs.
+    start : (features, neurons): the weights that are rounded, in the dtype of the layer.
+    factor, gain : the correction of feature t is gain[t] · Σ_{s<t} factor[t, s] (w_s − q_s).
     """
 
-    feedback: str
-    scaling: float
-    damping: float
-    _given: object = field(repr=False)
-    _half: np.dtype | None = field(repr=False)
-    _weights: NDArray = field(repr=False)
-    _inputs: NDArray = field(repr=False)
-    _quantized_inputs: NDArray | None = field(repr=False)
-    _aligned: NDArray | None = field(repr=False)
-    _start: NDArray = field(repr=False)
-    _factor: NDArray = field(repr=False)
-    _gain: NDArray = field(repr=False)
+    layer: Layer
+    aligned: NDArray | None = field(repr=False)
+    start: NDArray = field(repr=False)
+    factor: NDArray = field(repr=False)
+    gain: NDArray = field(repr=False)
+
+    @property
+    def feedback(self) -> str:
+        """As given to `prepare`."""
+        return self.layer.rule.feedback
+
+    @property
+    def scaling(self) -> float:
+        """As given to `prepare`."""
+        return self.layer.rule.scaling
+
+    @property
+    def damping(self) -> float:
+        """As given to `prepare`, or its default."""
+        return self.layer.rule.damping
 
     def round(self, operator: Operator, seed: int = 0, stream: int = 0, failure: float = 0.01) -> Result:
         """Round with this operator; see `compress` for the arguments and errors."""
-        check_operator(operator, self._weights)
-        failure, stream = check_failure(failure), check_stream(stream)
-        key0, key1 = _kernels.key(check_seed(seed))
-        features, neurons = self._start.shape
-        out, clipped = np.empty_like(self._start), np.zeros(neurons, np.int64)
-        _kernels.triangular_rounding(
-            self._start,
-            self._factor,
-            self._gain,
-            *operator._coded(neurons, self._start.dtype),
-            key0,
-            key1,
-            stream,
-            _kernels.TILE,
-            out,
-            clipped,
-        )
-        check_output(out)
-        rounded = rounded_to(out, self._half)
+        rounding = Rounding(operator, seed, stream, failure)
+        return self._round(rounding, rounding.sizes(self.layer))
+
+    def _round(self, rounding: Rounding, sizes) -> Result:
+        layer = self.layer
+        out, clipped = _rounded(self.start, self.factor, self.gain, sizes, rounding.seed, rounding.stream)
+        values = rounded_to(out, layer.half)
         return Result(
-            weights=like(rounded, self._given),
-            saturation=like(clipped / features, self._given),
-            operator=operator,
-            feedback=self.feedback,
-            scaling=self.scaling,
-            failure=failure,
-            _original=self._weights,
-            _aligned=self._aligned,
-            _inputs=self._inputs,
-            _quantized_inputs=self._quantized_inputs,
-            _damping=self.damping,
-            _exact=None if rounded is out else out,
+            weights=like(values, layer.given),
+            saturation=like(clipped / layer.features, layer.given),
+            operator=rounding.operator,
+            failure=rounding.failure,
+            layer=layer,
+            aligned=self.aligned,
+            exact=None if values is out else out,
         )
+
+
+def _rounded(weights, factor, gain, sizes, seed: int, stream: int) -> tuple[NDArray, NDArray]:
+    """(values, clipped steps a neuron) of one triangular rounding of what was checked."""
+    out, clipped = np.empty_like(weights), np.zeros(weights.shape[1], np.int64)
+    _kernels.triangular_rounding(
+        weights, factor, gain, *sizes, *_kernels.key(seed), stream, _kernels.TILE, out, clipped
+    )  # fmt: skip
+    check_output(out)
+    return out, clipped
+
+
+def triangular_rounding(weights, factor, gain, operator: Operator, seed: int = 0, stream: int = 0) -> NDArray:
+    """The one rounding behind `compress`, for any feedback: v = w + diag(gain) tril(factor, −1) (w − q), q_t = T(v_t).
+
+    Parameters
+    ----------
+    weights : (features, neurons).
+    factor : (features, features), of which only the strict lower triangle is read.
+    gain : (features,), the scale of each row of the factor.
+    operator, seed, stream : as for `compress`.
+
+    Examples
+    --------
+    >>> from prunequant.path_following import Grid
+    >>> triangular_rounding([[0.4], [0.4]], [[0.0, 0.0], [1.0, 0.0]], [1.0, 1.0], Grid(1.0, False)).ravel()
+    array([0., 1.])
+    """
+    seed, stream = check_seed(seed), check_stream(stream)
+    w = checked_matrix("weights", weights)
+    factor = checked_matrix("factor", factor, w.dtype)
+    gain = checked_matrix("gain", np.reshape(gain, (1, -1)), w.dtype)[0]
+    if factor.shape != (len(w), len(w)) or gain.shape != (len(w),):
+        raise ValueError(
+            f"weights has shape {w.shape} but factor {factor.shape} and gain {gain.shape}:"
+            f" they must be ({len(w)}, {len(w)}) and ({len(w)},)"
+        )
+    sizes = check_operator(operator)._coded(w.shape[1], w.dtype)
+    parts = (writable(np.ascontiguousarray(part)) for part in (w, factor, gain))
+    return _rounded(*parts, sizes, seed, stream)[0]
 
 
 def prepare(
@@ -103,24 +132,17 @@ def prepare(
     >>> [layer.round(Grid(step, stochastic=False)).weights.ravel().tolist() for step in (1.0, 0.5)]
     [[0.0, 1.0], [0.5, 0.5]]
     """
-    w, x, y, order = checked_arguments(weights, inputs, feedback, quantized_inputs, alignment)
-    scaling, damping = check_scaling(scaling), check_damping(damping, feedback)
-    aligned = None if y is None else align(w, x, y, order, damping)
-    factor, gain = feedback_factor(x if y is None else y, feedback, scaling, damping)
-    return Prepared(
-        feedback=feedback,
-        scaling=scaling,
-        damping=damping,
-        _given=weights,
-        _half=half_of(weights),
-        _weights=w,
-        _inputs=x,
-        _quantized_inputs=y,
-        _aligned=aligned,
-        _start=writable(np.ascontiguousarray(w if aligned is None else aligned.astype(w.dtype))),
-        _factor=factor,
-        _gain=gain,
-    )
+    return prepared(Layer(weights, inputs, quantized_inputs, Rule(feedback, scaling, alignment, damping)))
+
+
+def prepared(layer: Layer) -> Prepared:
+    """`prepare` for a layer that was checked."""
+    aligned = None
+    if layer.quantized_inputs is not None:
+        aligned = align(layer.weights, layer.inputs, layer.quantized_inputs, layer.passes, layer.rule.damping)
+    factor, gain = layer.rule.factor(layer.seen)
+    start = layer.weights if aligned is None else aligned.astype(layer.weights.dtype)
+    return Prepared(layer, aligned, writable(np.ascontiguousarray(start)), factor, gain)
 
 
 def compress(
@@ -188,65 +210,18 @@ def compress(
     >>> compress(w, x, Grid(1.0, stochastic=False)).weights.ravel()  # the second weight mends the first
     array([0., 1.])
     """
-    if is_tensor(weights) and weights.device.type != "cpu":
+    layer = Layer(weights, inputs, quantized_inputs, Rule(feedback, scaling, alignment, damping))
+    return compress_layer(layer, Rounding(operator, seed, stream, failure))
+
+
+def compress_layer(layer: Layer, rounding: Rounding) -> Result:
+    """`compress` for a layer and a rounding that were checked."""
+    sizes = rounding.sizes(layer)  # all checks come before any work
+    if layer.elsewhere:
         from ._torch import compress_tensors
 
-        return compress_tensors(
-            weights, inputs, operator, feedback, scaling, quantized_inputs, seed, alignment, damping, failure, stream
-        )
-    w = checked_matrix("weights", weights)
-    check_operator(operator, w)
-    operator._coded(w.shape[1], w.dtype)
-    check_seed(seed), check_failure(failure), check_stream(stream)  # all checks come before any work
-    layer = prepare(weights, inputs, feedback, scaling, quantized_inputs, alignment, damping)
-    return layer.round(operator, seed, stream, failure)
-
-
-def checked_arguments(weights, inputs, feedback, quantized_inputs, alignment):
-    """(weights, inputs, quantized inputs or None, order) as checked arrays of one dtype."""
-    check_feedback(feedback)
-    w = checked_matrix("weights", weights)
-    x = checked_matrix("inputs", inputs, w.dtype)
-    if x.shape[1] != w.shape[0]:
-        raise ValueError(
-            f"weights has shape {w.shape} but inputs has shape {x.shape}: inputs must be (samples, {w.shape[0]})"
-        )
-    order, y = 0, None
-    if quantized_inputs is not None:
-        y = checked_matrix("quantized_inputs", quantized_inputs, w.dtype)
-        if y.shape != x.shape:
-            raise ValueError(
-                f"inputs has shape {x.shape} but quantized_inputs {y.shape}: the same samples and features"
-            )
-        order = check_order((1 if feedback == "path" else 0) if alignment is None else alignment)
-    elif alignment is not None and check_order(alignment) != 0:
-        raise ValueError(f"alignment is {shown(alignment)} but there are no quantized_inputs to align to")
-    return w, x, y, order
-
-
-def check_operator(operator: Operator, weights: NDArray) -> None:
-    """An operator of this package, and values that enclose the weights if there are only two of them."""
-    certificates.check_operator(operator)
-    if isinstance(operator, OneBit):
-        largest = np.abs(weights).max(axis=0)
-        if np.any(largest > operator.domain):
-            raise ValueError(
-                f"OneBit(size={np.max(operator.size):g}, stochastic={operator.stochastic}) is too small: it takes"
-                f" weights up to {np.min(operator.domain):g}, the largest is {largest.max():g}"
-            )
-
-
-def check_stream(stream: int) -> int:
-    """An integer of 32 bits, a word of the counter."""
-    return integer(stream, "stream", 0, MAX_STREAM)
-
-
-def check_output(out: NDArray) -> None:
-    """Overflow is an error, never a NaN handed on."""
-    if not (np.isfinite(out.min()) and np.isfinite(out.max())):
-        raise ValueError(
-            f"the corrected weights left the range of {out.dtype}: bring weights and inputs nearer to 1 or use float64"
-        )
+        return compress_tensors(layer, rounding, sizes)
+    return prepared(layer)._round(rounding, sizes)
 
 
 def size_for_sparsity(
@@ -277,7 +252,7 @@ def size_for_sparsity(
         raise TypeError(f"operator is {shown(operator)}: it must be a function of the size K, or None")
     make = operator or (lambda size: Prune(size, stochastic))
     layer = prepare(weights, inputs, **options)
-    low, high = 0.0, float(np.abs(layer._weights).max())
+    low, high = 0.0, float(np.abs(layer.layer.weights).max())
     if high < LEAST:
         what = "are all zero" if high == 0 else f"reach {high:.3g} in size"
         raise ValueError(f"weights {what}: sizes from {LEAST:g} on can be found")

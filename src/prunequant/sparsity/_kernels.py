@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from prunequant._parallel import one_at_a_time
+from prunequant.parallel import one_at_a_time
 
 _ABS = np.int32(0x7FFFFFFF)
 _RUN = 1 << 15

@@ -1,4 +1,4 @@
-"""The exact k-th largest magnitude of a large array, and 2:4 pruning, at the speed of memory."""
+"""The exact k-th largest magnitude of a large array, at the speed of memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant import arguments
-from prunequant.formats.base import as_values, check_axis, flat
+from prunequant.formats.base import as_values, flat
 from prunequant.sparsity import _kernels
 
 _SAMPLE = 1 << 16
 SMALL = 1 << 18
 
 
-def _bits(x: NDArray[np.float32]) -> NDArray[np.int32]:
+def bits_of(x: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The bit patterns of all values, flat; without their sign they are ordered as the magnitudes are."""
     return flat(x).view(np.int32)
 
 
-def _refuse(largest: int) -> None:
+def refuse_beyond(largest: int) -> None:
+    """An error where the largest bit pattern of a magnitude is that of an infinity or NaN."""
     if largest >= 0x7F800000:
         raise ValueError("x holds NaN or infinity: every value must be finite")
 
@@ -55,7 +57,7 @@ def kth_largest_magnitude(x: ArrayLike, k: int) -> float:
         if not np.all(np.isfinite(magnitudes)):
             raise ValueError("x holds NaN or infinity: every value must be finite")
         return float(np.partition(magnitudes, x.size - k)[x.size - k])
-    return float(np.int32(_kth_bits(_bits(x), k)).view(np.float32))
+    return float(np.int32(_kth_bits(bits_of(x), k)).view(np.float32))
 
 
 def _kth_bits(bits: NDArray[np.int32], k: int) -> int:
@@ -76,7 +78,7 @@ def _kth_bits(bits: NDArray[np.int32], k: int) -> int:
         room = int(2.5 * width * stride / tasks) + 4096
         slots, found = np.empty((tasks, room), np.int32), np.empty((tasks, 3), np.int64)
         _kernels.bracket(bits, low, high, slots, found)
-        _refuse(found[:, 2].max())
+        refuse_beyond(found[:, 2].max())
         below, inside = int(found[:, 0].sum()), int(found[:, 1].sum())
         if below <= rank < below + inside:
             if low == high:
@@ -96,7 +98,7 @@ def keep_from_kth(x: NDArray[np.float32], keep: int) -> tuple[NDArray[np.bool_],
     Also the places of the magnitudes that equal t when the mask holds more than `keep` (else none), and how many of
     them must stay.
     """
-    bits = _bits(x)
+    bits = bits_of(x)
     threshold = np.int32(_kth_bits(bits, keep))
     mask = np.empty(bits.size, dtype=bool)
     counts = np.zeros((-(-bits.size // _kernels._RUN), 2), np.int64)
@@ -105,39 +107,3 @@ def keep_from_kth(x: NDArray[np.float32], keep: int) -> tuple[NDArray[np.bool_],
     if kept == keep:
         return mask, np.empty(0, np.intp), 0
     return mask, np.flatnonzero((bits & 0x7FFFFFFF) == threshold), int(equal - (kept - keep))
-
-
-def prune_2_4(x: ArrayLike, axis: int = -1, *, out: NDArray | None = None) -> NDArray:
-    """x with the two smallest magnitudes of every four along an axis set to 0; the earlier of two equal ones is kept.
-
-    The same values as `x * n_m(x, 2, 4)`. float32 goes through memory once.
-
-    Parameters
-    ----------
-    x : array of real numbers, finite; 4 must divide its axis.
-    out : array like x to write into, C-contiguous. It may be x itself, but not overlap it otherwise.
-
-    Raises
-    ------
-    TypeError, ValueError : x, axis or out of the wrong kind, shape or range; NaN or infinity (`out` is then undefined).
-
-    >>> prune_2_4([1.0, -4.0, 3.0, 2.0])
-    array([ 0., -4.,  3.,  0.])
-    """
-    from prunequant.sparsity.masks import n_m
-
-    x = as_values(x)
-    axis = check_axis(axis, x.ndim)
-    if x.shape[axis] % 4:
-        raise ValueError(f"axis {axis} has length {x.shape[axis]}, which groups of 4 do not divide")
-    if out is not None:
-        arguments.output(out, "out", x.shape, x.dtype, x)
-    if x.dtype != np.float32 or axis != x.ndim - 1:
-        pruned = np.where(n_m(x, 2, 4, axis=axis), x, x.dtype.type(0))
-        if out is None:
-            return pruned
-        out[...] = pruned
-        return out
-    out = np.empty(x.shape, np.float32) if out is None else out
-    _refuse(_kernels.two_of_four(_bits(x), out.reshape(-1).view(np.int32)))
-    return out

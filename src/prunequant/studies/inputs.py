@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import choice, integer
 from prunequant.models import digits
-from prunequant.path_following.operator import check_seed
+from prunequant.path_following.checks import check_seed
 
 LAWS = {
     "gaussian": lambda rng, shape: rng.standard_normal(shape),

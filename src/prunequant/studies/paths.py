@@ -17,9 +17,8 @@ from prunequant.models import networks
 from prunequant.path_following import theory
 from prunequant.path_following.baselines import sparsegpt
 from prunequant.path_following.certificates import certificate
+from prunequant.path_following.checks import check_failure, check_feedback, check_scaling, check_seed, checked_matrix
 from prunequant.path_following.convolution import compress_convolution, unfold
-from prunequant.path_following.gram import check_failure, check_feedback, check_scaling, checked_matrix
-from prunequant.path_following.operator import check_seed
 from prunequant.path_following.operators import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
 from prunequant.path_following.triangle import compress, prepare, size_for_sparsity
 from prunequant.sparsity import magnitude

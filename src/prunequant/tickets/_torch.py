@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from prunequant.arguments import instance, integer
-from prunequant.tickets.ticket import Ticket
+from prunequant.arguments import integer
+from prunequant.tickets.carve import Carving, Pruned
 
 
 class PrunedSource(torch.nn.Module):
@@ -14,17 +16,23 @@ class PrunedSource(torch.nn.Module):
 
     Buffers ``u0, v0, u1, v1, ...`` hold the dense masked matrices (u absent where the layer has no U of its own).
     The integers must stay below 2⁶³ (torch wraps): the constructor proves it for inputs up to ``largest_input``.
+    Everything else is what a `Ticket` holds under the same names.
     """
 
-    def __init__(self, ticket: Ticket, largest_input: int) -> None:
+    def __init__(
+        self,
+        carvings: Sequence[Carving],
+        layers: Sequence[Pruned],
+        divisors: Sequence[int],
+        constants: Sequence[int],
+        largest_input: int = 2**16,
+    ) -> None:
         super().__init__()
-        instance(ticket, "ticket", Ticket, "a Ticket, as find returns it")
-        self.scale = ticket.scale
         self.steps: list[tuple[bool, int, int]] = []
         scale, reach = 1, integer(largest_input, "largest_input", 0, 2**62)
-        for l, (carving, layer) in enumerate(zip(ticket.carvings, ticket.layers)):
+        for l, (carving, layer) in enumerate(zip(carvings, layers)):
             width, columns = carving.recipe.width, carving.columns
-            constant = ticket.constants[l] * scale
+            constant = constants[l] * scale
             paired = carving.recipe.kind != "uniform"
             reach = max(reach, constant)
             if paired:
@@ -35,7 +43,7 @@ class PrunedSource(torch.nn.Module):
             self.register_buffer(f"v{l}", torch.from_numpy(layer.v.copy()))
             reach *= int(np.abs(layer.v).sum(axis=1).max())
             scale *= carving.recipe.factor
-            divisor = ticket.divisors[l]
+            divisor = divisors[l]
             if 2 * reach + scale * max(divisor, 1) >= 2**63:
                 raise ValueError(
                     f"layer {l} may reach {reach}, beyond int64: round between layers or run Ticket.forward"
@@ -43,7 +51,8 @@ class PrunedSource(torch.nn.Module):
             self.steps.append((paired, constant, scale * divisor))
             if divisor:
                 reach, scale = reach // (scale * divisor) + 1, 1
-        self.widths = [c.recipe.width for c in ticket.carvings]
+        self.scale = scale
+        self.widths = [c.recipe.width for c in carvings]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Integer inputs (N, d) to raw integer outputs (N, out)."""
@@ -60,8 +69,3 @@ class PrunedSource(torch.nn.Module):
             if l + 1 < len(self.steps):
                 x = torch.relu(x)
         return x
-
-
-def as_module(ticket: Ticket, largest_input: int = 2**16) -> PrunedSource:
-    """`PrunedSource` of a ticket, proved not to wrap for inputs up to ``largest_input`` in magnitude."""
-    return PrunedSource(ticket, largest_input)

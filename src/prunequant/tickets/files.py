@@ -1,4 +1,4 @@
-"""A ticket on disk: the masks and a header, never a weight of the source, which its seed brings back.
+"""Carved matrices on disk: the masks and a header, never a weight of the source, which its seed brings back.
 
 A safetensors file. Metadata: ``format``, ``version``, a JSON ``header`` and ``sha256`` over the header and every
 tensor. Tensors: for each carved matrix ``NAME.words`` (byte planes of the 64-bit masks, deflated) and
@@ -21,10 +21,6 @@ from numpy.typing import NDArray
 from prunequant.arguments import integer, shown
 from prunequant.arguments import path as file_path
 from prunequant.tickets.carve import MISSING, Carving, Recipe
-from prunequant.tickets.network import MAX_LEVELS
-from prunequant.tickets.plan import Plan
-from prunequant.tickets.source import check_seed
-from prunequant.tickets.ticket import Ticket
 
 FORMAT, VERSION = "prunequant-ticket", "1"
 GENERATOR = "philox4x32-10, rejection to {-K..K}"
@@ -137,52 +133,3 @@ def _checksum(text: str, tensors: Mapping[str, NDArray]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].tobytes())
     return digest.hexdigest()
-
-
-def save(ticket: Ticket, path) -> None:
-    """Write a ticket: plan, seed, rounding, constants and masks; not the target, not the source."""
-    header = {
-        "kind": "network",
-        "plan": asdict(ticket.plan),
-        "seed": ticket.seed,
-        "divisors": ticket.divisors,
-        "constants": ticket.constants,
-    }
-    write(path, header, {f"layer{l}": c for l, c in enumerate(ticket.carvings)})
-
-
-def load(path) -> Ticket:
-    """Read a ticket; `Ticket.network` then shows the target that its masks stand for.
-
-    Raises
-    ------
-    FileNotFoundError, TicketFileError : no such file; not a ticket, damaged, or a header and masks that do not belong
-        together, whatever its checksum says
-    """
-    header, carvings = read(path)
-    if header.get("kind") != "network":
-        raise TicketFileError(f"{path}: holds a ticket of kind {shown(header.get('kind'))}, not a network's")
-    try:
-        return _ticket(header, carvings)
-    except WRONG as error:
-        raise TicketFileError(f"{path}: its header does not describe its masks ({error!r})") from None
-
-
-def _ticket(header: Mapping, carvings: Mapping[str, Carving]) -> Ticket:
-    plan, seed = Plan(**header["plan"]), int(check_seed(header["seed"]))
-    layers = len(plan.target)
-    numbers = {}
-    for name in ("divisors", "constants"):
-        numbers[name] = tuple(integer(v, f"{name}[{l}]", 0, MAX_LEVELS) for l, v in enumerate(header[name]))
-        if len(numbers[name]) != layers:
-            raise ValueError(f"{name} has {len(numbers[name])} entries for {layers} layers")
-    if tuple(map(bool, numbers["constants"])) != plan.constants:
-        raise ValueError(f"constants is {numbers['constants']}, but the plan has {plan.constants}")
-    if sorted(carvings) != sorted(f"layer{l}" for l in range(layers)):
-        raise ValueError(f"it holds {shown(sorted(carvings))}, the plan has {layers} layers")
-    masks = tuple(carvings[f"layer{l}"] for l in range(layers))
-    sides = zip(masks, plan.recipes, plan.shape[1:], plan.copies, plan.columns)
-    for l, (carving, recipe, outputs, copies, columns) in enumerate(sides):
-        if carving.recipe != recipe or carving.words.shape[:2] != (outputs * copies, columns):
-            raise ValueError(f"layer{l} was carved by another recipe, or for another shape, than the plan's")
-    return Ticket(plan, seed, masks, numbers["divisors"], numbers["constants"])

@@ -9,17 +9,19 @@ both networks hold the same value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prunequant.arguments import choice, instance
+from prunequant.arguments import choice, instance, integer, shown
 from prunequant.tickets import arithmetic as exact
+from prunequant.tickets import files
 from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, effective, kept, prune
-from prunequant.tickets.network import Network, append
+from prunequant.tickets.network import MAX_LEVELS, Network, append
 from prunequant.tickets.plan import DEPTHS, Plan, check_fit
 from prunequant.tickets.source import check_seed
 
@@ -145,22 +147,58 @@ class Ticket:
 
     def to_torch(self):
         """The pruned source as a torch module on int64 tensors: dense masked weights, ReLU, integer rounding."""
-        from prunequant.tickets._torch import as_module
+        from prunequant.tickets._torch import PrunedSource
 
-        return as_module(self)
+        return PrunedSource(self.carvings, self.layers, self.divisors, self.constants)
 
     def save(self, path) -> None:
-        """Write the masks (see `prunequant.tickets.files`)."""
-        from prunequant.tickets.files import save
-
-        save(self, path)
+        """Write plan, seed, rounding, constants and masks; not the target, not the source (format: `files`)."""
+        header = {
+            "kind": "network",
+            "plan": asdict(self.plan),
+            "seed": self.seed,
+            "divisors": self.divisors,
+            "constants": self.constants,
+        }
+        files.write(path, header, {f"layer{l}": c for l, c in enumerate(self.carvings)})
 
     @staticmethod
     def load(path) -> Ticket:
-        """Read a ticket back; the source is regenerated from its seed."""
-        from prunequant.tickets.files import load
+        """Read a ticket back; the source is regenerated from its seed, and `network` shows the target.
 
-        return load(path)
+        Raises
+        ------
+        FileNotFoundError, TicketFileError : no such file; not a ticket, damaged, or a header and masks that do not
+            belong together, whatever its checksum says
+        """
+        header, carvings = files.read(path)
+        if header.get("kind") != "network":
+            raise files.TicketFileError(f"{path}: holds a ticket of kind {shown(header.get('kind'))}, not a network's")
+        try:
+            return _assembled(header, carvings)
+        except files.WRONG as error:
+            raise files.TicketFileError(f"{path}: its header does not describe its masks ({error!r})") from None
+
+
+def _assembled(header: Mapping, carvings: Mapping[str, Carving]) -> Ticket:
+    """The ticket of a file, whose parts must belong together."""
+    plan, seed = Plan(**header["plan"]), int(check_seed(header["seed"]))
+    layers = len(plan.target)
+    numbers = {}
+    for name in ("divisors", "constants"):
+        numbers[name] = tuple(integer(v, f"{name}[{l}]", 0, MAX_LEVELS) for l, v in enumerate(header[name]))
+        if len(numbers[name]) != layers:
+            raise ValueError(f"{name} has {len(numbers[name])} entries for {layers} layers")
+    if tuple(map(bool, numbers["constants"])) != plan.constants:
+        raise ValueError(f"constants is {numbers['constants']}, but the plan has {plan.constants}")
+    if sorted(carvings) != sorted(f"layer{l}" for l in range(layers)):
+        raise ValueError(f"it holds {shown(sorted(carvings))}, the plan has {layers} layers")
+    masks = tuple(carvings[f"layer{l}"] for l in range(layers))
+    sides = zip(masks, plan.recipes, plan.shape[1:], plan.copies, plan.columns)
+    for l, (carving, recipe, outputs, copies, columns) in enumerate(sides):
+        if carving.recipe != recipe or carving.words.shape[:2] != (outputs * copies, columns):
+            raise ValueError(f"layer{l} was carved by another recipe, or for another shape, than the plan's")
+    return Ticket(plan, seed, masks, numbers["divisors"], numbers["constants"])
 
 
 def _scales(ticket: Ticket) -> list[int]:

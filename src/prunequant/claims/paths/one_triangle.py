@@ -4,7 +4,8 @@ import numpy as np
 from numpy.linalg import cholesky, inv
 
 from prunequant.path_following import Grid, compress, gram
-from prunequant.path_following import _kernels as kernels
+from prunequant.path_following.operators import uniforms
+from prunequant.path_following.triangle import triangular_rounding
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
 
@@ -81,18 +82,9 @@ def _(budget: Budget) -> Evidence:
     return _alignment(budget, upper)
 
 
-def _uniforms(features: int, neurons: int, seed: int):
-    """The draws of the kernel, asked from it directly."""
-    lanes = -(-neurons // 4) * 4
-    out = np.empty((features, lanes), np.float32)
-    for t in range(features):
-        kernels.uniforms(0, t, 0, *kernels.key(seed), out[t])
-    return out[:, :neurons].astype(np.float64)
-
-
 def independent_methods(w, x, step: float, seed: int) -> dict:
     """Round to nearest, GPFQ, SPFQ (the same draws) and textbook OPTQ, each as its own authors write it."""
-    draws = _uniforms(*w.shape, seed)
+    draws = uniforms(*w.shape, seed).astype(np.float64)
     out = {"nearest": step * np.rint(w / step)}
     for name in ("GPFQ", "SPFQ"):
         q, u = np.zeros_like(w), np.zeros((len(x), w.shape[1]))
@@ -121,7 +113,7 @@ def _triangular(budget: Budget, factor_of_optq) -> Evidence:
         x, w = rng.standard_normal((samples, features)), rng.standard_normal((features, neurons))
         expected = independent_methods(w, x, 0.25, trial)
         path = gram.feedback_factor(x, "path")
-        none = gram.feedback_factor(x, "none")
+        none = np.zeros((features, features)), np.zeros(features)
         rules = {
             "nearest": (*none, False),
             "GPFQ": (*path, False),
@@ -129,11 +121,7 @@ def _triangular(budget: Budget, factor_of_optq) -> Evidence:
             "OPTQ": (factor_of_optq(x), np.ones(features), False),
         }
         for name, (factor, gain, stochastic) in rules.items():
-            sizes, found = np.full(neurons, 0.25), np.empty_like(w)
-            kernels.triangular_rounding(
-                w, factor, gain, kernels.GRID, stochastic, sizes, sizes, 0, *kernels.key(trial), 0, kernels.TILE,
-                found, np.zeros(neurons, np.int64),
-            )  # fmt: skip
+            found = triangular_rounding(w, factor, gain, Grid(0.25, stochastic), seed=trial)
             differing[name] += int(np.sum(found != expected[name]))
         compared += w.size
     figures = (
