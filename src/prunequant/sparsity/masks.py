@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import wraps
+from importlib import import_module
 from inspect import signature
 
 import numpy as np
@@ -62,7 +63,7 @@ def _tensors_too(function: Callable) -> Callable:
     @wraps(function)
     def public(*args, **given):
         if arguments.is_tensor(args[0] if args else given.get(first)):
-            from prunequant.sparsity import _torch
+            _torch = import_module("prunequant.sparsity._torch")  # stands on this module; loaded for a tensor
 
             return _torch.call(function, args or (given.pop(first),), given)
         return function(*args, **given)
