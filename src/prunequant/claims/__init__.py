@@ -1,7 +1,8 @@
 """Every claim of the book: its statement, the function that measures it, the controls that must fail, the verdict.
 
-`registry()` maps an id to its `Claim`; in a chapter `show(id)` prints the statement and
-`check(id)` measures it and its controls.
+`registry()` maps an id to its `Claim`; in a chapter `show(id)` prints the statement and `check(id)` measures it and its
+controls. The claims of the chapter book/PART/CHAPTER.md stand in the module PART/CHAPTER.py here; what several chapters
+measure with stands in `shared`.
 """
 
 from prunequant.experiments import write_json
