@@ -221,9 +221,7 @@ def compress_network(
         weight = site.weight
         values = as_array(weight)
         wide = values.astype(np.float32) if is_half(values.dtype) else values
-        chosen = operator if isinstance(operator, Operator) else operator(wide.reshape(len(wide), -1).T)
-        if chosen is not None and not isinstance(chosen, Operator):
-            raise TypeError(f"operator gave {shown(chosen)} for layer {site.name}: it must give an operator, or None")
+        chosen = _chosen(operator, wide.reshape(len(wide), -1).T, site.name)
         if chosen is None:
             left[key] = "the function `operator` gave None for it"
             return
@@ -281,6 +279,14 @@ def _check_model(model, calibration, operator) -> None:
     for name, tensor in model.named_parameters():
         if isinstance(tensor, nn.parameter.UninitializedParameter):
             raise ValueError(f"parameter {name} has no values yet: run the model once")
+
+
+def _chosen(operator, weights: NDArray, name: str) -> Operator | None:
+    """The operator for a layer, if any, where a function may choose it."""
+    chosen = operator if isinstance(operator, Operator) else operator(weights)
+    if chosen is not None and not isinstance(chosen, Operator):
+        raise TypeError(f"operator gave {shown(chosen)} for layer {name}: it must give an operator, or None")
+    return chosen
 
 
 def _unfit(site) -> str:
