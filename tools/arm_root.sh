@@ -59,7 +59,7 @@ END
 
 # The library, its tests and a kernel, at the pins; what they need besides is resolved by pip.
 wanted='numpy scipy numba llvmlite matplotlib pillow safetensors ml_dtypes scikit-learn rich typer pytest pytest-xdist
-  hypothesis gfloat ipykernel ipython jupyter-client jupyter-core matplotlib-inline traitlets pygments PyYAML'
+  hypothesis gfloat ipykernel ipython jupyter-client jupyter-core matplotlib-inline traitlets pygments markdown-it-py PyYAML'
 lines=$(sed 's/#.*//' "$here/../requirements.txt" | awk -v wanted="$wanted" '
   BEGIN { n = split(wanted, names, /[ \n]+/); for (i = 1; i <= n; i++) keep[names[i] "=="] = 1 }
   { pin = $1; name = pin; sub(/==.*/, "==", name); if (name in keep) print pin }')

@@ -66,7 +66,7 @@ class Profile:
     """A machine to stand for: variables, a Python, and how its packages are resolved (None: today's environment)."""
 
     name: str
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict, hash=False)
     python: str = ""  # such as "3.12"; empty: the one that runs this
     packages: str = ""  # "pins", "newest" or "lowest"; "arm64": emulated; empty: the environment that runs this
     torch: bool = True  # without it: the rooms that do not need it, the claims, and the pages that are named
@@ -152,11 +152,13 @@ def away(profile: Profile) -> TemporaryDirectory:
 
 @cache
 def installed(profile: Profile) -> Path:
-    """The package's wheel, made of this checkout and unpacked outside it."""
+    """The package's wheel, made of this checkout's source distribution and unpacked outside it."""
     top = Path(away(profile).name)
+    source = f"from setuptools import build_meta; build_meta.build_sdist({str(top)!r})"
+    subprocess.run([sys.executable, "-c", source], check=True, cwd=ROOT, capture_output=True)
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-             "--disable-pip-version-check", "--wheel-dir", str(top), "."]  # fmt: skip
-    subprocess.run(wheel, check=True, cwd=ROOT)
+             "--disable-pip-version-check", "--wheel-dir", str(top), *map(str, top.glob("*.tar.gz"))]  # fmt: skip
+    subprocess.run(wheel, check=True, cwd=top)
     (made,) = top.glob("*.whl")
     with ZipFile(made) as archive:
         archive.extractall(top / "site")
