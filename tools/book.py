@@ -181,10 +181,15 @@ def main() -> int:
     parser.add_argument("step", choices=steps)
     parser.add_argument("chapters", nargs="*", help="for instance tickets/subset-sums; all of them when none is named")
     parser.add_argument("--jobs", type=int, default=int(os.environ.get("JOBS", "2")), help="chapters at a time")
-    parser.add_argument("--build", default="_build", help="folder of executed chapters, for runs under another profile")
+    parser.add_argument("--build", help="folder of executed chapters, for runs under another profile (_build)")
+    parser.add_argument(
+        "--away", action="store_true", help="validate the notebooks to take away, each in an empty folder (_build/away)"
+    )
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     given = parser.parse_intermixed_args()
-    book = Book(given.root.resolve(), given.build)
+    if given.away and given.step != "validate":
+        parser.error("--away goes with validate")
+    book = Book(given.root.resolve(), given.build or ("_build/away" if given.away else "_build"), given.away)
     match given.step:
         case "refresh" | "validate" | "execute":
             return {"refresh": refresh, "validate": validate, "execute": execute}[given.step](

@@ -32,6 +32,7 @@ class Book:
 
     root: Path = ROOT
     build: str = "_build"
+    away: bool = False  # executed as the notebooks to take away, each in an empty folder
 
     def chapter(self, name: str) -> Chapter:
         """The chapter called `name`: its path under `book/`, with or without the suffix."""

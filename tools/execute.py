@@ -77,7 +77,8 @@ def by_nbval(book: Book, chapter: Chapter) -> Outcome:
     verdict_file = chapter.executed.with_suffix(".verdict")
     for path in (verdict_file, chapter.record):
         path.unlink(missing_ok=True)
-    status, said = _run(book.root, str(TOOLS / "run_nbval.py"), str(book.root), chapter.name, book.build)
+    what = [str(book.root), chapter.name, book.build, *(["--away"] if book.away else [])]
+    status, said = _run(book.root, str(TOOLS / "run_nbval.py"), *what)
     try:
         verdict = json.loads(verdict_file.read_text(encoding="utf-8"))
     except OSError:

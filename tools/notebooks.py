@@ -224,15 +224,18 @@ def is_executed(chapter: Chapter) -> bool:
     return ours == theirs
 
 
-def take_away(chapter: Chapter, repository: str = "") -> Any:
-    """The executed chapter as a notebook for readers; its code cells and their outputs are those of the execution."""
+def take_away(chapter: Chapter, repository: str = "", outputs: Path | None = None) -> Any:
+    """The executed chapter as a notebook for readers; its code cells and their outputs are those of the execution.
+
+    `outputs` names another notebook to take them from, cell by cell; the last execution is the default.
+    """
     import nbformat
 
     notebook = chapter.read()
     plain = Plain(chapter, notebook.cells)
     note = NOTE.format(install=install(repository), macros=macros(chapter.root)).rstrip()
     cells = [nbformat.v4.new_markdown_cell(note, id="note")]
-    executed = nbformat.read(chapter.executed, as_version=4)
+    executed = nbformat.read(outputs or chapter.executed, as_version=4)
     done = iter([cell for cell in executed.cells if cell.cell_type == "code"])
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -5,9 +5,10 @@
     python tools/portability.py --stage chapters       units, claims or chapters alone
     python tools/portability.py --list                 the profiles, and what each sets
 
-A profile is a set of environment variables, or an environment of other packages or another Python. Each has its own
-processes, its own compiled kernels and its own executed chapters, under `_build/portability/`. The table is kept in
-`book/results/portability.json` and shown in the book; `make test` does not run this.
+A profile is a set of environment variables, an environment of other packages or another Python, a processor that is
+emulated, or the package as one installs it. Each has its own processes, its own compiled kernels and its own executed
+chapters, under `_build/portability/`. The table is kept in `book/results/portability.json` and shown in the book;
+`make test` does not run this.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 import run_environment
 from chapters import ROOT, Book, write_text
@@ -61,15 +66,33 @@ class Profile:
     """A machine to stand for: variables, a Python, and how its packages are resolved (None: today's environment)."""
 
     name: str
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict, hash=False)
     python: str = ""  # such as "3.12"; empty: the one that runs this
-    packages: str = ""  # "pins", "newest" or "lowest"; empty: the environment that runs this
-    torch: bool = True  # without it: the rooms that do not need it, and the claims; no chapters
+    packages: str = ""  # "pins", "newest" or "lowest"; "arm64": emulated; empty: the environment that runs this
+    torch: bool = True  # without it: the rooms that do not need it, the claims, and the pages that are named
+    rooms: tuple[str, ...] = ()  # what of tests/ is run, when not all that can be
+    pages: tuple[str, ...] = ()  # the chapters that are run, when not all that can be
+    installed: bool = False  # the package from its wheel, and each chapter's notebook to take away in an empty folder
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What can be run: the unit tests are the checkout's, and most chapters need PyTorch."""
+        if self.installed:
+            return ("claims", "chapters")
+        return STAGES if self.torch or self.pages else ("units", "claims")
 
     @property
     def folder(self) -> Path:
         return ROOT / FOLDER / re.sub(r"\W+", "-", self.name)
 
+    @property
+    def emulated(self) -> bool:
+        return self.packages == "arm64"
+
+
+# What ends within minutes in emulation, where compiling takes longest: pages that need no PyTorch, of every part.
+QUICK_PAGES = ("ledger", "paths/convex-order", "paths/one-triangle", "paths/path-following", "tickets/moments",
+               "tickets/precision-and-noise", "versus/signal-to-noise", "interplay/formats")  # fmt: skip
 
 PROFILES = (
     Profile("this machine"),
@@ -82,6 +105,14 @@ PROFILES = (
     Profile("lowest packages", packages="lowest"),
     Profile("Python 3.12, no PyTorch", python="3.12", packages="pins", torch=False),
     Profile("Python 3.13, no PyTorch", python="3.13", packages="pins", torch=False),
+    Profile(
+        "64-bit Arm, emulated",
+        packages="arm64",
+        torch=False,
+        rooms=("subset_sum", "formats", "sparsity", "distortion"),
+        pages=QUICK_PAGES,
+    ),
+    Profile("installed wheel, empty folder", {"PRUNEQUANT_RUN_ENV": os.devnull}, installed=True),
 )
 
 
@@ -101,23 +132,51 @@ def features(profile: Profile) -> dict[str, str]:
 
 def environment(profile: Profile) -> dict[str, str]:
     """The environment of a profile's processes: nothing numerical is inherited from the caller."""
-    numerical = {*NO_AVX2, *THREADS, "PYTHONHASHSEED", "PRUNEQUANT_RUN_ENV", "OPENBLAS_L2_SIZE", "PYTHONPATH"}
+    numerical = {*NO_AVX2, *THREADS, "PYTHONHASHSEED", "PRUNEQUANT_RUN_ENV", "OPENBLAS_L2_SIZE", "PYTHONPATH",
+                 "NUMBA_CACHE_DIR", "PRUNEQUANT_KERNEL", "PRUNEQUANT_RECORDS"}  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if name not in numerical}
     own = {"NUMBA_CACHE_DIR": str(profile.folder / "numba"), "PYTHONPATH": str(ROOT / "src")}
+    if profile.installed:  # its kernels are kept where they would be: beside it
+        own = {"PYTHONPATH": str(installed(profile))}
+    if profile.emulated:  # the kernel is emulated, what compares its outputs need not be
+        own |= {"JUPYTER_PATH": str(profile.folder / "venv" / "share" / "jupyter"), "PRUNEQUANT_KERNEL": "emulated"}
     defaults = {} if "PRUNEQUANT_RUN_ENV" in profile.variables else run_environment.variables()
     return {**kept, **defaults, **features(profile), **own}
+
+
+@cache
+def away(profile: Profile) -> TemporaryDirectory:
+    """A folder outside the checkout, gone when this process ends."""
+    return TemporaryDirectory(prefix="prunequant-")
+
+
+@cache
+def installed(profile: Profile) -> Path:
+    """The package's wheel, made of this checkout's source distribution and unpacked outside it."""
+    top = Path(away(profile).name)
+    source = f"from setuptools import build_meta; build_meta.build_sdist({str(top)!r})"
+    subprocess.run([sys.executable, "-c", source], check=True, cwd=ROOT, capture_output=True)
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+             "--disable-pip-version-check", "--wheel-dir", str(top), *map(str, top.glob("*.tar.gz"))]  # fmt: skip
+    subprocess.run(wheel, check=True, cwd=top)
+    (made,) = top.glob("*.whl")
+    with ZipFile(made) as archive:
+        archive.extractall(top / "site")
+    return top / "site"
 
 
 def interpreter(profile: Profile) -> str:
     """The Python of a profile, its environment made first when it has one of its own."""
     if not profile.packages:
         return sys.executable
-    python = find_python(profile.python)
     venv = profile.folder / "venv"
     inside = venv / "bin" / "python"
     done = venv / ".done"
     if done.is_file():
         return str(inside)
+    if profile.emulated:
+        return emulated(profile, inside, done)
+    python = find_python(profile.python)
     subprocess.run([python, "-m", "venv", "--clear", str(venv)], check=True)
     install = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     lines = [line for line in pins() if profile.torch or not line.startswith(("torch", "efficientnet"))]
@@ -129,6 +188,18 @@ def interpreter(profile: Profile) -> str:
         subprocess.run([*install, *tools], check=True, cwd=ROOT)
         subprocess.run([*install, "--upgrade", *(floors() if profile.packages == "lowest" else library())], check=True)
     subprocess.run([*install, "--no-deps", "-e", "."], check=True, cwd=ROOT)
+    done.touch()
+    return str(inside)
+
+
+def emulated(profile: Profile, inside: Path, done: Path) -> str:
+    """A Python for another processor, see tools/arm_root.sh."""
+    needed = ("qemu-aarch64-static", "apt-get", "dpkg-deb")
+    absent = [name for name in needed if not shutil.which(name)]
+    if absent:
+        raise LookupError(f"no {' and no '.join(absent)} at hand")
+    script = ["sh", str(ROOT / "tools" / "arm_root.sh"), str(profile.folder)]
+    subprocess.run(script, check=True, cwd=ROOT, env={**os.environ, "PYTHON": sys.executable})
     done.touch()
     return str(inside)
 
@@ -193,9 +264,10 @@ def units(profile: Profile, python: str, jobs: int) -> dict:
     """The unit tests, without those of pins (other versions are the point), of the pipeline and of claims."""
     apart = ["--ignore=tests/book", "--ignore=tests/test_environment.py", "--ignore=tests/test_package.py",
              "-m", "not claim"]  # fmt: skip
-    where = ["tests"] if profile.torch else [f"tests/{name}" for name in TORCHLESS]
-    _, said = run(profile, python, "-m", "pytest", "-n", str(jobs), "--dist", "loadfile", "-p", "no:cacheprovider",
-                  *apart, *where)  # fmt: skip
+    rooms = profile.rooms or (() if profile.torch else TORCHLESS)
+    where = [f"tests/{name}" for name in rooms] or ["tests"]
+    side = ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else ["-n", "0"]
+    _, said = run(profile, python, "-m", "pytest", *side, "-p", "no:cacheprovider", *apart, *where)
     closing = [line for line in said.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]
     found = dict(
         (word, int(n)) for n, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)", (closing or [""])[-1])
@@ -225,8 +297,10 @@ def chapters(profile: Profile, python: str, jobs: int) -> dict:
     build = (profile.folder / "build").relative_to(ROOT).as_posix()
     # The page that shows this very record is not among them: it is refreshed when the record stands.
     listed = [chapter for chapter in Book(ROOT, build).chapters() if chapter.name != SHOWN_BY]
-    which = [chapter.name for chapter in listed]
-    _, said = run(profile, python, "tools/book.py", "validate", "--jobs", str(jobs), "--build", build, *which)
+    listed = [chapter for chapter in listed if chapter.name in (profile.pages or {chapter.name})]
+    how = ["--jobs", str(jobs), "--build", build, *(["--away"] if profile.installed else [])]
+    runner = sys.executable if profile.emulated else python
+    _, said = run(profile, runner, "tools/book.py", "validate", *how, *(chapter.name for chapter in listed))
     passed, wrong, tolerances = 0, [], {}
     numbers = dict.fromkeys(("exact", "stable", "sensitive"), 0)
     for chapter in listed:
@@ -254,9 +328,7 @@ def measure(profile: Profile, stages: Sequence[str], jobs: int, before: dict) ->
     run(
         profile, python, "-m", "prunequant.warm", "--jobs", str(jobs)
     )  # its own kernels, compiled for its own processor
-    for stage in stages:
-        if stage == "chapters" and not profile.torch:
-            continue
+    for stage in (stage for stage in stages if stage in profile.stages):
         start = time.perf_counter()
         row[stage] = {"units": units, "claims": claims, "chapters": chapters}[stage](profile, python, jobs)
         row[stage] |= {"seconds": round(time.perf_counter() - start), "date": datetime.now(UTC).date().isoformat()}

@@ -1,12 +1,14 @@
 """Execute one chapter under nbval and keep its fresh outputs.
 
-    python tools/run_nbval.py ROOT CHAPTER
+    python tools/run_nbval.py ROOT CHAPTER [BUILD [--away]]
 
 nbval runs every cell of the reference, compares what it prints with what the reference holds, and forgets the outputs.
 The plugin below keeps them, figures included, so that the book's builder need not execute the chapter a second time.
 A cell may declare a tolerance (see `prunequant.tolerance`): a number within it is then taken for the reference's own
 before nbval compares; everything else is exact. How much of each tolerance a run used is kept in the verdict.
 The kernel runs in the chapter's folder, as the builder's does; nbval alone would start it beside the reference.
+With `--away` what is run is the notebook that readers take away, alone in a folder outside the repository. The kernel
+is that of this Python, or the one that PRUNEQUANT_KERNEL names.
 It reads nbval's items (`test_outputs`, `cell_num`) and names its kernel class, which is why nbval is pinned.
 """
 
@@ -14,16 +16,19 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 import nbval.plugin
 import pytest
 from chapters import Book, Chapter, is_image, tags, write_notebook, write_text
+from notebooks import take_away
 
 from prunequant.tolerance import NUMBER, Tolerance, compare, is_whole
 
@@ -160,14 +165,38 @@ def kernels_start_in(folder: Path) -> None:
     nbval.plugin.RunningKernel = Kernel
 
 
-def main(root: str, name: str, build: str = "_build") -> int:
+def to_take_away(chapter: Chapter, folder: Path) -> Path:
+    """The notebook that readers take away, put into a folder, with what the reference holds to be compared with."""
+    reference = nbformat.read(chapter.reference, as_version=4)
+    notebook = take_away(chapter, outputs=chapter.reference)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, kept in zip(code, reference.cells, strict=True):
+        cell.outputs = kept.outputs  # the notebook's own are rewritten for readers
+        cell.metadata.update({key: kept.metadata[key] for key in ("tolerance",) if key in kept.metadata})
+    path = folder / f"{chapter.source.stem}.ipynb"
+    write_notebook(path, notebook)
+    return path
+
+
+def main(root: str, name: str, build: str = "_build", *how: str) -> int:
     chapter = Book(Path(root), build).chapter(name)
-    kernels_start_in(chapter.source.parent)
+    if "--away" not in how:
+        return compare_with(chapter, chapter.reference, Path(root), chapter.source.parent)
+    with TemporaryDirectory(prefix="prunequant-") as folder:
+        return compare_with(chapter, to_take_away(chapter, Path(folder)), Path(folder), Path(folder))
+
+
+def compare_with(chapter: Chapter, notebook: Path, root: Path, folder: Path) -> int:
+    """Run nbval on a notebook of the chapter, with its kernel in `folder`; pytest's exit status."""
+    kernels_start_in(folder)
+    kernel = os.environ.get("PRUNEQUANT_KERNEL")
+    patience = 10 if kernel else 1  # one of another environment, such as an emulated processor's
     arguments = [
-        str(chapter.reference),
+        str(notebook),
         "--nbval",
-        "--nbval-current-env",
-        "--nbval-cell-timeout=300",
+        f"--nbval-kernel-name={kernel}" if kernel else "--nbval-current-env",
+        f"--nbval-cell-timeout={300 * patience}",
+        f"--nbval-kernel-startup-timeout={60 * patience}",
         f"--nbval-sanitize-with={ROOT / 'tools' / 'nbval.cfg'}",
         f"--rootdir={root}",
         "-qq",

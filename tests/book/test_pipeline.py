@@ -327,6 +327,30 @@ def test_an_execution_lasts_until_a_cell_the_library_or_the_data_changes(small, 
     assert not is_fresh(Book(tmp_path), chapter)
 
 
+def test_a_notebook_to_take_away_is_compared_alone_in_an_empty_folder(small, tmp_path):
+    root = copy_of(small, tmp_path).root
+    shutil.copy(small / "_config.yml", root)
+    status, said = step(root, "validate", "--away")
+    assert status == 1 and "good: raises" in said and "a chapter runs in its own folder" in said
+
+    page = root / "book" / "good.md"
+    seen = root / "seen"
+    lines = page.read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("assert"))
+    lines[at : at + 2] = [f"_ = Path({str(seen)!r}).write_text(' '.join(path.name for path in Path().iterdir()))"]
+    page.write_text("\n".join(lines))
+    status, said = step(root, "refresh")
+    assert status == 0, said
+    status, said = step(root, "validate", "--away")
+    assert status == 0 and "1 chapters validated, 3 cells" in said, said
+    assert seen.read_text() == "good.ipynb"
+
+    reference = root / "book" / "reference" / "good.ipynb"
+    reference.write_text(reference.read_text().replace("mean 1.000", "mean 1.001"))
+    status, said = step(root, "validate", "--away")
+    assert status == 1 and "mean 1.001" in said
+
+
 def test_a_chapter_that_is_not_there_is_named():
     with pytest.raises(SystemExit, match=r"No chapter tickets/nowhere"):
         Book(ROOT).chapter("tickets/nowhere")

@@ -101,7 +101,7 @@ def test_microscaling_integers_equal_gfloat_but_for_the_code_that_breaks_symmetr
 
 
 def test_integers_equal_the_fake_quantization_of_torch():
-    import torch
+    torch = pytest.importorskip("torch")
 
     x = np.random.default_rng(4).standard_normal(2_000_000).astype(np.float32)
     for bits in (2, 3, 4, 8):
@@ -120,8 +120,8 @@ def test_integers_equal_the_fake_quantization_of_torch():
 
 @pytest.mark.parametrize("name", ["fp4_e2m1", "fp8_e4m3", "fp8_e5m2"])
 def test_microscaling_blocks_equal_torchao(name):
-    import torch
-    from torchao.prototype.mx_formats import mx_tensor as mx
+    torch = pytest.importorskip("torch")
+    mx = pytest.importorskip("torchao.prototype.mx_formats.mx_tensor")
 
     kind = {"fp4_e2m1": "float4_e2m1fn_x2", "fp8_e4m3": "float8_e4m3fn", "fp8_e5m2": "float8_e5m2"}[name]
     x = spread_values(4096, 64, 5)
@@ -132,8 +132,8 @@ def test_microscaling_blocks_equal_torchao(name):
 
 
 def test_nvfp4_equals_torchao():
-    import torch
-    from torchao.prototype.mx_formats import nvfp4_tensor as nv
+    torch = pytest.importorskip("torch")
+    nv = pytest.importorskip("torchao.prototype.mx_formats.nvfp4_tensor")
 
     x = np.random.default_rng(6).standard_normal((2048, 64)).astype(np.float32)
     t = torch.from_numpy(x)

@@ -13,11 +13,12 @@
     });
   }
 
-  /* A narrow screen shows each verdict of a summary as a card (css); its lines need the names of their columns. */
+  /* A narrow screen shows each row of these tables as a card (css); its lines need the names of their columns. */
+  var CARDS = ["verdict", "machine", "numbers compared"];
   function named() {
     document.querySelectorAll(".bd-content table.table").forEach(function (table) {
       var heads = Array.from(table.querySelectorAll("thead th"), function (cell) { return cell.textContent.trim(); });
-      if (heads[0] !== "verdict") return;
+      if (CARDS.indexOf(heads[0]) < 0) return;
       table.classList.add("pq-summary");
       table.querySelectorAll("tbody tr").forEach(function (row) {
         Array.from(row.cells).forEach(function (cell, i) { cell.dataset.head = heads[i] || ""; });
