@@ -91,8 +91,8 @@ class Profile:
 
 
 # What ends within minutes in emulation, where compiling takes longest: pages that need no PyTorch, of every part.
-QUICK_PAGES = ("ledger", "paths/convex-order", "paths/one-triangle", "paths/path-following", "tickets/moments",
-               "tickets/precision-and-noise", "versus/signal-to-noise", "interplay/formats")  # fmt: skip
+QUICK_PAGES = ("ledger", "index", "tickets/moments", "tickets/precision-and-noise", "tickets/shallow-tickets",
+               "versus/signal-to-noise", "interplay/formats")  # fmt: skip
 
 PROFILES = (
     Profile("this machine"),
@@ -324,6 +324,7 @@ def measure(profile: Profile, stages: Sequence[str], jobs: int, before: dict) ->
         python = interpreter(profile)
     except (LookupError, subprocess.CalledProcessError) as error:
         return {**row, "not_run": str(error), "date": datetime.now(UTC).date().isoformat()}
+    row |= {name: list(part) for name, part in (("rooms", profile.rooms), ("pages", profile.pages)) if part}
     row["versions"] = json.loads(run(profile, python, "-c", VERSIONS)[1].splitlines()[-1])
     run(
         profile, python, "-m", "prunequant.warm", "--jobs", str(jobs)
