@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from prunequant import experiments
 from prunequant.experiments import Store, grid, processes, sweep
 
 
@@ -482,8 +481,3 @@ def test_a_result_that_json_cannot_hold_is_an_error_that_names_its_type(tmp_path
 
     with pytest.raises(TypeError, match="plain values, not object"):
         sweep(bad, grid(n=[1]), store=tmp_path / "s.jsonl", name="bad")
-
-
-def test_provenance_names_no_place_of_the_machine():
-    text = json.dumps(experiments.provenance("prunequant verify"))
-    assert "/" not in text.replace("prunequant verify", "")

@@ -23,8 +23,9 @@ from typing import Any
 import nbformat
 import nbval.plugin
 import pytest
-from chapters import Book, Chapter, is_image, tags, write_notebook, write_text
+from chapters import Book, Chapter, is_image, tags, write_notebook
 
+from prunequant.records import write_text
 from prunequant.tolerance import NUMBER, Tolerance, compare, is_whole
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,7 +22,7 @@ import torch
 
 from prunequant.cases.lsq_against_pruning import case as study
 from prunequant.cases.runner import Run
-from prunequant.experiments import provenance, write_json
+from prunequant.records import provenance, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 100

@@ -16,8 +16,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-from prunequant.claims import write_json
-from prunequant.experiments import Store, grid, processes, provenance, sweep
+from prunequant.experiments import Store, grid, processes, sweep
+from prunequant.records import provenance, write_json
 from prunequant.statistics import holm, paired
 from prunequant.studies import orders as studies
 

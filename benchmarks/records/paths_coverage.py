@@ -18,10 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 import torch
 
-from prunequant.claims import write_json
-from prunequant.experiments import provenance
 from prunequant.models import efficientnet, networks
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
+from prunequant.records import provenance, write_json
 from prunequant.studies import paths as studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"

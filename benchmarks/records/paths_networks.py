@@ -18,9 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import torch
 
-from prunequant.claims import write_json
-from prunequant.experiments import provenance
 from prunequant.models import efficientnet, networks
+from prunequant.records import provenance, write_json
 from prunequant.studies import paths as studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"

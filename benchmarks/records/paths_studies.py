@@ -17,8 +17,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-from prunequant.claims import write_json
-from prunequant.experiments import provenance
+from prunequant.records import provenance, write_json
 from prunequant.studies import paths as studies
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"

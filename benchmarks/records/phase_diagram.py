@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from prunequant.claims import write_json
-from prunequant.experiments import Store, provenance, sweep
+from prunequant.experiments import Store, sweep
+from prunequant.records import provenance, write_json
 from prunequant.studies import phase_diagram as phase
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prunequant.claims import real_layers, real_records, write_json
-from prunequant.experiments import provenance
+from prunequant.claims import real_layers, real_records
+from prunequant.records import provenance, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = {"project 96": ()}  # too wide for a proof within the node limit

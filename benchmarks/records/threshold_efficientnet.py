@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prunequant.claims import write_json
-from prunequant.experiments import provenance
 from prunequant.formats import HBFP, MX, Integer
 from prunequant.interplay import apply_orders, threshold
+from prunequant.records import provenance, write_json
 from prunequant.statistics import paired
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from prunequant.experiments import provenance
+from prunequant.records import provenance
 from prunequant.studies.imagenet_ticket import recover_efficientnet
 
 RECORD = Path(__file__).resolve().parents[2] / "book" / "results" / "ticket_efficientnet.json"

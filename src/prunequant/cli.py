@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from . import arguments, claims, experiments
+from . import arguments, claims, experiments, records
 from .claims.core import Budget, Outcome
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
@@ -109,7 +109,7 @@ def verify(
     rows = claims.to_record(outcomes)
     if json is not None:
         try:
-            claims.write_json(json, rows)
+            records.write_json(json, rows)
         except OSError as error:
             _fail(f"the outcome could not be written: {error}")
     drifted, used = claims.drift(rows, recorded) if recorded is not None else ([], {})

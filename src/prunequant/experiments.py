@@ -16,7 +16,6 @@ import hashlib
 import itertools
 import json
 import os
-import platform
 import signal
 import sys
 import threading
@@ -24,10 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context, parent_process
-from pathlib import Path
 from types import FunctionType
 from typing import BinaryIO
 
@@ -495,51 +491,6 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
     if not isinstance(seeds, Iterable) or isinstance(seeds, str | bytes):
         raise TypeError(f"seeds is {arguments.shown(seeds)}: it must be a sequence of integers, such as range(4)")
     return [_seed(seed) for seed in itertools.islice(seeds, MAX_UNITS + 1)]
-
-
-def write_json(path: str | os.PathLike, rows: object) -> Path:
-    """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
-    path = arguments.path(path, "path")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
-def provenance(command: str, **more: object) -> dict:
-    """What a recorded run must say of itself: command, date, versions, processor, threads.
-
-    `more` adds fields (device, trials, wall seconds). No path of the machine is recorded.
-    """
-    packages = ("prunequant", "numpy", "scipy", "numba", "torch", "ml_dtypes", "cvxpy", "clarabel")
-    versions = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "versions": versions,
-        **more,
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 class Stopwatch:

@@ -21,8 +21,9 @@ from importlib import import_module
 from pathlib import Path
 
 from prunequant import arguments, records
-from prunequant.experiments import Store, checksum, lock, plain, provenance, unit_key, write_json
+from prunequant.experiments import Store, checksum, lock, plain, unit_key
 from prunequant.extras import need
+from prunequant.records import processor, provenance, write_json
 from prunequant.threads import using
 
 CASES = (
@@ -103,7 +104,7 @@ def describe(device: str) -> dict[str, object]:
     from prunequant.finetune.training import check_device
 
     found = check_device(device)
-    name = torch.cuda.get_device_name(found) if found.type == "cuda" else provenance("")["cpu"]
+    name = torch.cuda.get_device_name(found) if found.type == "cuda" else processor()
     return {"kind": found.type, "name": name, "threads": torch.get_num_threads()}
 
 

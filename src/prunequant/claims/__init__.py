@@ -4,8 +4,6 @@
 `check(id)` measures it and its controls.
 """
 
-from prunequant.experiments import write_json
-
 from .core import Budget, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
 from .render import check, show, table
 from .run import drift, kinds, run, run_all, to_record
@@ -29,5 +27,4 @@ __all__ = [
     "show",
     "table",
     "to_record",
-    "write_json",
 ]

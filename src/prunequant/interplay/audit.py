@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from prunequant import arguments
+from prunequant import arguments, records
 from prunequant.formats import HBFP, MX, NF4, NVFP4, Format, Integer
 from prunequant.interplay.orders import apply_orders, check_format, check_norm
 from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, each_its_own, integer_vectors
@@ -184,8 +183,7 @@ def main(argv: list[str] | None = None) -> None:
     print(table(shares))
     print(f"\n{time.perf_counter() - start:.1f} s")
     if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump([asdict(s) for s in shares], file, indent=1)
+        records.write_json(given.json, [asdict(s) for s in shares])
 
 
 if __name__ == "__main__":

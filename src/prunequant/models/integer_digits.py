@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import integer
 from prunequant.extras import need
+from prunequant.records import write_text
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets.network import Network, append
 from prunequant.tickets.plan import inverse, step
@@ -169,10 +170,8 @@ def read_digits(path) -> Digits:
 def record_digits(path, seed: int = 0) -> Digits:
     """Train, quantize, and write network, test images, labels and accuracies to one JSON file with a checksum.
 
-    The shipped file is ``record_digits("src/prunequant/tickets/digits.json")``.
+    The shipped file is ``record_digits("src/prunequant/models/digits.json")``.
     """
-    from pathlib import Path
-
     digits = train_digits(seed)
     network = digits.network
     pixels = zlib.compress(digits.images.astype(np.uint8).tobytes(), 9)
@@ -190,7 +189,7 @@ def record_digits(path, seed: int = 0) -> Digits:
         "images": base64.b64encode(pixels).decode("ascii"),
     }
     text = json.dumps({**record, "sha256": _checksum(record)}, separators=(",", ":"))
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
     return digits
 
 

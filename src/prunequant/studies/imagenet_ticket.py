@@ -9,13 +9,10 @@ everybody's masks.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +26,7 @@ from prunequant.models.integer_efficientnet import (
     quantize,
     read_model,
 )
+from prunequant.records import provenance, write_json
 from prunequant.tickets import certificate, files
 from prunequant.tickets.arithmetic import integers, largest
 from prunequant.tickets.carve import Carving, carve
@@ -216,13 +214,9 @@ def recover_efficientnet(
         "logits_differing": int(np.count_nonzero(ours != logits)),
         "photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
         "layers": rows,
-        "provenance": {
-            "command": "prunequant.studies.imagenet_ticket.recover_efficientnet",
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            **(origin or {}),
-        },
+        "provenance": provenance(
+            "prunequant.studies.imagenet_ticket.recover_efficientnet", machine=platform.machine(), **(origin or {})
+        ),
     }
     if record is not None:
         write_json(record, result)
@@ -241,14 +235,6 @@ def _photograph(name: str, ours: NDArray, target: NDArray, reference: NDArray) -
         "logits_float": np.round(reference[best], 3).tolist(),
         "correlation_with_float": round(float(np.corrcoef(ours, reference)[0, 1]), 4),
     }
-
-
-def write_json(path, value: dict) -> None:
-    """Write a JSON file beside its place and rename it: never half a record."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
 
 
 def main() -> None:
