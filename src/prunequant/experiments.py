@@ -16,14 +16,17 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from types import FunctionType
 from typing import BinaryIO
 
@@ -38,6 +41,7 @@ except ImportError:  # Windows
     import msvcrt
 
 MAX_UNITS = 10**7
+LOCK = "lock"  # the file in a run's folder that it holds
 
 
 def lock(file: BinaryIO, wait: bool = True) -> bool:
@@ -491,6 +495,83 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
     if not isinstance(seeds, Iterable) or isinstance(seeds, str | bytes):
         raise TypeError(f"seeds is {arguments.shown(seeds)}: it must be a sequence of integers, such as range(4)")
     return [_seed(seed) for seed in itertools.islice(seeds, MAX_UNITS + 1)]
+
+
+@contextmanager
+def workplace(out: str | os.PathLike | None, resume: bool = False) -> Iterator[Path]:
+    """The folder of rows and checkpoints of one run, locked: `OUT.partial` beside the record, or a passing one.
+
+    Parameters
+    ----------
+    out : where the record will go; None for a folder that goes with the block.
+    resume : go on with what is there; else neither the record nor a folder with work in it may exist.
+
+    Raises
+    ------
+    TypeError : no path, or no flag.
+    FileExistsError : the record or its folder is there, and `resume` is not set.
+    BlockingIOError : another process is at work in the folder.
+
+    Examples
+    --------
+    >>> with workplace(None) as folder:
+    ...     folder.is_dir()
+    True
+    """
+    resume = arguments.flag(resume, "resume")
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    out = Path(arguments.instance(out, "out", (str, os.PathLike), "the path of a record"))
+    folder = Path(f"{os.fspath(out)}.partial")
+
+    def check() -> None:
+        for place, there in ((out, out.exists()), (folder, _holds_work(folder))):
+            if there and not resume:
+                raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
+
+    check()
+    with _locked(folder):
+        try:
+            check()  # again: another run may have ended meanwhile
+            yield folder
+        finally:
+            if not _holds_work(folder):
+                clear(folder)  # nothing was finished: leave no trace that asks for --resume
+
+
+def _holds_work(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(place.name != LOCK for place in folder.iterdir()))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; the lock goes with the process, however it ends."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / LOCK).open("a+b")
+        except FileNotFoundError:  # the run that held it has ended in this moment and removed the folder
+            continue
+        with file:
+            if not lock(file, wait=False):
+                raise BlockingIOError(f"another process is at work in {folder}: wait until it has ended")
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield
+                return
+
+
+def clear(folder: Path) -> None:
+    """Remove the folder of a run whose record stands.
+
+    Where an open file cannot be removed (Windows) the empty lock file stays in it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Stopwatch:

@@ -7,8 +7,8 @@ from scipy.optimize import minimize_scalar
 
 from prunequant import distortion
 from prunequant.distortion import Empirical, Gaussian, StudentT, pruning_snr, quantization, quantization_snr, theory
+from prunequant.studies import real_layers
 
-from . import real_layers
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 
 PAPER = "kuzmin2023"

@@ -10,8 +10,8 @@ from scipy.optimize import lsq_linear
 
 from prunequant import optimum
 from prunequant.distortion import best_scale
+from prunequant.studies import real_layers
 
-from . import real_layers
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 
 PAPER = "kuzmin2023"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from prunequant.distortion import Empirical, StudentT, integer_range, pruning_snr, quantization_snr
+from prunequant.studies import real_layers
 
-from . import real_layers
 from .core import Budget, Evidence, Figure, Source, Verdict, claim
 
 BITS = tuple(range(2, 9))

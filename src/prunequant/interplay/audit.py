@@ -1,18 +1,16 @@
 """Every small vector, every format, every norm: how often each statement about the two orders is false.
 
-`python -m prunequant.interplay.audit` prints the table; `--json FILE` writes it.
+`prunequant record order-audit` counts them all, prints the table and writes every count.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from prunequant import arguments, records
+from prunequant import arguments
 from prunequant.formats import HBFP, MX, NF4, NVFP4, Format, Integer
 from prunequant.interplay.orders import apply_orders, check_format, check_norm
 from prunequant.interplay.search import MAX_RADIUS, STATEMENTS, each_its_own, integer_vectors
@@ -156,35 +154,3 @@ def table(shares: list[Share]) -> str:
             )
         lines.append(f"| {name} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print the audit of all formats; exit codes are those of argparse."""
-    parser = argparse.ArgumentParser(prog="python -m prunequant.interplay.audit", description=__doc__)
-    parser.add_argument("--pattern", default="2:4", help="N:M, or a sparsity such as 0.5")
-    parser.add_argument("--radius", type=int, default=12)
-    parser.add_argument("--length", type=int, default=4)
-    parser.add_argument("--block", type=int, help="values a block (default: the whole vector)")
-    parser.add_argument("--json", help="also write every count to this file")
-    given = parser.parse_args(argv)
-    formats = dict(FORMATS)
-    if given.block:
-        formats = {
-            "INT3 narrow": Integer(3, granularity=given.block),
-            "INT4 narrow": Integer(4, granularity=given.block),
-            "HBFP4": HBFP(4, given.block),
-            "HBFP6": HBFP(6, given.block),
-            "MXFP4 E2M1": MX("fp4_e2m1", given.block),
-        }
-    pattern = given.pattern if ":" in given.pattern else float(given.pattern)
-    start = time.perf_counter()
-    shares = audit(formats, pattern, radius=given.radius, length=given.length)
-    print(f"share of {shares[0].vectors:,} vectors that break a statement ('sq': prune, then quantize)\n")
-    print(table(shares))
-    print(f"\n{time.perf_counter() - start:.1f} s")
-    if given.json:
-        records.write_json(given.json, [asdict(s) for s in shares])
-
-
-if __name__ == "__main__":
-    main()

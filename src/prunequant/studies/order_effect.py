@@ -1,27 +1,16 @@
-"""Record the small trained-model studies: book/results/order_effect.json.
+"""The small trained-model studies of both orders, over many seeds.
 
-    python benchmarks/records/order_effect.py                 40 seeds, about ten minutes on two cores
-    python benchmarks/records/order_effect.py --seeds 4       a rehearsal
-
-Finished work units are kept in a store; a run that was killed goes on where it stopped. The page
-book/interplay/trained-models shows the record.
+The page book/interplay/trained-models shows the record.
 """
 
-import argparse
-import os
-import time
+from __future__ import annotations
+
 from dataclasses import asdict
-from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-
-from prunequant.experiments import Store, grid, processes, sweep
-from prunequant.records import provenance, write_json
+from prunequant.experiments import grid
 from prunequant.statistics import holm, paired
 from prunequant.studies import orders as studies
-
-ROOT = Path(__file__).resolve().parents[2]
+from prunequant.studies.runner import At, Study
 
 
 def order_unit(task: str, activations: bool, seed: int) -> dict:
@@ -60,59 +49,55 @@ def differences(rows: list[dict], pairs: list[tuple[str, str, str]]) -> list[dic
     return [{"name": n, **asdict(d), "p_holm": float(p)} for (n, d), p in zip(found, corrected)]
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seeds", type=int, default=40)
-    options.add_argument("--jobs", type=int, default=2)
-    options.add_argument("--store", type=Path, default=ROOT / "_build" / "order_effect.jsonl")
-    options.add_argument("--output", type=Path, default=ROOT / "book" / "results" / "order_effect.json")
-    given = options.parse_args()
-    store, clock = Store(given.store), time.perf_counter()
-    seeds, fewer = range(given.seeds), range(max(2, given.seeds // 2))
-    record: dict = {"orders": [], "fine_tuned": [], "others": []}
-
-    def say(done: int, total: int) -> None:
-        print(f"\r{done} of {total} units, {time.perf_counter() - clock:.0f} s", end="", flush=True)
-
-    with processes(given.jobs) as pool:
-        for setting in grid(task=["digits", "curves"], activations=[False, True]):
-            rows = sweep(order_unit, [setting], seeds, pool, store, say, name="order_effect: order")
-            record["orders"].append(
-                {**setting, "seeds": len(rows), "means": means(rows), "cells": [cell(c) for c in studies.cells(rows)]}
-            )
-        for setting in grid(task=["digits", "curves"], distil=[False, True]):
-            rows = sweep(tuned_unit, [setting], fewer, pool, store, say, name="order_effect: tuned")
-            names = sorted({k.rsplit(" sq", 1)[0] for k in rows[0] if k.endswith(" sq")})
-            pairs = [
-                (f"{n} {k}", f"{n} {k}", f"{n} sq")
-                for n in names
-                for k in ("qs first", "qs random", "qs magnitude", "sq one shot")
-            ]
-            record["fine_tuned"].append(
-                {**setting, "seeds": len(rows), "means": means(rows), "differences": differences(rows, pairs)}
-            )
-        for setting in grid(study=["ranking", "structured", "low_rank"], task=["digits", "curves"]):
-            chosen = seeds if setting["study"] != "ranking" else fewer
-            rows = sweep(other_unit, [setting], chosen, pool, store, say, name="order_effect: other")
-            suffix = {"structured": (" qs", " sq"), "low_rank": (" lqs", " lsq")}.get(setting["study"])
-            pairs = []
-            if suffix:
-                names = sorted(k.removesuffix(suffix[1]) for k in rows[0] if k.endswith(suffix[1]))
-                pairs = [(n, n + suffix[0], n + suffix[1]) for n in names]
-            record["others"].append(
-                {
-                    **setting,
-                    "seeds": len(rows),
-                    "means": means(rows),
-                    "differences": differences(rows, pairs) if pairs else [],
-                }
-            )
-    print()
-    command = f"python benchmarks/records/order_effect.py --seeds {given.seeds}"
-    about = provenance(command, jobs=given.jobs, seconds=round(time.perf_counter() - clock))
-    write_json(given.output, {"provenance": about, **record})
-    print(f"record: {given.output}")
+def _orders(at: At, seeds: range) -> list[dict]:
+    found = []
+    for setting in grid(task=["digits", "curves"], activations=[False, True]):
+        rows = at.sweep(order_unit, [setting], seeds, name="order_effect: order")
+        cells = [cell(c) for c in studies.cells(rows)]
+        found.append({**setting, "seeds": len(rows), "means": means(rows), "cells": cells})
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def _tuned(at: At, seeds: range) -> list[dict]:
+    found, kinds = [], ("qs first", "qs random", "qs magnitude", "sq one shot")
+    for setting in grid(task=["digits", "curves"], distil=[False, True]):
+        rows = at.sweep(tuned_unit, [setting], seeds, name="order_effect: tuned")
+        names = sorted({k.rsplit(" sq", 1)[0] for k in rows[0] if k.endswith(" sq")})
+        pairs = [(f"{n} {k}", f"{n} {k}", f"{n} sq") for n in names for k in kinds]
+        found.append({**setting, "seeds": len(rows), "means": means(rows), "differences": differences(rows, pairs)})
+    return found
+
+
+def _others(at: At, seeds: range, fewer: range) -> list[dict]:
+    found = []
+    for setting in grid(study=["ranking", "structured", "low_rank"], task=["digits", "curves"]):
+        chosen = seeds if setting["study"] != "ranking" else fewer
+        rows = at.sweep(other_unit, [setting], chosen, name="order_effect: other")
+        suffix = {"structured": (" qs", " sq"), "low_rank": (" lqs", " lsq")}.get(setting["study"])
+        pairs = []
+        if suffix:
+            names = sorted(k.removesuffix(suffix[1]) for k in rows[0] if k.endswith(suffix[1]))
+            pairs = [(n, n + suffix[0], n + suffix[1]) for n in names]
+        compared = differences(rows, pairs) if pairs else []
+        found.append({**setting, "seeds": len(rows), "means": means(rows), "differences": compared})
+    return found
+
+
+def make(at: At, seeds: int) -> dict:
+    """Paired differences over seeds 0 … seeds − 1; the dear studies run on half of them."""
+    every, fewer = range(seeds), range(max(2, seeds // 2))
+    return {"orders": _orders(at, every), "fine_tuned": _tuned(at, fewer), "others": _others(at, every, fewer)}
+
+
+STUDIES = {
+    "order-effect": Study(
+        "order-effect",
+        "both orders on small trained networks",
+        ("order_effect.json",),
+        make,
+        20,
+        {"seeds": 40},
+        needs=("sklearn",),
+        threads=1,
+    )
+}

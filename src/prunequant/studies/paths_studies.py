@@ -1,65 +1,73 @@
-"""Record the experiments on small trained networks: book/results/paths_studies.json.
-
-    python benchmarks/records/paths_studies.py                  about five minutes of one core
-    python benchmarks/records/paths_studies.py --quick --output _build/studies.json
+"""Experiments on small trained networks, compressed along paths.
 
 One bit in a multilayer perceptron over the scaling (book/paths/few-levels), the scaling over depth
 (book/paths/honest-comparison), the pruning operator on a convolution over sparsity, and pruning with quantization
-(book/paths/pruning-and-both). The networks are
-trained here, on scikit-learn's digits. Training in floating point differs in its last bits from machine to machine,
-which is why the pages show this record.
+(book/paths/pruning-and-both). The networks are trained here, on scikit-learn's digits. Training in floating point
+differs in its last bits from machine to machine, which is why the pages show this record.
 """
 
-import argparse
-import os
-import time
-from pathlib import Path
+from __future__ import annotations
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-
-from prunequant.records import provenance, write_json
+from prunequant.experiments import grid
 from prunequant.studies import paths as studies
+from prunequant.studies.runner import At, Study
 
-RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
+
+def one_bit_unit(hidden: int, scalings: list, seeds: int, seed: int) -> dict:
+    """One bit over the scaling, one hidden layer of so many neurons."""
+    rows = studies.one_bit_scaling(tuple(scalings), hidden=(hidden,), seeds=seeds)
+    return {"rows": [row | {"hidden": hidden} for row in rows]}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path, default=RESULTS / "paths_studies.json")
-    options = parser.parse_args()
-    quick, start = options.quick, time.time()
+def depth_unit(depths: list, scalings: list, seeds: int, seed: int) -> dict:
+    """The scaling over depth."""
+    return {"rows": studies.scaling_over_depth(tuple(depths), tuple(scalings), seeds=seeds)}
+
+
+def convolution_unit(sparsities: list, scalings: list, seed: int) -> dict:
+    """The pruning operator on a convolution over sparsity."""
+    rows = studies.pruned_convolution(tuple(sparsities), tuple(scalings))
+    return {"rows": [row | {"bound": None if row["bound"] != row["bound"] else row["bound"]} for row in rows]}  # no nan
+
+
+def both_unit(stochastic: bool, scalings: list, bits: list, seeds: int, seed: int) -> dict:
+    """Pruning with quantization."""
+    rows = studies.prune_and_quantize(tuple(scalings), tuple(bits), seeds=seeds, stochastic=stochastic)
+    return {"rows": [row | {"stochastic": stochastic} for row in rows]}
+
+
+def make(at: At, quick: bool) -> dict:
+    """All four experiments; `quick` is a rehearsal on few settings and one seed."""
+
+    def rows(function, units: list[dict], part: str) -> list[dict]:
+        return [row for unit in at.sweep(function, units, name=f"paths_studies: {part}") for row in unit["rows"]]
+
     seeds = 1 if quick else 5
-    record = {
+    scalings = [1, 16] if quick else [1, 2, 4, 8, 16, 32, 64]
+    sparsities = [0.5, 0.7] if quick else [0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8]
+    depth = {"depths": [1, 4] if quick else [1, 2, 4, 6], "scalings": [1, 2, 4, 16], "seeds": 1 if quick else 3}
+    both = {"scalings": [[1, 4] if quick else [1, 2, 4, 8]], "bits": [[4] if quick else [3, 4, 6]], "seeds": [seeds]}
+    hidden = grid(hidden=[32] if quick else [128, 512], scalings=[scalings], seeds=[seeds])
+    return {
         "name": "paths_studies",
-        "one_bit_scaling": [
-            row | {"hidden": hidden}
-            for hidden in ((32,) if quick else (128, 512))
-            for row in studies.one_bit_scaling(
-                (1, 16) if quick else (1, 2, 4, 8, 16, 32, 64), hidden=(hidden,), seeds=seeds
-            )
-        ],
-        "scaling_over_depth": studies.scaling_over_depth(
-            (1, 4) if quick else (1, 2, 4, 6), (1, 2, 4, 16), seeds=1 if quick else 3
+        "one_bit_scaling": rows(one_bit_unit, hidden, "one bit"),
+        "scaling_over_depth": rows(depth_unit, [depth], "depth"),
+        "pruned_convolution": rows(
+            convolution_unit, [{"sparsities": sparsities, "scalings": [1.0, 4.0]}], "convolution"
         ),
-        "pruned_convolution": studies.pruned_convolution(
-            (0.5, 0.7) if quick else (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8), (1.0, 4.0)
-        ),
-        "prune_and_quantize": [
-            row | {"stochastic": stochastic}
-            for stochastic in (True, False)
-            for row in studies.prune_and_quantize(
-                (1, 4) if quick else (1, 2, 4, 8), (4,) if quick else (3, 4, 6), seeds=seeds, stochastic=stochastic
-            )
-        ],
+        "prune_and_quantize": rows(both_unit, grid(stochastic=[True, False], **both), "both"),
     }
-    for row in record["pruned_convolution"]:
-        row["bound"] = None if row["bound"] != row["bound"] else row["bound"]  # JSON has no nan
-    command = "python benchmarks/records/paths_studies.py" + (" --quick" if quick else "")
-    record["provenance"] = provenance(command, seconds=round(time.time() - start, 1))
-    write_json(options.output, record)
-    print(options.output)
 
 
-if __name__ == "__main__":
-    main()
+STUDIES = {
+    "paths-studies": Study(
+        "paths-studies",
+        "small trained networks compressed along paths",
+        ("paths_studies.json",),
+        make,
+        10,
+        {"quick": False},
+        needs=("torch", "sklearn"),
+        threads=2,
+    )
+}

@@ -1,24 +1,16 @@
-"""Record the phase diagram of random subset sums: book/results/phase_diagram.json.
+"""The plan of the recorded phase diagram of random subset sums: which curves, and how many trials of each.
 
-    python benchmarks/records/phase_diagram.py                       about ten minutes on two cores
-    python benchmarks/records/phase_diagram.py --scale 0.01          a rehearsal, a hundredth of the trials
-    python benchmarks/records/phase_diagram.py --cluster HOST:PORT   the same units on a Dask cluster
-
-Work units that are finished are kept in a store; a run that was killed goes on where it stopped, and a wider plan
-reuses the units that it shares with an earlier one. The page book/tickets/failure-probability shows the record.
+A shard of trials is one work unit, on this machine or on a cluster. The page book/tickets/failure-probability shows the
+record.
 """
 
-import argparse
+from __future__ import annotations
+
 import math
-import sys
-import time
-from pathlib import Path
 
-from prunequant.experiments import Store, sweep
-from prunequant.records import provenance, write_json
 from prunequant.studies import phase_diagram as phase
+from prunequant.studies.runner import At, Study
 
-ROOT = Path(__file__).resolve().parents[2]
 SEED = 2508
 
 
@@ -50,39 +42,15 @@ def plan(scale: float) -> list[dict]:
     return units
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="multiply the number of trials")
-    parser.add_argument("--store", type=Path, default=ROOT / "_build" / "phase_diagram.jsonl")
-    parser.add_argument("--out", type=Path, default=None, help="default: book/results/, or _build/ for a rehearsal")
-    parser.add_argument("--cluster", help="address of a Dask scheduler")
-    arguments = parser.parse_args()
-    place = "book/results" if arguments.scale == 1 else "_build"
-    out = arguments.out or ROOT / place / "phase_diagram.json"
-    units = plan(arguments.scale)
-    executor = None
-    if arguments.cluster:
-        from dask.distributed import Client
-
-        executor = Client(arguments.cluster).get_executor()
-    store = Store(arguments.store)
-    started, fresh = time.process_time(), len(store.rows)
-
-    def progress(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            print(
-                f"{done}/{total} units, {time.process_time() - started:.0f} s of this process",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    rows = sweep(phase.count_times, units, [SEED], executor, store, progress)
-    command = "python benchmarks/records/phase_diagram.py"
-    about = provenance(command, seed=SEED, units=len(units))
-    if fresh == 0 and executor is None:
-        about["cpu_seconds"] = round(time.process_time() - started)
-    print(write_json(out, phase.to_json(about, phase.merge(rows))))
+def make(at: At, scale: float) -> dict:
+    """All curves; `scale` multiplies the number of trials."""
+    units = plan(scale)
+    rows = at.sweep(phase.count_times, units, [SEED])
+    return phase.to_json({"seed": SEED, "units": len(units)}, phase.merge(rows))
 
 
-if __name__ == "__main__":
-    main()
+STUDIES = {
+    "phase-diagram": Study(
+        "phase-diagram", "failure of random subset sums", ("phase_diagram.json",), make, 10, {"scale": 1.0}
+    )
+}

