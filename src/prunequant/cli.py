@@ -251,31 +251,32 @@ def record(
         return
     if name is None:
         _fail(f"name a record, or say --list; the records are {', '.join(runner.STUDIES)}")
+    try:
+        study = runner.load(name)
+        settings = runner.parse(study, context.args)
+    except (ValueError, ModuleNotFoundError) as error:
+        _fail(str(error))
+    place = out or Path(study.files[0] if len(study.files) == 1 else study.name)
     terminal, shown = Console(stderr=True), sys.stderr.isatty()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack, Progress(*columns, console=terminal, disable=not shown) as bar:
+        _limit_threads(stack, study.threads)
+        executor = _executor(stack, jobs, cluster) or stack.enter_context(experiments.processes(1))
+        task = bar.add_task(name)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not shown:
+                _tell(terminal, f"{done} of {total} units")
+
         try:
-            study = runner.load(name)
-            settings = runner.parse(study, context.args)
-            place = out or Path(study.files[0] if len(study.files) == 1 else study.name)
-            _limit_threads(stack, study.threads)
-            executor = None if study.data else _executor(stack, jobs if cluster else max(jobs, 1), cluster)
-            if executor is None and not study.data:
-                executor = stack.enter_context(experiments.processes(1))
-            task = bar.add_task(name)
-
-            def told(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
-                if not shown:
-                    _tell(terminal, f"{done} of {total} units")
-
             made = runner.run_study(
                 name,
                 settings,
                 out=place,
                 resume=resume,
                 executor=executor,
-                about={} if jobs == 1 else {"jobs": jobs},
+                about={} if cluster else {"jobs": jobs},
                 progress=told,
                 say=lambda text: _tell(terminal, text),
             )

@@ -501,6 +501,8 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
 def workplace(out: str | os.PathLike | None, resume: bool = False) -> Iterator[Path]:
     """The folder of rows and checkpoints of one run, locked: `OUT.partial` beside the record, or a passing one.
 
+    It goes when the block ends without an error, for then the record stands; else what was finished is kept.
+
     Parameters
     ----------
     out : where the record will go; None for a folder that goes with the block.
@@ -536,9 +538,11 @@ def workplace(out: str | os.PathLike | None, resume: bool = False) -> Iterator[P
         try:
             check()  # again: another run may have ended meanwhile
             yield folder
-        finally:
-            if not _holds_work(folder):
-                clear(folder)  # nothing was finished: leave no trace that asks for --resume
+        except BaseException:
+            if not _holds_work(folder):  # nothing was finished: leave no trace that asks for --resume
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)  # on Windows the lock file stays: it is open
 
 
 def _holds_work(folder: Path) -> bool:
@@ -564,14 +568,6 @@ def _locked(folder: Path) -> Iterator[None]:
             if same:
                 yield
                 return
-
-
-def clear(folder: Path) -> None:
-    """Remove the folder of a run whose record stands.
-
-    Where an open file cannot be removed (Windows) the empty lock file stays in it.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Stopwatch:

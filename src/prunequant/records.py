@@ -147,7 +147,11 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> Path:
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
     """Write a text in UTF-8, whole or not at all (see `beside`); a folder that is missing is made."""
-    return write_bytes(path, arguments.instance(text, "text", str, "a string").encode("utf-8"))
+    try:
+        data = arguments.instance(text, "text", str, "a string").encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text is {arguments.shown(text)}: UTF-8 has no form for it ({error.reason})") from None
+    return write_bytes(path, data)
 
 
 def write_json(path: str | os.PathLike, value: object) -> Path:

@@ -49,6 +49,8 @@ ONLY = {
     "formats.Integer.parameters": (),  # takes the package's own view of an array
     "experiments.plain": (),  # any value at all; its error names the type
     "experiments.unit_key": ("name", "version", "seed"),
+    "experiments.workplace": (),  # begins its work when it is entered, as does the next
+    "records.beside": (),
     "records.write_json": ("path",),
     "records.provenance": ("command",),
 }
@@ -439,6 +441,7 @@ CALLS: dict[str, dict[str, Entry]] = {
     "experiments.lock": {"file": lambda: tempfile.TemporaryFile(), "wait": constant(False)},
     "experiments.processes": {"jobs": constant(1)},
     "experiments.unit_key": {"name": constant("sums.total"), "version": constant(1)},
+    "experiments.workplace": {"out": constant(None), "resume": constant(False)},
     "records.beside": {"path": constant("rows.json")},
     "records.provenance": {"command": constant("prunequant record order-effect")},
     "records.write_bytes": {"path": constant("rows.bin"), "data": constant(b"rows")},

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from prunequant import arguments, records
-from prunequant.experiments import Store, checksum, clear, plain, unit_key, workplace
+from prunequant.experiments import Store, checksum, plain, unit_key, workplace
 from prunequant.extras import need
 from prunequant.records import processor, provenance, write_json
 from prunequant.threads import using
@@ -199,7 +199,6 @@ def run_case(
                 write_json(out, record)
             except OSError as error:
                 raise Unfinished(len(rows), len(rows), f"{out} could not be written ({error.strerror})") from None
-            clear(folder)
     return record
 
 

@@ -282,7 +282,6 @@ def run_study(
             )
             if out is not None:
                 records.write_json(out, made)
-        experiments.clear(folder)
     return made
 
 
