@@ -68,6 +68,8 @@ def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path):
 def test_a_writer_refuses_by_name_what_is_no_path_no_text_and_no_bytes(tmp_path):
     with pytest.raises(TypeError, match=r"path is 7: it must be the path of a file"):
         records.write_json(7, [])
+    with pytest.raises(ValueError, match=r"path is '': it must be the path of a file"):
+        records.write_json("", [])
     with pytest.raises(TypeError, match=r"text is b'a': it must be a string"):
         records.write_text(tmp_path / "a", b"a")
     with pytest.raises(TypeError, match=r"data is 'a': it must be bytes"):

@@ -90,6 +90,13 @@ def read(name: str) -> Any:
         raise ValueError(f"{path} is damaged or no JSON ({error})") from None
 
 
+def _file(path: str | os.PathLike) -> Path:
+    place = arguments.path(path, "path")
+    if not place.name:
+        raise ValueError(f"path is {arguments.shown(path)}: it must be the path of a file")
+    return place
+
+
 @contextmanager
 def beside(path: str | os.PathLike) -> Iterator[Path]:
     """A place to write a file to, which takes the place of `path`, whole, when the block ends without an error.
@@ -103,7 +110,7 @@ def beside(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises
     ------
-    TypeError : no path.
+    TypeError, ValueError : no path of a file.
     OSError : the file could not be written; what was there before is untouched.
 
     Examples
@@ -115,7 +122,7 @@ def beside(path: str | os.PathLike) -> Iterator[Path]:
     >>> path.read_text(), len(list(path.parent.iterdir()))
     ('whole', 1)
     """
-    path = arguments.path(path, "path")
+    path = _file(path)
     place = path.with_name(
         f".{os.getpid()}-{next(_number)}.part"
     )  # short: the name of the file may be as long as allowed
@@ -137,7 +144,7 @@ def beside(path: str | os.PathLike) -> Iterator[Path]:
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> Path:
     """Write a file, whole or not at all (see `beside`); a folder that is missing is made."""
-    path = arguments.path(path, "path")
+    path = _file(path)
     arguments.instance(data, "data", (bytes, bytearray, memoryview), "bytes")
     path.parent.mkdir(parents=True, exist_ok=True)
     with beside(path) as place:
@@ -162,7 +169,7 @@ def write_json(path: str | os.PathLike, value: object) -> Path:
     TypeError : JSON has no form for a part of the value.
     OSError : it could not be written.
     """
-    path = arguments.path(path, "path")
+    path = _file(path)
     return write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -445,7 +445,7 @@ CALLS: dict[str, dict[str, Entry]] = {
     "records.beside": {"path": constant("rows.json")},
     "records.provenance": {"command": constant("prunequant record order-effect")},
     "records.write_bytes": {"path": constant("rows.bin"), "data": constant(b"rows")},
-    "records.write_json": {"path": constant("rows.json")},
+    "records.write_json": {"path": constant("rows.json"), "value": constant([1])},
     "records.write_text": {"path": constant("rows.txt"), "text": constant("rows")},
     "formats.integer_snr": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
     "formats.integer_squared_errors": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
