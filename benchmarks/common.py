@@ -16,13 +16,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
+from prunequant import records
+
 RESULTS = Path(__file__).resolve().parent.parent / "book" / "results"
-PACKAGES = ("prunequant", "numpy", "scipy", "numba")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -94,38 +94,18 @@ def summary(
     return rows
 
 
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def provenance(packages: Sequence[str] = (), **extra) -> dict:
-    """Where, when and with what a record was made."""
+    """Where, when and with what a record was made; `load_average` says how busy the machine was."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    versions = {name: version(name) for name in (*PACKAGES, *packages)}
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": "python " + shlex.join([str(Path(sys.argv[0]).name), *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "load_average": load,
-        "versions": {name: found for name, found in versions.items() if found},
+    return records.provenance(
+        "python " + shlex.join([str(Path(sys.argv[0]).name), *sys.argv[1:]]),
+        packages,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        load_average=load,
         **extra,
-    }
+    )
 
 
 def plain(value: object) -> object:
@@ -136,12 +116,8 @@ def plain(value: object) -> object:
 
 
 def write(path: Path, record: dict) -> None:
-    """Write beside, then rename: a reader never sees half a record."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(path.suffix + f".{os.getpid()}.tmp")
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=plain)
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write a record whole or not at all; what is not a number is refused."""
+    records.write_json(path, json.loads(json.dumps(record, allow_nan=False, default=plain)))
 
 
 def finish(name: str, options: argparse.Namespace, rows: list[dict], packages: Sequence[str] = (), **extra) -> None:

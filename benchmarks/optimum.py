@@ -15,6 +15,7 @@ from __future__ import annotations
 import statistics
 import time
 from functools import partial
+from importlib.util import find_spec
 
 import common
 import numba
@@ -241,7 +242,7 @@ def main():
     options = parser.parse_args()
     numba.set_num_threads(options.threads)
     optimum.warm()
-    has_scip, has_fpylll = (common.version(p) is not None for p in ("pyscipopt", "fpylll"))
+    has_scip, has_fpylll = (find_spec(p) is not None for p in ("pyscipopt", "fpylll"))
     rows = scale_rows(options) + pruning_rows(options, has_scip) + quantization_rows(options, has_scip, has_fpylll)
     common.finish("optimum", options, rows, packages=("pyscipopt", "fpylll"))
 

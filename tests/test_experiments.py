@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from prunequant import experiments
+from prunequant import records
 from prunequant.experiments import Store, grid, processes, sweep
 
 
@@ -360,7 +360,8 @@ def test_two_stores_of_one_file_keep_what_either_adds(tmp_path):
 
 WRITER = """
     import sys
-    from prunequant.experiments import Store
+    from prunequant import records
+from prunequant.experiments import Store
     store = Store(sys.argv[1])
     for n in range(12):
         store.add(f"{sys.argv[2]} {n}", {"text": sys.argv[2] * 300_000})
@@ -384,7 +385,8 @@ def test_a_full_disk_leaves_a_store_that_goes_on(tmp_path):
     script.write_text(
         textwrap.dedent(f"""
         import resource, signal
-        from prunequant.experiments import Store
+        from prunequant import records
+from prunequant.experiments import Store
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         store = Store({str(place)!r})
         store.add("a", {{"n": 1}})
@@ -485,7 +487,7 @@ def test_a_result_that_json_cannot_hold_is_an_error_that_names_its_type(tmp_path
 
 
 def test_provenance_names_no_place_of_the_machine():
-    text = json.dumps(experiments.provenance("prunequant verify"))
+    text = json.dumps(records.provenance("prunequant verify"))
     assert "/" not in text.replace("prunequant verify", "")
 
 
@@ -496,7 +498,7 @@ def test_a_row_or_a_place_of_the_wrong_kind_is_refused_by_name(tmp_path):
             store.add("a", row)
     for place in ("", ".", ".."):
         with pytest.raises(ValueError, match=r"^path is"):
-            experiments.write_json(place, [])
+            records.write_json(place, [])
     for seeds, at in (([0, 1.5], 1), ((None,), 0)):
         with pytest.raises(TypeError, match=rf"^seeds\[{at}\] is"):
             sweep(draw, grid(n=[5]), seeds=seeds)

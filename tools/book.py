@@ -22,7 +22,9 @@ from pathlib import Path
 
 import execute as run
 import sourcepages
-from chapters import ROOT, Book, Chapter, hash_tree, write_text
+from chapters import ROOT, Book, Chapter, hash_tree
+
+from prunequant.records import write_text
 
 TOOLS = Path(__file__).resolve().parent
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prunequant.records import write_text
 from prunequant.tolerance import Tolerance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -234,14 +235,6 @@ def text_only(executed: Any) -> Any:
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return notebook
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename, so that a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def write_notebook(path: Path, notebook: Any) -> None:

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import run_environment
-from chapters import Book, Chapter, text_only, write_notebook, write_text
+from chapters import Book, Chapter, text_only, write_notebook
 
+from prunequant.records import write_text
 from prunequant.tolerance import Tolerance
 
 TOOLS = Path(__file__).resolve().parent

@@ -31,10 +31,10 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 import run_environment
-from chapters import ROOT, Book, write_text
+from chapters import ROOT, Book
 
 from prunequant.claims import drift, kinds
-from prunequant.experiments import provenance
+from prunequant.records import provenance, write_json, write_text
 
 RECORD = ROOT / "book" / "results" / "portability.json"
 FOLDER = "_build/portability"
@@ -313,7 +313,7 @@ def chapters(profile: Profile, python: str, jobs: int) -> dict:
         else:
             first = (state.get("differences") or ["did not end"])[0].splitlines()[0]
             wrong.append(f"{chapter.name}: {first}")
-    (profile.folder / "chapters.txt").write_text(said, encoding="utf-8")
+    write_text(profile.folder / "chapters.txt", said)
     return {"passed": passed, "failed": len(wrong), "which": wrong, "numbers": numbers, "tolerances": tolerances}
 
 
@@ -383,7 +383,7 @@ def main() -> int:
         order = [profile.name for profile in PROFILES]
         kept = sorted(rows.values(), key=lambda row: order.index(row["profile"]) if row["profile"] in order else 99)
         made = provenance("python tools/portability.py")
-        write_text(RECORD, json.dumps({"provenance": made, "rows": kept}, indent=1, ensure_ascii=False) + "\n")
+        write_json(RECORD, {"provenance": made, "rows": kept})
     failed = sum(row.get(stage, {}).get("failed", 0) for row in rows.values() for stage in STAGES)
     print(f"{len(rows)} profiles in {RECORD.relative_to(ROOT)}, {failed} failures")
     return 1 if failed else 0

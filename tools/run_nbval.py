@@ -27,9 +27,10 @@ from typing import Any
 import nbformat
 import nbval.plugin
 import pytest
-from chapters import Book, Chapter, is_image, tags, write_notebook, write_text
+from chapters import Book, Chapter, is_image, tags, write_notebook
 from notebooks import take_away
 
+from prunequant.records import write_text
 from prunequant.tolerance import NUMBER, Tolerance, compare, is_whole
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,8 +1,12 @@
-"""The command line: `verify` measures claims, `plan` sizes a random network, `case` runs a case study."""
+"""The command line.
+
+`verify` measures claims, `plan` sizes a random network, `case` runs a case study, `record` makes what chapters read.
+"""
 
 from __future__ import annotations
 
 import json as reader
+import os
 import signal
 import sys
 import threading
@@ -17,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from . import arguments, claims, experiments
+from . import arguments, claims, experiments, extras, records
 from .claims import chapters
 from .claims.core import Budget, Outcome
 
@@ -116,7 +120,7 @@ def verify(
     rows = claims.to_record(outcomes)
     if json is not None:
         try:
-            claims.write_json(json, rows)
+            records.write_json(json, rows)
         except OSError as error:
             _fail(f"the outcome could not be written: {error}")
     drifted, used = claims.drift(rows, recorded) if recorded is not None else ([], {})
@@ -232,6 +236,92 @@ def case(
         except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
             _fail(str(error))
     print(f"{len(record['rows'])} rows, {record['provenance']['seconds']} s: {out}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def record(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="the record, such as order-effect")] = None,
+    every: Annotated[bool, typer.Option("--list", help="list the records: needs, minutes, last made")] = False,
+    out: Annotated[Path | None, typer.Option(help="the record; its usual name, here, unless said")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that stopped")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=61, help="processes to use")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="address of a Dask scheduler")] = None,
+) -> None:
+    """Make a record that chapters read; its own settings follow its name, such as order-effect --seeds 4."""
+    from prunequant.studies import runner
+
+    if every:
+        if name is not None:
+            _fail(f"--list names every record: leave out {name}")
+        _list_records(runner)
+        return
+    if name is None:
+        _fail(f"name a record, or say --list; the records are {', '.join(runner.STUDIES)}")
+    try:
+        study = runner.load(name)
+        settings = runner.parse(study, context.args)
+    except (ValueError, ModuleNotFoundError) as error:
+        _fail(str(error))
+    place = out or Path(study.files[0] if len(study.files) == 1 else study.name)
+    terminal, shown = Console(stderr=True), sys.stderr.isatty()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ExitStack() as stack, Progress(*columns, console=terminal, disable=not shown) as bar:
+        _limit_threads(stack, study.threads)
+        executor = _executor(stack, jobs, cluster) or stack.enter_context(experiments.processes(1))
+        task = bar.add_task(name)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not shown:
+                _tell(terminal, f"{done} of {total} units")
+
+        try:
+            made = runner.run_study(
+                name,
+                settings,
+                out=place,
+                resume=resume,
+                executor=executor,
+                about={} if cluster else {"jobs": jobs},
+                progress=told,
+                say=lambda text: _tell(terminal, text),
+            )
+        except KeyboardInterrupt:
+            _tell(
+                terminal, f"stopped: what is finished is kept in {place}.partial; run it again with --resume to go on"
+            )
+            raise
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            _fail(str(error))
+    if study.show is not None:
+        print(study.show(made))
+    print(f"record: {place}")
+
+
+def _limit_threads(stack: ExitStack, threads: int | None) -> None:
+    """So many threads for the processes that are started from now on, unless the reader's shell says otherwise."""
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS") if threads else ():
+        if name not in os.environ:
+            os.environ[name] = str(threads)
+            stack.callback(os.environ.pop, name, None)
+
+
+def _list_records(runner) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("record", "what", "needs", "minutes", "made"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "minutes" else "left")
+    for name in runner.STUDIES:
+        try:
+            study = runner.load(name)
+        except ModuleNotFoundError as error:
+            missing = extras.missing(error)
+            table.add_row(Text(name), "", Text(f"[{missing.extra}]" if missing else str(error)), "", "")
+            continue
+        row = (name, study.title, ", ".join(runner.needs(study)), f"{study.minutes:g}", runner.last_made(study))
+        table.add_row(*map(Text, row))
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
 
 
 def _integers(text: str, option: str, low: int, high: int) -> list[int]:

@@ -16,16 +16,15 @@ import hashlib
 import itertools
 import json
 import os
-import platform
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import FunctionType
@@ -42,6 +41,7 @@ except ImportError:  # Windows
     import msvcrt
 
 MAX_UNITS = 10**7
+LOCK = "lock"  # the file in a run's folder that it holds
 
 
 def lock(file: BinaryIO, wait: bool = True) -> bool:
@@ -500,49 +500,77 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
     return [_seed(seed, f"seeds[{i}]") for i, seed in enumerate(itertools.islice(seeds, MAX_UNITS + 1))]
 
 
-def write_json(path: str | os.PathLike, rows: object) -> Path:
-    """Write JSON beside its place and rename it there, so that no reader ever sees half a file."""
-    path = arguments.path(path, "path", file=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+@contextmanager
+def workplace(out: str | os.PathLike | None, resume: bool = False) -> Iterator[Path]:
+    """The folder of rows and checkpoints of one run, locked: `OUT.partial` beside the record, or a passing one.
 
+    It goes when the block ends without an error, for then the record stands; else what was finished is kept.
 
-def provenance(command: str, **more: object) -> dict:
-    """What a recorded run must say of itself: command, date, versions, processor, threads.
+    Parameters
+    ----------
+    out : where the record will go; None for a folder that goes with the block.
+    resume : go on with what is there; else neither the record nor a folder with work in it may exist.
 
-    `more` adds fields (device, trials, wall seconds). No path of the machine is recorded.
+    Raises
+    ------
+    TypeError : no path, or no flag.
+    FileExistsError : the record or its folder is there, and `resume` is not set.
+    BlockingIOError : another process is at work in the folder.
+
+    Examples
+    --------
+    >>> with workplace(None) as folder:
+    ...     folder.is_dir()
+    True
     """
-    packages = ("prunequant", "numpy", "scipy", "numba", "torch", "ml_dtypes", "cvxpy", "clarabel")
-    versions = {"python": platform.python_version()}
-    for name in packages:
+    resume = arguments.flag(resume, "resume")
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    out = Path(arguments.instance(out, "out", (str, os.PathLike), "the path of a record"))
+    folder = Path(f"{os.fspath(out)}.partial")
+
+    def check() -> None:
+        for place, there in ((out, out.exists()), (folder, _holds_work(folder))):
+            if there and not resume:
+                raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
+
+    check()
+    with _locked(folder):
         try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
+            check()  # again: another run may have ended meanwhile
+            yield folder
+        except BaseException:
+            if not _holds_work(folder):  # nothing was finished: leave no trace that asks for --resume
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)  # on Windows the lock file stays: it is open
+
+
+def _holds_work(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(place.name != LOCK for place in folder.iterdir()))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; the lock goes with the process, however it ends."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / LOCK).open("a+b")
+        except FileNotFoundError:  # the run that held it has ended in this moment and removed the folder
             continue
-    return {
-        "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "versions": versions,
-        **more,
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        with file:
+            if not lock(file, wait=False):
+                raise BlockingIOError(f"another process is at work in {folder}: wait until it has ended")
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield
+                return
 
 
 class Stopwatch:

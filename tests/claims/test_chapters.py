@@ -40,7 +40,7 @@ def test_a_module_of_a_part_without_a_claim_is_an_error(tree):
         read_index(tree(tickets__helpers="def f(): ...\n"))
 
 
-@pytest.mark.parametrize("name", ["flat", "shared__x", "misspelt__x", "tickets__deeper__x"])
+@pytest.mark.parametrize("name", ["flat", "misspelt__x", "tickets__deeper__x"])
 def test_a_claim_outside_the_chapters_is_an_error(tree, name):
     with pytest.raises(ValueError, match=r"must stand in claims/PART/CHAPTER\.py"):
         read_index(tree(**{name: DECLARED.format("ours.a")}))
@@ -64,7 +64,7 @@ def loaded_after(code):
     program = f"import sys\nfrom prunequant import claims\n{code}\nprint(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = [name.removeprefix("prunequant.claims.") for name in done.stdout.split() if "prunequant.claims." in name]
-    return [name for name in modules if "." in name and not name.startswith("shared")]
+    return [name for name in modules if "." in name]
 
 
 @pytest.mark.parametrize(

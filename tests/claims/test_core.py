@@ -5,7 +5,6 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from prunequant import claims
 from prunequant.claims.core import (
     Budget,
     Claim,
@@ -195,12 +194,3 @@ def test_verify_refuses_unknown_claims_and_damaged_records(tmp_path):
     damaged = tmp_path / "damaged.json"
     damaged.write_text("[{")
     assert runner.invoke(app, ["verify", "kumar2025.lemma2", "--against", str(damaged)]).exit_code == 2
-
-
-def test_a_record_is_written_whole_or_not_at_all(tmp_path):
-    place = tmp_path / "deep" / "record.json"
-    claims.write_json(place, [1])
-    with pytest.raises(TypeError):
-        claims.write_json(place, [object()])
-    assert json.loads(place.read_text()) == [1]
-    assert [p.name for p in place.parent.iterdir()] == ["record.json"]

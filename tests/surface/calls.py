@@ -54,8 +54,10 @@ ONLY = {
     "formats.Integer.parameters": (),  # takes the package's own view of an array
     "experiments.plain": (),  # any value at all; its error names the type
     "experiments.unit_key": ("name", "version", "seed"),
-    "experiments.write_json": ("path",),
-    "experiments.provenance": ("command",),
+    "experiments.workplace": (),  # begins its work when it is entered, as does the next
+    "records.beside": (),
+    "records.write_json": ("path",),
+    "records.provenance": ("command",),
 }
 
 # Experiments of the book, with a run time of seconds for any argument.
@@ -456,8 +458,13 @@ CALLS: dict[str, dict[str, Entry]] = {
     "experiments.lock": {"file": lambda: tempfile.TemporaryFile(), "wait": constant(False)},
     "experiments.processes": {"jobs": constant(1)},
     "experiments.unit_key": {"name": constant("sums.total"), "version": constant(1)},
-    "experiments.write_json": {"path": constant("rows.json")},
     "formats.named": {"name": constant("MXFP4")},
+    "experiments.workplace": {"out": constant(None), "resume": constant(False)},
+    "records.beside": {"path": constant("rows.json")},
+    "records.provenance": {"command": constant("prunequant record order-effect")},
+    "records.write_bytes": {"path": constant("rows.bin"), "data": constant(b"rows")},
+    "records.write_json": {"path": constant("rows.json"), "value": constant([1])},
+    "records.write_text": {"path": constant("rows.txt"), "text": constant("rows")},
     "formats.integer_snr": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
     "formats.integer_squared_errors": {"bits": constant((2, 4)), "scale": array(0.5, 0.125)},
     **{f"{name}.decode": {"encoded": encoded(fmt)} for name, fmt in FAMILIES.items()},

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from prunequant import arguments, records
-from prunequant.experiments import Store, checksum, lock, plain, provenance, unit_key, write_json
+from prunequant.experiments import Store, checksum, plain, unit_key, workplace
 from prunequant.extras import need
+from prunequant.records import processor, provenance, write_json
 from prunequant.threads import using
 
 CASES = (
@@ -33,7 +31,6 @@ CASES = (
     "pareto",
 )  # the folder of each has its name, with underscores
 FIELDS = ("case", "preset", "settings", "seeds", "device", "provenance", "summary", "rows", "keys", "checks")
-LOCK = "lock"  # the file in the partial folder that a run holds
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def describe(device: str) -> dict[str, object]:
     from prunequant.finetune.training import check_device
 
     found = check_device(device)
-    name = torch.cuda.get_device_name(found) if found.type == "cuda" else provenance("")["cpu"]
+    name = torch.cuda.get_device_name(found) if found.type == "cuda" else processor()
     return {"kind": found.type, "name": name, "threads": torch.get_num_threads()}
 
 
@@ -169,7 +166,7 @@ def run_case(
     if threads is None:
         threads = 1 if preset == "ci" else None if device != "cpu" else os.cpu_count()
     used = json.loads(json.dumps(used))
-    with using(torch=threads), _workplace(out, resume) as folder:
+    with using(torch=threads), workplace(out, resume) as folder:
         about = describe(device)
         store = Store(folder / "rows.jsonl")
         before = read_record(out) if out is not None and Path(out).exists() else None
@@ -202,7 +199,6 @@ def run_case(
                 write_json(out, record)
             except OSError as error:
                 raise Unfinished(len(rows), len(rows), f"{out} could not be written ({error.strerror})") from None
-            _clear(folder)
     return record
 
 
@@ -314,61 +310,6 @@ def _command(name: str, preset: str, seeds: int, device: str, threads: int | Non
     where = "" if device == usual else f" --device {device}"
     cores = "" if threads is None else f" --threads {threads}"
     return f"prunequant case {name} --preset {preset} --seeds {seeds}{where}{cores}"
-
-
-@contextmanager
-def _workplace(out: str | os.PathLike | None, resume: bool) -> Iterator[Path]:
-    """The folder of rows and checkpoints, locked: beside the record, or a passing one."""
-    if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
-        return
-    out = Path(arguments.instance(out, "out", (str, os.PathLike), "the path of a record"))
-    folder = Path(f"{os.fspath(out)}.partial")
-
-    def check() -> None:
-        for place, there in ((out, out.exists()), (folder, _holds_work(folder))):
-            if there and not resume:
-                raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
-
-    check()
-    with _locked(folder):
-        try:
-            check()  # again: another run may have ended meanwhile
-            yield folder
-        finally:
-            if not _holds_work(folder):
-                _clear(folder)  # nothing was finished: leave no trace that asks for --resume
-
-
-def _holds_work(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(place.name != LOCK for place in folder.iterdir()))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, for this process alone; the lock goes with the process, however it ends."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            file = (folder / LOCK).open("a+b")
-        except FileNotFoundError:  # the run that held it has ended in this moment and removed the folder
-            continue
-        with file:
-            if not lock(file, wait=False):
-                raise BlockingIOError(f"another process is at work in {folder}: wait until it has ended")
-            try:
-                same = os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat())
-            except FileNotFoundError:
-                same = False
-            if same:
-                yield
-                return
-
-
-def _clear(folder: Path) -> None:
-    """Remove the folder; where an open file cannot be removed (Windows) the empty lock file stays in it."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, limit, progress) -> list[dict]:

@@ -2,10 +2,8 @@
 
 `registry()` maps an id to its `Claim`; in a chapter `show(id)` prints the statement and `check(id)` measures it and its
 controls. The claims of the chapter book/PART/CHAPTER.md stand in the module PART/CHAPTER.py here; what several chapters
-measure with stands in `shared`.
+measure with stands in `prunequant.studies`.
 """
-
-from prunequant.experiments import write_json
 
 from .core import Budget, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
 from .render import check, show, table
@@ -30,5 +28,4 @@ __all__ = [
     "show",
     "table",
     "to_record",
-    "write_json",
 ]

@@ -110,7 +110,7 @@ def read_index(folder: Path) -> dict[str, str]:
         ids, declared = _NAMED.findall(text), len(_DECLARED.findall(text))
         chapter = len(path.relative_to(folder).parts) == 2 and path.parent.name in order and path.stem != "__init__"
         if chapter and not declared:
-            raise ValueError(f"claims/{name} declares no claim: what chapters share stands in claims/shared")
+            raise ValueError(f"claims/{name} declares no claim: what two share stands in the earlier one")
         if declared and not chapter:
             raise ValueError(f"claims/{name} declares a claim: it must stand in claims/PART/CHAPTER.py")
         if len(ids) < declared:

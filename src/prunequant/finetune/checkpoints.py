@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from prunequant.records import beside
+
 FORMAT = 1
 
 
@@ -54,29 +56,16 @@ def write(path: str | os.PathLike, state: Mapping) -> None:
     (3, ['run.pt'])
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(beside, "wb") as file:
+        with beside(path) as place, open(place, "wb") as file:
             sink = _Sink(file)
             torch.save({"format": FORMAT, **state}, sink)
             if sink.error is not None:
                 raise sink.error
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         kept = "the one before is kept" if path.exists() else "there was none before"
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"checkpoint not written ({reason}; {kept})", str(path)) from error
-    try:
-        folder = os.open(path.parent, os.O_RDONLY)
-    except OSError:  # Windows opens no folders, and some folders may be written but not read: the checkpoint stands
-        return
-    try:
-        os.fsync(folder)  # the new name is on the disk too
-    finally:
-        os.close(folder)
 
 
 def read(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict:

@@ -1,15 +1,12 @@
 """Every small vector, every format, every norm: how often each statement about the two orders is false.
 
-`python -m prunequant.interplay.audit` prints the table; `--json FILE` writes it.
+`prunequant record order-audit` counts them all, prints the table and writes every count.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -161,29 +158,3 @@ def table(shares: list[Share]) -> str:
             )
         lines.append(f"| {name} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print the audit of all formats; exit codes are those of argparse."""
-    parser = argparse.ArgumentParser(prog="python -m prunequant.interplay.audit", description=__doc__)
-    parser.add_argument("--pattern", default="2:4", help="N:M, or a sparsity such as 0.5")
-    parser.add_argument("--radius", type=int, default=12)
-    parser.add_argument("--length", type=int, default=4)
-    parser.add_argument("--block", type=int, help="values a block (default: the whole vector)")
-    parser.add_argument("--json", help="also write every count to this file")
-    given = parser.parse_args(argv)
-    formats = dict(FORMATS)
-    if given.block:
-        formats = {name: named(name, given.block) for name in IN_BLOCKS}
-    start = time.perf_counter()
-    shares = audit(formats, given.pattern, radius=given.radius, length=given.length)
-    print(f"share of {shares[0].vectors:,} vectors that break a statement ('sq': prune, then quantize)\n")
-    print(table(shares))
-    print(f"\n{time.perf_counter() - start:.1f} s")
-    if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump([asdict(s) for s in shares], file, indent=1)
-
-
-if __name__ == "__main__":
-    main()

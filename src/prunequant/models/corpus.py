@@ -2,7 +2,7 @@
 
 Public-domain text that ships with the book (`book/data`, with its provenance): 22 messages to train on, the six of
 years that end in 3 or 8 held out. The token ids are those of SmolLM2's own tokenizer and ship too, so nothing here
-needs a tokenizer or a network. `benchmarks/records/corpus.py` makes the files from the published archive.
+needs a tokenizer or a network. `prunequant record corpus` makes the files from the published archive.
 """
 
 from __future__ import annotations

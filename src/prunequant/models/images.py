@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 import urllib.request
 import zlib
@@ -192,17 +191,13 @@ def fetch_official(data_dir: str | Path, name: str, source: str = OFFICIAL) -> P
         raise ValueError(f"name is {name!r}: one of {', '.join(MD5)}")
     place = Path(data_dir) / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{name}.{os.getpid()}.part")
-    try:
-        with urllib.request.urlopen(source + name, timeout=60) as answer, beside.open("wb") as file:
+    with records.beside(place) as arriving:
+        with urllib.request.urlopen(source + name, timeout=60) as answer, arriving.open("wb") as file:
             while piece := answer.read(1 << 20):
                 file.write(piece)
-        found = _digest(beside, hashlib.md5(usedforsecurity=False))
+        found = _digest(arriving, hashlib.md5(usedforsecurity=False))
         if found != MD5[name]:
             raise ValueError(f"{source}{name}: what arrived has md5 {found}, {MD5[name]} is needed")
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
     return place
 
 

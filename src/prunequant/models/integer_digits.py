@@ -25,6 +25,7 @@ from prunequant.arguments import integer
 from prunequant.extras import need
 from prunequant.models.digits import PIXELS
 from prunequant.models.digits import load as load_split
+from prunequant.records import write_text
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets.network import Network, append
 from prunequant.tickets.plan import inverse, step
@@ -168,8 +169,6 @@ def record_digits(path, seed: int = 0) -> Digits:
 
     The shipped file is ``record_digits("src/prunequant/models/digits.json")``.
     """
-    from pathlib import Path
-
     digits = train_digits(seed)
     network = digits.network
     pixels = zlib.compress(digits.images.astype(np.uint8).tobytes(), 9)
@@ -187,7 +186,7 @@ def record_digits(path, seed: int = 0) -> Digits:
         "images": base64.b64encode(pixels).decode("ascii"),
     }
     text = json.dumps({**record, "sha256": _checksum(record)}, separators=(",", ":"))
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
     return digits
 
 

@@ -8,14 +8,9 @@ everybody's masks.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,19 +150,15 @@ def _pair(carving: Carving, seed: int, shape: list[int], depthwise: bool) -> Pai
     return Pair(carving, seed, shape, depthwise)
 
 
-def recover_efficientnet(
-    out, seed: int = 0, progress: Progress | None = None, record=None, failure: float = 0.01, origin: dict | None = None
-) -> dict:
-    """Find EfficientNet-Lite0 inside a random network, write the ticket, read it back, run it, record what happened.
+def recover_efficientnet(out, seed: int = 0, progress: Progress | None = None, failure: float = 0.01) -> dict:
+    """Find EfficientNet-Lite0 inside a random network, write the ticket, read it back, run it, say what happened.
 
     Parameters
     ----------
     out : path of the ticket file (tens of megabytes)
     seed : of the random source
     progress : called with (layer, done, all) after each layer
-    record : path of the JSON record, written beside and then renamed; none when missing
     failure : certified failure probability of the whole
-    origin : further fields for the record's provenance
 
     Returns
     -------
@@ -201,7 +192,7 @@ def recover_efficientnet(
     for _, wanted in float_forward(state, images):
         reference = wanted[:, :, 0, 0]
     totals = {k: sum(r[k] for r in rows) for k in ("weights", "biases", "subset_sums", "source_parameters", "kept")}
-    result = {
+    return {
         "name": "ticket_efficientnet",
         "levels": network.levels,
         "seed": seed,
@@ -216,17 +207,7 @@ def recover_efficientnet(
         "logits_differing": int(np.count_nonzero(ours != logits)),
         "prepared_photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
         "layers": rows,
-        "provenance": {
-            "command": "prunequant.studies.imagenet_ticket.recover_efficientnet",
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            **(origin or {}),
-        },
     }
-    if record is not None:
-        write_json(record, result)
-    return result
 
 
 def _photograph(name: str, ours: NDArray, target: NDArray, reference: NDArray) -> dict:
@@ -241,28 +222,3 @@ def _photograph(name: str, ours: NDArray, target: NDArray, reference: NDArray) -
         "logits_float": np.round(reference[best], 3).tolist(),
         "correlation_with_float": round(float(np.corrcoef(ours, reference)[0, 1]), 4),
     }
-
-
-def write_json(path, value: dict) -> None:
-    """Write a JSON file beside its place and rename it: never half a record."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
-def main() -> None:
-    """``python -m prunequant.studies.imagenet_ticket TICKET [RECORD [SEED]]``."""
-    import sys
-
-    out, record, seed = (*sys.argv[1:], None, None)[:3] if len(sys.argv) > 1 else (None, None, None)
-    if out is None:
-        raise SystemExit(main.__doc__)
-    done = recover_efficientnet(
-        out, int(seed or 0), lambda name, i, n: print(f"{i}/{n} {name}", file=sys.stderr), record
-    )
-    print(json.dumps({k: v for k, v in done.items() if k != "layers"}, indent=1))
-
-
-if __name__ == "__main__":
-    main()

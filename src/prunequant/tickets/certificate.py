@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prunequant.arguments import choice, instance, integer, numbers, real, shown
+from prunequant.records import write_text
 from prunequant.threads import run_rows
 from prunequant.tickets import _kernels_law as kernels
 from prunequant.tickets import arithmetic as exact
@@ -290,19 +291,14 @@ def record(path: str, trials: int, seed: int = LIVE_SEED) -> None:
         number = max(1, integer(trials, "trials", 1, 2**26) * 16 // max(16, of.source))
         counts = count_failures(of, number, seed)
         entries["/".join(map(str, of))] = {"trials": number, "failures": counts.tolist()}
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(
-            {
-                "version": 1,
-                "seed": seed,
-                "layout": "kind/K/K_t/reach: failures[w-1][m-1]",
-                "command": f"prunequant.tickets.certificate.record(path, trials={trials:_})",
-                "entries": entries,
-            },
-            file,
-            separators=(",", ":"),
-        )
-        file.write("\n")
+    made = {
+        "version": 1,
+        "seed": seed,
+        "layout": "kind/K/K_t/reach: failures[w-1][m-1]",
+        "command": f"prunequant.tickets.certificate.record(path, trials={trials:_})",
+        "entries": entries,
+    }
+    write_text(path, json.dumps(made, separators=(",", ":")) + "\n")
 
 
 def common_grid(source: int, target: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from prunequant.arguments import integer, shown
 from prunequant.arguments import path as file_path
+from prunequant.records import beside
 from prunequant.tickets.carve import MISSING, Carving, Recipe
 
 FORMAT, VERSION = "prunequant-ticket", "1"
@@ -80,12 +80,8 @@ def write(path, header: Mapping, carvings: Mapping[str, Carving]) -> int:
             tensors[f"{name}.{part}"] = tensor
     text = json.dumps({**header, "generator": GENERATOR, "matrices": listed}, sort_keys=True)
     metadata = {"format": FORMAT, "version": VERSION, "header": text, "sha256": _checksum(text, tensors)}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, beside, metadata)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with beside(path) as place:
+        save_file(tensors, place, metadata)
     return path.stat().st_size
 
 

@@ -15,7 +15,6 @@ al. 2023, section 5 (weights only; theirs are ImageNet networks).
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,6 +29,7 @@ from prunequant.cases.runner import Case, Run
 from prunequant.finetune import batch_norm, lsq, pruning, training
 from prunequant.models import images as data
 from prunequant.models import small as models
+from prunequant.records import beside
 
 TASKS = ("digits", "fashion-small", "fashion")
 STEP_RATE = 0.1  # of the learned steps, relative to the weights' rate
@@ -132,9 +132,8 @@ def dense(settings: Mapping, name: str, seed: int, run: Run, images: data.Images
     optimiser = _optimiser(settings, model, chosen["rate"], chosen.get("head_rate"))
     _fit(settings, model, images, optimiser, chosen["dense_steps"], begin, run, f"dense {name} {begin} {seed}")
     batch_norm.reestimate(model, _some(settings, images, seed, run), settings["reestimate"])
-    beside = place.with_suffix(f".{os.getpid()}.part")
-    torch.save(model.state_dict(), beside)
-    os.replace(beside, place)
+    with beside(place) as unfinished:
+        torch.save(model.state_dict(), unfinished)
     return model
 
 

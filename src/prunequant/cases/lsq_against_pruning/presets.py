@@ -11,7 +11,7 @@ def rates(lsq: tuple, pruning: tuple, tuned: float, dense: float) -> dict:
 
 
 # Every method has its own rate for every network and size: the best of a grid on seed 100, which no record uses
-# (benchmarks/records/lsq_rates.py, book/results/lsq_rates.json).
+# (`prunequant record lsq-rates`, book/results/lsq_rates.json).
 VIT_RATES = rates((1e-3,) * 4, (1e-2, 1e-3, 1e-3, 1e-3), 1e-3, 2e-3)
 RESNET_RATES = rates((1e-3, 3e-3, 1e-3, 1e-3), (3e-2, 3e-2, 1e-2, 3e-3), 1e-3, 2e-3)
 ALL = {"lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4, 8]}

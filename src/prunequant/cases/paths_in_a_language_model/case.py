@@ -30,6 +30,7 @@ from prunequant.cases.paths_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
 from prunequant.models import block_by_block, corpus, smollm2
 from prunequant.models.block_by_block import Group, Method, Rows
+from prunequant.records import write_text
 
 METHODS = {
     "nearest": Method("none"),
@@ -198,7 +199,7 @@ def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     smollm2.set_weights(held.model, held.weights)
     row = {"loss": float(losses.mean()), "losses": [round(float(v), 6) for v in losses], **row}
     if method in PLAIN:
-        kept.write_text(json.dumps(row), encoding="utf-8")
+        write_text(kept, json.dumps(row))
     return row
 
 

@@ -17,9 +17,9 @@ from prunequant.distortion import (
     quantization,
     quantization_snr,
 )
+from prunequant.studies import real_layers
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
-from ..shared import real_layers
 
 PAPER = "kuzmin2023"
 

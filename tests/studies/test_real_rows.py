@@ -5,13 +5,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from prunequant.claims.shared import real_records
+from prunequant.studies import real_rows
 
 
 @pytest.mark.parametrize(("n", "keep"), [(9, 1), (9, 4), (12, 6), (5, 0), (5, 5)])
 def test_a_mask_index_has_just_enough_bits(n, keep):
     masks = len(list(combinations(range(n), keep)))
-    bits = real_records.mask_size(n, keep)
+    bits = real_rows.mask_size(n, keep)
     assert 2**bits >= masks
     assert bits == 0 or 2 ** (bits - 1) < masks
 
@@ -19,13 +19,13 @@ def test_a_mask_index_has_just_enough_bits(n, keep):
 @pytest.mark.parametrize("n", [9, 16, 27, 40])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_counted_pruning_fits_and_one_weight_more_does_not(n, bits):
-    keep, room = real_records.counted_keep(n, bits), n * bits + 16
-    assert 16 * keep + real_records.mask_size(n, keep) <= room
-    assert all(16 * k + real_records.mask_size(n, k) > room for k in range(keep + 1, n + 1))
+    keep, room = real_rows.counted_keep(n, bits), n * bits + 16
+    assert 16 * keep + real_rows.mask_size(n, keep) <= room
+    assert all(16 * k + real_rows.mask_size(n, k) > room for k in range(keep + 1, n + 1))
 
 
 def test_a_row_orders_the_solvers_as_it_must():
-    row = real_records.channel_row("expand 16", 5, 3, sdp=True)
+    row = real_rows.channel_row("expand 16", 5, 3, sdp=True)
     assert row["exact_proved"] and row["pruning_exact_proved"]
     assert row["nearest"] <= row["exact"] and row["optq"] <= row["optq_search"] + 1e-9
     assert row["exact_floor_ceil"] <= row["exact"] + 1e-9
@@ -37,7 +37,7 @@ def test_a_row_orders_the_solvers_as_it_must():
 
 def test_a_tensor_row_holds_every_width_and_the_bitmap_identity():
     weights = np.random.default_rng(0).standard_t(4, (30, 20)).astype(np.float32)
-    row = real_records.tensor_row("t", weights)
+    row = real_rows.tensor_row("t", weights)
     assert len(row["quantization"]) == len(row["pruning_free"]) == 7
     assert row["pruning_bitmap"][1:] == pytest.approx(row["pruning_free"][:-1])
     assert all(split["gain"] >= -1e-9 for split in row["splits"])
@@ -56,5 +56,5 @@ def test_of_a_model_file_only_floating_matrices_count_as_weights(tmp_path, monke
         def locate(self):
             return path
 
-    monkeypatch.setattr(real_records, "files", lambda name: [Packed()])
-    assert list(real_records.minilm_tensors()) == ["matrix"]
+    monkeypatch.setattr(real_rows, "files", lambda name: [Packed()])
+    assert list(real_rows.minilm_tensors()) == ["matrix"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prunequant.claims.shared import real_layers
+from prunequant.studies import real_layers
 
 
 @pytest.mark.parametrize("name", ["depthwise 3x3", "expand 16"])

