@@ -124,7 +124,7 @@ def _classes():
     return EfficientNetLite0, Block, SameConv2d
 
 
-def efficientnet_lite0(classes: int = 1000):
+def efficientnet_lite0(classes: int = 1000) -> nn.Module:
     """An untrained EfficientNet-Lite0 in evaluation mode (torch's default initialisation)."""
     return _classes()[0](classes).eval()
 
@@ -145,7 +145,7 @@ def weights_path() -> Path:
     return Path(found[0].locate())
 
 
-def load_efficientnet_lite0(path: str | Path | None = None):
+def load_efficientnet_lite0(path: str | Path | None = None) -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode.
 
     Parameters
@@ -169,12 +169,12 @@ def photographs() -> dict[str, np.ndarray]:
     return {Path(name).stem: image for name, image in zip(data.filenames, data.images)}
 
 
-def preprocess(image: np.ndarray, size: int = 224, resize: int = 256):
+def preprocess(image: np.ndarray, size: int = 224, resize: int = 256) -> Tensor:
     """One photograph (height, width, 3) uint8 → (1, 3, size, size) float32: shorter side to `resize`, centre crop."""
     return _crop(_resized(image, resize), size, None)
 
 
-def crops(image: np.ndarray, count: int, size: int = 224, resize: int = 256, seed: int = 0):
+def crops(image: np.ndarray, count: int, size: int = 224, resize: int = 256, seed: int = 0) -> Tensor:
     """`count` random crops of one photograph, mirrored half of the time: (count, 3, size, size) float32.
 
     The same seed gives the same crops. Two photographs are a small world: enough to calibrate, too little to test on.

@@ -108,7 +108,7 @@ def _angles(time: int, head: int, base: float, device) -> tuple[Tensor, Tensor]:
 class Norm(nn.Module):
     """x·w/√(mean(x²) + ε) over the last axis, in float32."""
 
-    def __init__(self, width: int, epsilon: float):
+    def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
         self.weight, self.epsilon = nn.Parameter(torch.ones(width)), epsilon
 
@@ -121,7 +121,7 @@ class Norm(nn.Module):
 class Block(nn.Module):
     """(batch, time, width) → the same: attention with rotary positions, then a gated layer for each token."""
 
-    def __init__(self, c: Config):
+    def __init__(self, c: Config) -> None:
         super().__init__()
         self.config = c
         self.norm_attention, self.norm_mlp = Norm(c.width, c.epsilon), Norm(c.width, c.epsilon)
@@ -149,7 +149,7 @@ class Block(nn.Module):
 class Llama(nn.Module):
     """Token ids (batch, time) → logits (batch, time, vocabulary); 134 515 008 parameters with the default sizes."""
 
-    def __init__(self, config: Config = Config()):
+    def __init__(self, config: Config = Config()) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)

@@ -16,6 +16,7 @@ import math
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import flag, instance, integer, integers, numbers, real
 from prunequant.extras import need
@@ -24,7 +25,9 @@ from .problem import NODE_LIMIT, check_node_limit, inverse
 from .quantize import _Layer, best_quantization
 
 
-def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
+def certified_bound(
+    p: ArrayLike, d: ArrayLike, cuts: ArrayLike, nu: ArrayLike, low: ArrayLike, high: ArrayLike, mu: ArrayLike
+) -> float:
     """The bound above for given multipliers, made feasible: ν is shrunk, μ raised, until A is safely positive definite.
 
     p (n, n) symmetric, d (n,), cuts (n, K) integers, nu (n, K), low, high, mu (n,). Never negative, and valid whatever
@@ -88,16 +91,16 @@ def _cuts(low: np.ndarray, high: np.ndarray, extra: int) -> np.ndarray:
 
 
 def sdp_bound(
-    weights,
-    gram,
+    weights: ArrayLike,
+    gram: ArrayLike,
     bits: int = 4,
-    scale=None,
+    scale: ArrayLike | None = None,
     *,
     grid: str = "twos_complement",
     box: bool = True,
     cuts: int = 1,
     solver: str = "CLARABEL",
-):
+) -> NDArray | float:
     """Certified lower bound of the quantization error by semidefinite programming.
 
     Parameters
@@ -213,15 +216,15 @@ def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.nda
 
 
 def layer_bound(
-    weights,
-    gram,
+    weights: ArrayLike,
+    gram: ArrayLike,
     bits: int = 4,
-    scale=None,
+    scale: ArrayLike | None = None,
     chunk: int = 32,
     node_limit: int = NODE_LIMIT // 10,
     *,
     grid: str = "twos_complement",
-):
+) -> NDArray | float:
     """Lower bound of the error of a whole wide neuron from exact optima of chunks of its features.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import instance, integer, real
 from .gram import check_damping, checked_matrix, damped, gram, power_of_two
@@ -11,7 +11,7 @@ from .operator import Operator
 from .tensors import half_of, like, rounded_to
 
 
-def magnitude(weights, sparsity: float) -> NDArray:
+def magnitude(weights: ArrayLike, sparsity: float) -> NDArray:
     """Zero the smallest |w| of the whole matrix, first come first pruned among equals.
 
     Parameters
@@ -36,7 +36,14 @@ def magnitude(weights, sparsity: float) -> NDArray:
     return like(rounded_to(out, half_of(weights)), weights)
 
 
-def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 0.01, block: int = 128) -> NDArray:
+def sparsegpt(
+    weights: ArrayLike,
+    inputs: ArrayLike,
+    sparsity: float,
+    rounding: Operator | None = None,
+    damping: float = 0.01,
+    block: int = 128,
+) -> NDArray:
     """SparseGPT (Frantar and Alistarh, arXiv 2301.00774): choose a mask block by block, mend with OPTQ's updates.
 
     Parameters

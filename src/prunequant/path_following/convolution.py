@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import integer, integers, numbers, shown
 from .certificates import check_operator
+from .operator import Operator
 from .result import Result
 from .tensors import as_array, like
 from .triangle import compress
@@ -38,7 +41,15 @@ def _pads(padding) -> tuple[tuple[int, int], tuple[int, int]]:
     return tuple(tuple(integer(p, "padding", 0, MAX_EXTENT) for p in ends) for ends in (rows, columns))
 
 
-def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=None) -> NDArray:
+def unfold(
+    x: ArrayLike,
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    rows: ArrayLike | None = None,
+) -> NDArray:
     """The patches that a convolution sees, as the inputs of a linear layer.
 
     Parameters
@@ -100,16 +111,16 @@ def _unfold(x, name: str, kernel, stride, padding, dilation, groups, rows=None) 
 
 
 def compress_convolution(
-    weight,
-    inputs,
-    operator,
+    weight: ArrayLike,
+    inputs: ArrayLike,
+    operator: Operator,
     *,
-    stride=1,
-    padding=0,
-    dilation=1,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple = 0,
+    dilation: int | tuple[int, int] = 1,
     groups: int = 1,
-    quantized_inputs=None,
-    **options,
+    quantized_inputs: ArrayLike | None = None,
+    **options: Any,
 ) -> tuple[NDArray, list[Result]]:
     """Compress the filters of a convolution on the patches they really see.
 

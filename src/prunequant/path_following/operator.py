@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import flag, integer, numbers, real
 from . import _kernels
@@ -89,13 +89,13 @@ class Operator:
         sizes = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: value[start:stop] for name, value in sizes.items() if np.ndim(value)})
 
-    def spread(self, x) -> NDArray:
+    def spread(self, x: ArrayLike) -> NDArray:
         """Variance of T(x) given x: the noise that unbiased rounding adds at x (0 for nearest)."""
         values, probabilities = self.law(x)
         mean = np.sum(values * probabilities, axis=-1)
         return np.sum((values - mean[..., None]) ** 2 * probabilities, axis=-1)
 
-    def law(self, x) -> tuple[NDArray, NDArray]:
+    def law(self, x: ArrayLike) -> tuple[NDArray, NDArray]:
         """Values (…, k) and probabilities (…, k) of T(x), exactly; sizes must be single numbers."""
         for field in fields(self):
             if np.ndim(getattr(self, field.name)):
@@ -105,7 +105,7 @@ class Operator:
             return self(x)[..., None], np.ones((*x.shape, 1))
         return self._law(x)
 
-    def __call__(self, x, seed: int = 0) -> NDArray:
+    def __call__(self, x: ArrayLike, seed: int = 0) -> NDArray:
         """T(x) of every entry of x, each with its own randomness, as float64; a second axis is neurons.
 
         `seed` is an integer in [0, 2**64).

@@ -56,11 +56,11 @@ class Grid(Operator):
         self._check("step")
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return self.step if self.stochastic else self.step / 2
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return self.step
 
     def _code(self):
@@ -105,15 +105,15 @@ class FiniteGrid(Operator):
         return np.multiply.outer(np.arange(self.levels) - (self.levels - 1) / 2, self.step)
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return self.step if self.stochastic else self.step / 2
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return self.step
 
     @property
-    def domain(self):
+    def domain(self) -> NDArray | float:
         edge = (self.levels - 1) / 2 * self.step
         return edge if self.stochastic else edge + self.step / 2
 
@@ -150,15 +150,15 @@ class OneBit(Operator):
         self._check("size")
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return 2 * self.size if self.stochastic else self.size
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return 2 * self.size
 
     @property
-    def domain(self):
+    def domain(self) -> NDArray | float:
         return self.size if self.stochastic else 2 * self.size
 
     def _code(self):
@@ -191,11 +191,11 @@ class Prune(Operator):
         self._check("size")
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return self.size
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return self.size if self.stochastic else 2 * self.size
 
     def _code(self):
@@ -250,14 +250,14 @@ class PruneThenQuantize(Operator):
         return bool(np.all(self._ratio == np.rint(self._ratio)))
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         if not self.stochastic:
             return _plain(np.maximum(self.size, self.step / 2))
         whole = self._ratio == np.rint(self._ratio)
         return _plain(np.where(whole, np.maximum(self.size, self.step), np.add(self.size, self.step)))
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         if not self.stochastic:
             return 2 * self.parameter
         return _plain(self.step * np.ceil(self._ratio))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .certificates import sample_bounds
 from .gram import checked_matrix
@@ -89,7 +89,7 @@ class Result:
         largest[np.asarray(self.saturation) > 0] = np.inf
         return largest
 
-    def held_out_error(self, inputs, quantized_inputs=None) -> float:
+    def held_out_error(self, inputs: ArrayLike, quantized_inputs: ArrayLike | None = None) -> float:
         """The relative error on other samples, (samples, features); 0 and infinite as for `relative_error`."""
         x = checked_matrix("inputs", inputs, np.float64)
         y = x if quantized_inputs is None else checked_matrix("quantized_inputs", quantized_inputs, x.dtype)

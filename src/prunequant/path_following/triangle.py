@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import flag, integer, real, shown
 from . import _kernels, certificates
@@ -86,11 +88,11 @@ class Prepared:
 
 
 def prepare(
-    weights,
-    inputs,
+    weights: ArrayLike,
+    inputs: ArrayLike,
     feedback: str = "path",
     scaling: float = 1.0,
-    quantized_inputs=None,
+    quantized_inputs: ArrayLike | None = None,
     alignment: int | str | None = None,
     damping: float | None = None,
 ) -> Prepared:
@@ -124,12 +126,12 @@ def prepare(
 
 
 def compress(
-    weights,
-    inputs,
+    weights: ArrayLike,
+    inputs: ArrayLike,
     operator: Operator,
     feedback: str = "path",
     scaling: float = 1.0,
-    quantized_inputs=None,
+    quantized_inputs: ArrayLike | None = None,
     seed: int = 0,
     alignment: int | str | None = None,
     damping: float | None = None,
@@ -250,7 +252,14 @@ def check_output(out: NDArray) -> None:
 
 
 def size_for_sparsity(
-    weights, inputs, sparsity: float, stochastic: bool = False, steps: int = 30, seed: int = 0, operator=None, **options
+    weights: ArrayLike,
+    inputs: ArrayLike,
+    sparsity: float,
+    stochastic: bool = False,
+    steps: int = 30,
+    seed: int = 0,
+    operator: Callable[[float], Operator] | None = None,
+    **options: Any,
 ) -> tuple[float, Result]:
     """The pruning size K that leaves this share of zeros, by bisection, and the compressed layer.
 

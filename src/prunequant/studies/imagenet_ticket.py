@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ class LayerTicket:
     kernel: Pair
     bias: Pair
 
-    def sums(self, layer: Layer, x: NDArray[np.int64], pads) -> tuple[NDArray[np.int64], int]:
+    def sums(self, layer: Layer, x: NDArray[np.int64], pads: int | tuple) -> tuple[NDArray[np.int64], int]:
         """factor·(W∗x + bias), computed by the pruned pairs; and the factor."""
         base = 2 * self.bias.carving.recipe.target + 1
         constants = base ** np.arange(self.bias.carving.columns, dtype=np.int64)
@@ -124,7 +125,7 @@ def run(network: IntegerNetwork, tickets: dict[str, LayerTicket], images: NDArra
     return network.forward(images, lambda layer, x, pads: tickets[layer.place.name].sums(layer, x, pads))
 
 
-def save(path, tickets: dict[str, LayerTicket], seed: int) -> int:
+def save(path: str | PathLike, tickets: dict[str, LayerTicket], seed: int) -> int:
     """Write all masks to one file; returns its size in bytes."""
     parts = {f"{name}.{part}": getattr(t, part) for name, t in tickets.items() for part in ("kernel", "bias")}
     shapes = {name: [list(pair.shape), pair.depthwise] for name, pair in parts.items()}
@@ -133,7 +134,7 @@ def save(path, tickets: dict[str, LayerTicket], seed: int) -> int:
     )
 
 
-def load(path) -> dict[str, LayerTicket]:
+def load(path: str | PathLike) -> dict[str, LayerTicket]:
     """Read the tickets of all layers back; raises `files.TicketFileError` for a damaged file."""
     header, carvings = files.read(path)
     if header.get("kind") != KIND:
@@ -156,7 +157,12 @@ def _pair(carving: Carving, seed: int, shape: list[int], depthwise: bool) -> Pai
 
 
 def recover_efficientnet(
-    out, seed: int = 0, progress: Progress | None = None, record=None, failure: float = 0.01, origin: dict | None = None
+    out: str | PathLike,
+    seed: int = 0,
+    progress: Progress | None = None,
+    record: str | PathLike | None = None,
+    failure: float = 0.01,
+    origin: dict | None = None,
 ) -> dict:
     """Find EfficientNet-Lite0 inside a random network, write the ticket, read it back, run it, record what happened.
 
@@ -243,7 +249,7 @@ def _photograph(name: str, ours: NDArray, target: NDArray, reference: NDArray) -
     }
 
 
-def write_json(path, value: dict) -> None:
+def write_json(path: str | PathLike, value: dict) -> None:
     """Write a JSON file beside its place and rename it: never half a record."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")

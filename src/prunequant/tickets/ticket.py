@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +23,9 @@ from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, eff
 from prunequant.tickets.network import Network, append
 from prunequant.tickets.plan import DEPTHS, Plan, check_fit
 from prunequant.tickets.source import check_seed
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Verification(NamedTuple):
@@ -143,20 +147,20 @@ class Ticket:
         differing = int(np.count_nonzero(ours != theirs))
         return Verification(differing == 0, differing, ours.size, ours.shape[0])
 
-    def to_torch(self):
+    def to_torch(self) -> nn.Module:
         """The pruned source as a torch module on int64 tensors: dense masked weights, ReLU, integer rounding."""
         from prunequant.tickets._torch import as_module
 
         return as_module(self)
 
-    def save(self, path) -> None:
+    def save(self, path: str | PathLike) -> None:
         """Write the masks (see `prunequant.tickets.files`)."""
         from prunequant.tickets.files import save
 
         save(self, path)
 
     @staticmethod
-    def load(path) -> Ticket:
+    def load(path: str | PathLike) -> Ticket:
         """Read a ticket back; the source is regenerated from its seed."""
         from prunequant.tickets.files import load
 
