@@ -272,7 +272,7 @@ class Library(SphinxDirective):
 
 def written(thing: Any) -> str:
     """The docstring of a thing itself; a dataclass that has none is given its signature by Python: that is no text."""
-    text = inspect.getdoc(public.plain(thing)) or ""
+    text = inspect.getdoc(public.inside(thing)) or ""
     made_up = inspect.isclass(thing) and text.startswith(f"{thing.__name__}(")
     inherited = inspect.isclass(thing) and not vars(thing).get("__doc__")
     return "" if made_up or inherited else text

@@ -57,6 +57,13 @@ def plain(thing: Any) -> Any:
     return inspect.unwrap(thing) if callable(thing) and not inspect.isclass(thing) else thing
 
 
+def inside(thing: Any) -> Any:
+    """The Python function of a method or property, as the body of its class holds it."""
+    if isinstance(thing, staticmethod | classmethod):
+        thing = thing.__func__
+    return plain(getattr(thing, "fget", None) or getattr(thing, "func", None) or thing)
+
+
 def entries(module: ModuleType) -> list[Entry]:
     """What a module or package shows, in the order of `__all__` or of its text; modules last."""
     path = module.__name__.removeprefix("prunequant.")
@@ -86,10 +93,9 @@ def members(entry: Entry) -> list[Entry]:
         ):
             continue
         for name, raw in vars(base).items():
-            inside = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
-            inside = getattr(inside, "fget", None) or getattr(inside, "func", None) or inside
-            if inspect.isfunction(inside) and (not name.startswith("_") or name == "__call__"):
-                if Path(inspect.getfile(inside)).is_relative_to(SOURCE):  # not what a decorator made
+            function = inside(raw)
+            if inspect.isfunction(function) and (not name.startswith("_") or name == "__call__"):
+                if Path(inspect.getfile(function)).is_relative_to(SOURCE):  # not what a decorator made
                     found.setdefault(name, Entry(f"{entry.name}.{name}", raw))
     return list(found.values())
 
@@ -124,7 +130,8 @@ def _definitions(path: Path) -> dict[str, ast.AST]:
             elif isinstance(child, ast.If | ast.Try):
                 enter(child, prefix)
 
-    enter(ast.parse(path.read_text(encoding="utf-8")), "")
+    if path.is_file():  # what a decorator wrote has none
+        enter(ast.parse(path.read_text(encoding="utf-8")), "")
     return found
 
 
@@ -199,15 +206,14 @@ def signature(entry: Entry) -> str | None:
         else:
             return None
     else:
-        inside = thing.__func__ if isinstance(thing, staticmethod | classmethod) else thing
-        inside = plain(getattr(inside, "fget", None) or getattr(inside, "func", None) or inside)
-        node = definition(inside)
+        function = inside(thing)
+        node = definition(function)
         if not isinstance(node, ast.FunctionDef):
             return None
         result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
         if isinstance(thing, property) or hasattr(thing, "attrname"):
             return name + result.replace(" ->", ":")
-        parts = arguments_of(node, bound="." in inside.__qualname__ and not isinstance(thing, staticmethod))
+        parts = arguments_of(node, bound="." in function.__qualname__ and not isinstance(thing, staticmethod))
     line = f"{name}({', '.join(parts)}){result}"
     return line if len(line) <= 88 else f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
 

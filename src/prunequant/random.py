@@ -47,7 +47,7 @@ def generator(seed: int, *keys: int) -> np.random.Generator:
 
 
 @njit(cache=True, nogil=True)
-def mix64(value):
+def mix64(value: np.uint64) -> np.uint64:
     """The SplitMix64 output function: a bijection of 64 bits in which every input bit moves every output bit."""
     z = np.uint64(value)
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
@@ -56,20 +56,20 @@ def mix64(value):
 
 
 @njit(cache=True, nogil=True)
-def splitmix64(state):
+def splitmix64(state: np.uint64) -> tuple[np.uint64, np.uint64]:
     """One step of SplitMix64: ``(new state, 64 random bits)``, both uint64."""
     state = np.uint64(state) + _GOLDEN
     return state, mix64(state)
 
 
 @njit(cache=True, nogil=True)
-def stream(seed, trial):
+def stream(seed: np.uint64, trial: np.uint64) -> np.uint64:
     """The uint64 state with which trial number `trial` of a seed starts."""
     return mix64(mix64(np.uint64(seed) + _GOLDEN) + np.uint64(trial) * _GOLDEN)
 
 
 @njit(cache=True, nogil=True)
-def below(state, limit):
+def below(state: np.uint64, limit: np.uint64) -> tuple[np.uint64, np.uint64]:
     """``(new state, uint64 in [0, limit))``, exactly uniform (Lemire's rejection; bit-mask rejection from 2**32 on)."""
     limit = np.uint64(limit)
     state = np.uint64(state)
@@ -92,14 +92,16 @@ def below(state, limit):
 
 
 @njit(cache=True, nogil=True)
-def uniform(state):
+def uniform(state: np.uint64) -> tuple[np.uint64, np.float64]:
     """``(new state, float64 in [0, 1))`` with 53 random bits."""
     state, bits = splitmix64(state)
     return state, np.float64(bits >> np.uint64(11)) * _TO_UNIT
 
 
 @njit(cache=True, nogil=True)
-def philox4x32(c0, c1, c2, c3, k0, k1):
+def philox4x32(
+    c0: np.uint32, c1: np.uint32, c2: np.uint32, c3: np.uint32, k0: np.uint32, k1: np.uint32
+) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
     """Philox4x32-10: four random uint32 from a counter of four and a key of two 32-bit words."""
     c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
     k0, k1 = np.uint64(k0), np.uint64(k1)

@@ -21,7 +21,7 @@ def byte_windows(count: int, length: int = 128) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=8)
-def byte_model(seed: int, steps: int):
+def byte_model(seed: int, steps: int) -> tuple[smollm2.Llama, dict[str, NDArray[np.float32]]]:
     """A Llama of two blocks and width 64 over bytes, trained for so many steps, and the weights of its layers."""
     model = smollm2.random(smollm2.Config.tiny(vocabulary=128), seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01)
@@ -32,7 +32,7 @@ def byte_model(seed: int, steps: int):
     return model, smollm2.weights(model)
 
 
-def byte_batch(step: int, batch, seed: int) -> tuple[torch.Tensor]:
+def byte_batch(step: int, batch: tuple[int, int], seed: int) -> tuple[torch.Tensor]:
     """Training windows of one step, (size, length) bytes: a pure function of seed and step."""
     train = np.frombuffer(corpus.raw("train"), np.uint8)
     size, length = batch
@@ -40,6 +40,6 @@ def byte_batch(step: int, batch, seed: int) -> tuple[torch.Tensor]:
     return (torch.from_numpy(train[start[:, None] + np.arange(length)].astype(np.int64)),)
 
 
-def next_token(model, x: torch.Tensor) -> torch.Tensor:
+def next_token(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of every token after the first of its window."""
     return F.cross_entropy(model(x)[:, :-1].float().flatten(0, 1), x[:, 1:].flatten())

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any, TypeVar
 
 from prunequant.tolerance import Tolerance
 
@@ -38,6 +39,9 @@ class Verdict(StrEnum):
     OPEN = "open"
 
 
+Size = TypeVar("Size")  # of whatever kind the three are
+
+
 class Budget(StrEnum):
     """How much work a check may do: QUICK about two CPU seconds, BOOK a chapter's share, FULL minutes to hours."""
 
@@ -47,7 +51,7 @@ class Budget(StrEnum):
     BOOK = "book"
     FULL = "full"
 
-    def pick(self, quick, book, full):
+    def pick(self, quick: Size, book: Size, full: Size) -> Size:
         """The one of three sizes that this budget allows."""
         return {Budget.QUICK: quick, Budget.BOOK: book, Budget.FULL: full}[self]
 
@@ -279,7 +283,7 @@ def registry() -> Registry:
     return Registry(index())
 
 
-def claim(*, into: Registry | None = None, **fields) -> Callable[[Check], Claim]:
+def claim(*, into: Registry | None = None, **fields: Any) -> Callable[[Check], Claim]:
     """Decorator: turn a check `(budget) -> Evidence` into a registered `Claim` (see `Claim` for the fields).
 
     The decorated name becomes the claim, so that `@name.control("…")` adds a control below it. The chapter is not

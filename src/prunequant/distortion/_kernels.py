@@ -259,7 +259,7 @@ def best_scales_short(rows, up, down, offset, out):
         out[g] = best_scale * largest
 
 
-def warm():
+def warm() -> None:
     """Compile the kernels."""
     x, suffix = np.array([1.0, 2.0]), np.array([3.0, 2.0, 0.0])
     best_scale_sorted(x, 1, suffix, 5.0, 1, 2, 0.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from prunequant import arguments
@@ -25,7 +26,7 @@ MAX_GROUP = 1024  # the longest m of a pattern n:m
 VALUE_BITS = 16  # FP16, the paper's baseline
 
 
-def binary_entropy(p):
+def binary_entropy(p: ArrayLike) -> NDArray | float:
     """H2(p) in bits for p in [0, 1], vectorised.
 
     >>> float(binary_entropy(0.5)), round(float(binary_entropy(0.25)), 4)

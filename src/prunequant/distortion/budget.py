@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from prunequant import arguments
@@ -19,7 +20,7 @@ from .student import StudentT
 MASKS = ("free", "bitmap", "entropy", "same_nonzeros")
 
 
-def equal_size_sparsity(law: Law, bits: float, mask: str = "free", grid="twos_complement") -> float:
+def equal_size_sparsity(law: Law, bits: float, mask: str = "free", grid: str | ArrayLike = "twos_complement") -> float:
     """Sparsity at which pruned 16-bit weights take `bits` bits a weight.
 
     mask : "free", "bitmap", "entropy" (see `prunequant.distortion.accounting`), or "same_nonzeros": the quantized
@@ -40,7 +41,7 @@ def _pruned(keep: float, size: float, name: str) -> float:
     return 1.0 - keep
 
 
-def advantage(law: Law, bits: int, mask: str = "free", grid="twos_complement") -> float:
+def advantage(law: Law, bits: int, mask: str = "free", grid: str | ArrayLike = "twos_complement") -> float:
     """SNR of pruning minus SNR of quantization at equal size, in dB: positive where pruning wins.
 
     >>> from prunequant.distortion import Gaussian
@@ -94,7 +95,7 @@ def generalized_normal(heaviest: float = 0.25) -> Family:
 
 
 def crossover(
-    family: Family, bits: int, mask: str = "free", grid="twos_complement", points: int = 24
+    family: Family, bits: int, mask: str = "free", grid: str | ArrayLike = "twos_complement", points: int = 24
 ) -> Crossover | None:
     """The mildest law of a family for which pruning reaches quantization at equal size, or None.
 
@@ -147,7 +148,7 @@ def splits(
     budget: float,
     mask: str = "entropy",
     bits: Iterable[int] = range(2, 9),
-    grid="twos_complement",
+    grid: str | ArrayLike = "twos_complement",
 ) -> list[Split]:
     """Every split of `budget` bits a weight between sparsity and bits, best first.
 

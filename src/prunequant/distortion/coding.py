@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from prunequant import arguments
@@ -39,7 +40,9 @@ def _entropy(law: Law, grid: Grid, scale: float) -> float:
     return float(-np.sum(p * np.log2(p)))
 
 
-def integer_entropy(law: Law, bits: int, grid="twos_complement", scale: float | None = None) -> float:
+def integer_entropy(
+    law: Law, bits: int, grid: str | ArrayLike = "twos_complement", scale: float | None = None
+) -> float:
     """Entropy in bits per weight of the stored integers, by default at the step of least squared error.
 
     Never above `bits`. Parameters and errors as in `quantization`.
@@ -54,7 +57,7 @@ def integer_entropy(law: Law, bits: int, grid="twos_complement", scale: float | 
     return _entropy(law, make_grid(bits, grid), found.scale)
 
 
-def entropy_coded(law: Law, rate: float, bits: int = 14, grid="twos_complement") -> Distortion:
+def entropy_coded(law: Law, rate: float, bits: int = 14, grid: str | ArrayLike = "twos_complement") -> Distortion:
     """Uniform rounding whose integers take `rate` bits per weight when entropy-coded.
 
     Parameters

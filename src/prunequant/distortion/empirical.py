@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant import arguments
 
@@ -64,10 +65,10 @@ class Empirical(Law):
         object.__setattr__(self, "_sides", _sides(values))
 
     @property
-    def support(self):
+    def support(self) -> float:
         return float(np.max(np.abs(self.x)))
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         raise TypeError("an Empirical law has atoms and no density: use cdf, upper, lower or inner")
 
     def _beyond(self, side, order, t):
@@ -76,32 +77,32 @@ class Empirical(Law):
         return sums[order][np.searchsorted(magnitudes, t, side="right")] / self.x.size
 
     @cached_property
-    def at_zero(self):
+    def at_zero(self) -> float:
         return float(np.count_nonzero(self.x == 0) / self.x.size)
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         """Σ x^order over the numbers in (0, t], over their count: what `upper` leaves of the positive side."""
         order, t = check_order(order), half_line(t)
         magnitudes, _ = self._sides[0]
         sums = np.concatenate(([0.0], np.cumsum(magnitudes**order)))
         return sums[np.searchsorted(magnitudes, t, side="right")] / self.x.size
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         return self._beyond(0, order, t)
 
-    def lower(self, order, t):
+    def lower(self, order: int, t: ArrayLike) -> NDArray | float:
         return self._beyond(1, order, t)
 
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> NDArray | float:
         return np.searchsorted(np.sort(self.x), line(x), side="right") / self.x.size
 
-    def quantile(self, probability):
+    def quantile(self, probability: ArrayLike) -> NDArray[np.float64]:
         return _quantile(self.x, probabilities(probability))
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray[np.float64]:
         return _quantile(np.abs(self.x), probabilities(probability))
 
-    def truncated_moment(self, order, low, high):
+    def truncated_moment(self, order: int, low: ArrayLike, high: ArrayLike) -> NDArray | float:
         """Σ x^order over the numbers in (low, high], over their count, vectorised."""
         order, low, high = check_interval(order, low, high)
         found = np.empty(low.shape)
@@ -110,20 +111,20 @@ class Empirical(Law):
             found[at] = np.sum(inside**order) / self.x.size
         return found if found.ndim else float(found)
 
-    def sample(self, size, rng):
+    def sample(self, size: int | tuple[int, ...], rng: np.random.Generator) -> NDArray:
         size = check_draws(size, rng)
         return rng.choice(self.x, size)
 
     @cached_property
-    def second_moment(self):
+    def second_moment(self) -> float:
         return float(np.mean(self.x**2))
 
     @cached_property
-    def fourth_moment(self):
+    def fourth_moment(self) -> float:
         return float(np.mean(self.x**4))
 
     @property
-    def kurtosis(self):
+    def kurtosis(self) -> float:
         """E (X − μ)⁴ / (E (X − μ)²)² about the mean μ of the numbers; nan when they are all equal."""
         centred = self.x - self.x.mean()
         centred = np.ldexp(centred, -math.frexp(self.support)[1])  # the unit cancels, and no power underflows

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from prunequant import arguments
 
@@ -74,7 +75,7 @@ def _chain(magnitudes: np.ndarray, has_zero: bool) -> Chain:
     return Chain(thresholds, magnitudes - before, magnitudes**2 - before**2, top)
 
 
-def make_grid(bits: int | None = None, grid="twos_complement") -> Grid:
+def make_grid(bits: int | None = None, grid: str | ArrayLike = "twos_complement") -> Grid:
     """The grid named ("twos_complement" −2^(b−1)…2^(b−1)−1, "narrow" ±(2^(b−1)−1), "mid_rise" ±½, ±3/2…±(2^b−1)/2),
     or the one whose levels are given as an array (a code book; `bits` is then not used): 2 to 65,536 finite levels, the
     largest magnitude in [1e-6, 1e6], with a level 0 or symmetric next to 0.

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from prunequant import arguments
@@ -115,45 +116,45 @@ class Law:
         """Whether the law ends so steeply that errors over the scale have a minimum a cell (`snr._optimum`)."""
         return math.isfinite(self.support)
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         """p(x), vectorised."""
         raise NotImplementedError
 
-    def inner(self, order: int, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         """∫_0^t x^order p(x) dx for t ≥ 0, vectorised."""
         return self.inner_by_quadrature(order, t)
 
-    def upper(self, order: int, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         """∫_t^∞ x^order p(x) dx for t ≥ 0, vectorised."""
         raise NotImplementedError
 
-    def lower(self, order: int, t):
+    def lower(self, order: int, t: ArrayLike) -> NDArray | float:
         """∫_{-∞}^{-t} |x|^order p(x) dx for t ≥ 0, vectorised."""
         return self.upper(order, t)
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         """The τ with P(|X| ≤ τ) = probability, vectorised."""
         raise NotImplementedError
 
-    def inner_by_quadrature(self, order: int, t):
+    def inner_by_quadrature(self, order: int, t: ArrayLike) -> NDArray[np.float64]:
         """`inner` by Gauss-Legendre panels on [0, t]: slower, independent of the closed forms; t must be finite."""
         order, t = check_order(order), np.minimum(half_line(t), self.support)
         if np.any(np.isinf(t)):
             raise ValueError("t holds infinity: of a law without a largest value the quadrature needs a finite end")
         return panels(lambda x: x**order * self.density(x), np.zeros_like(t), t)
 
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> NDArray | float:
         """P(X ≤ x), vectorised."""
         x = line(x)
         tail = self.upper(0, np.abs(x))
         return np.where(x < 0, tail, 1.0 - tail)
 
-    def quantile(self, probability):
+    def quantile(self, probability: ArrayLike) -> NDArray | float:
         """The x with P(X ≤ x) = probability, vectorised."""
         p = probabilities(probability)
         return np.sign(p - 0.5) * self.magnitude_quantile(np.abs(2.0 * p - 1.0))
 
-    def truncated_moment(self, order: int, low, high):
+    def truncated_moment(self, order: int, low: ArrayLike, high: ArrayLike) -> NDArray | float:
         """∫_low^high x^order p(x) dx for order 0, 1, 2, vectorised; low ≤ high, infinities allowed."""
         order, low, high = check_interval(order, low, high)
         sign = (-1.0) ** order
@@ -166,7 +167,7 @@ class Law:
         across = self.inner(order, np.abs(high)) + sign * self.inner(order, np.abs(low))
         return np.where(straddles, across, np.where(high <= 0, sign, 1.0) * one_side)
 
-    def sample(self, size, rng: np.random.Generator):
+    def sample(self, size: int | tuple[int, ...], rng: np.random.Generator) -> NDArray:
         """Independent draws by inversion: `size` an integer or a shape, `rng` a NumPy Generator."""
         size = check_draws(size, rng)
         return self.quantile(rng.random(size))
@@ -217,10 +218,10 @@ class GeneralizedNormal(Law):
         object.__setattr__(self, "beta", arguments.real(self.beta, "beta", 0.1))
 
     @property
-    def sharp(self):
+    def sharp(self) -> bool:
         return self.beta > 16
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         with np.errstate(over="ignore", under="ignore"):
             return self._at_zero * np.exp(-(np.abs(line(x)) ** self.beta))
 
@@ -243,7 +244,7 @@ class GeneralizedNormal(Law):
             z = t**self.beta
         return z, z < _FLAT
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         z, flat = self._power(t)
         part = self._full(order) * special.gammainc((order + 1) / self.beta, z)
@@ -252,7 +253,7 @@ class GeneralizedNormal(Law):
             part = np.where(flat, self._at_zero * near / (order + 1), part)
         return part
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         z, flat = self._power(t)
         part = self._full(order) * special.gammaincc((order + 1) / self.beta, z)
@@ -263,7 +264,7 @@ class GeneralizedNormal(Law):
             part = np.where(flat, -self._full(order) * np.expm1(exponent), part)
         return part
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         p = probabilities(probability)
         z = special.gammaincinv(1 / self.beta, p)
         return np.where(z < _FLAT, 0.5 * p / self._at_zero, z ** (1 / self.beta))
@@ -273,16 +274,16 @@ class GeneralizedNormal(Law):
 class Gaussian(Law):
     """The normal law of mean 0 and variance 1."""
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         return np.exp(-0.5 * np.square(line(x))) / math.sqrt(2 * math.pi)
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         half = (order + 1) / 2
         full = 2.0 ** (order / 2) * math.gamma(half) / (2 * math.sqrt(math.pi))
         return full * special.gammainc(half, 0.5 * np.square(t))
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         if order == 0:
             return special.ndtr(-t)
@@ -292,7 +293,7 @@ class Gaussian(Law):
         full = 2.0 ** (order / 2) * math.gamma(half) / (2 * math.sqrt(math.pi))
         return full * special.gammaincc(half, 0.5 * t * t)
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         return math.sqrt(2) * special.erfinv(probabilities(probability))
 
 
@@ -300,14 +301,14 @@ class Gaussian(Law):
 class Laplace(Law):
     """p(x) = exp(−|x|)/2, variance 2."""
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         return 0.5 * np.exp(-np.abs(line(x)))
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         return 0.5 * math.factorial(order) * special.gammainc(order + 1, t)
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         if order == 0:
             return 0.5 * np.exp(-t)
@@ -315,7 +316,7 @@ class Laplace(Law):
             return 0.5 * (1 + np.minimum(t, 1e3)) * np.exp(-t)
         return 0.5 * math.factorial(order) * special.gammaincc(order + 1, t)
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         with np.errstate(divide="ignore"):  # infinite at 1
             return -np.log1p(-probabilities(probability))
 
@@ -326,18 +327,18 @@ class Uniform(Law):
 
     support = 1.0
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         return np.where(np.abs(line(x)) <= 1, 0.5, 0.0)
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         return np.minimum(t, 1.0) ** (order + 1) / (2 * (order + 1))
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         return (1.0 - np.minimum(t, 1.0) ** (order + 1)) / (2 * (order + 1))
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         return probabilities(probability) + 0.0
 
 
@@ -345,10 +346,10 @@ class Uniform(Law):
 class Logistic(Law):
     """p(x) = sech²(x/2)/4, variance π²/3."""
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         return 0.25 / np.cosh(0.5 * np.minimum(np.abs(line(x)), 700.0)) ** 2
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         if order == 0:
             return 0.5 * np.tanh(0.5 * t)
@@ -359,7 +360,7 @@ class Logistic(Law):
         near = self.inner_by_quadrature(order, np.minimum(t, 1.0))  # the closed form cancels near zero
         return np.where(t < 1.0, near, full - self.upper(order, t))
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order, 2), np.asarray(half_line(t))
         if order == 0:
             return special.expit(-t)
@@ -373,6 +374,6 @@ class Logistic(Law):
         square = np.where(tail > 0, np.minimum(t, 1e3) ** 2 * tail, 0.0)
         return square + 2 * np.minimum(t, 1e3) * decay - 2 * special.spence(1.0 + np.exp(-t))
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         with np.errstate(divide="ignore"):  # infinite at 1
             return 2.0 * np.arctanh(probabilities(probability))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant import arguments
 
@@ -22,7 +23,9 @@ def _levels(bits: int, grid: str) -> tuple[int, int, float]:
     return half - 1, half if grid == "twos_complement" else half - 1, 0.0
 
 
-def best_scale(x, bits: int, grid: str = "twos_complement", axis: int | None = None, block: int | None = None):
+def best_scale(
+    x: ArrayLike, bits: int, grid: str = "twos_complement", axis: int | None = None, block: int | None = None
+) -> NDArray | float:
     """Scale that minimises Σ (x − s q)² over every s > 0 and every rounding q to the grid: exact, not a grid search.
 
     Parameters
@@ -111,7 +114,7 @@ def _sorted(row: np.ndarray, up: int, down: int, offset: float) -> float:
     return largest * _kernels.best_scale_sorted(magnitudes, split, suffix, total, up, down, offset)
 
 
-def scale_error(x, scale: float, bits: int, grid="twos_complement") -> float:
+def scale_error(x: ArrayLike, scale: float, bits: int, grid: str | ArrayLike = "twos_complement") -> float:
     """Σ (x − Q(x))² for round-to-nearest at this scale, computed directly.
 
     Parameters

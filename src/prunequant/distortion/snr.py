@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from prunequant import arguments
@@ -195,7 +196,9 @@ def _quantizer(law, table, grid, bits, scale, threshold, power) -> Distortion:
     return Distortion(to_decibel(power, error), error, float(scale), zeros, clipping, threshold)
 
 
-def quantization(law: Law, bits: int, grid="twos_complement", scale: float | None = None) -> Distortion:
+def quantization(
+    law: Law, bits: int, grid: str | ArrayLike = "twos_complement", scale: float | None = None
+) -> Distortion:
     """Round-to-nearest on a `bits`-bit grid: exact error, by default at the best of all scales.
 
     Parameters
@@ -238,7 +241,9 @@ def _given(scale) -> float | None:
     return None if scale is None else arguments.real(scale, "scale", FINEST, COARSEST)
 
 
-def quantization_snr(law: Law, bits: int, grid="twos_complement", scale: float | None = None) -> float:
+def quantization_snr(
+    law: Law, bits: int, grid: str | ArrayLike = "twos_complement", scale: float | None = None
+) -> float:
     """Signal-to-noise ratio in dB of `quantization`.
 
     >>> from prunequant.distortion import Uniform
@@ -290,7 +295,9 @@ def pruning_snr(law: Law, sparsity: float) -> float:
     return pruning(law, sparsity).snr
 
 
-def joint(law: Law, sparsity: float, bits: int, grid="twos_complement", scale: float | None = None) -> Distortion:
+def joint(
+    law: Law, sparsity: float, bits: int, grid: str | ArrayLike = "twos_complement", scale: float | None = None
+) -> Distortion:
     """Magnitude pruning first, the survivors quantized on one grid whose scale is chosen for them.
 
     A survivor may still round to level 0 of the grid. With `grid="mid_rise"` no level is spent on zero, which the
@@ -333,6 +340,8 @@ def joint(law: Law, sparsity: float, bits: int, grid="twos_complement", scale: f
     return min((_quantizer(one, table, grid, bits, scale, threshold, power) for one in left), key=lambda d: d.error)
 
 
-def joint_snr(law: Law, sparsity: float, bits: int, grid="twos_complement", scale: float | None = None) -> float:
+def joint_snr(
+    law: Law, sparsity: float, bits: int, grid: str | ArrayLike = "twos_complement", scale: float | None = None
+) -> float:
     """Signal-to-noise ratio in dB of `joint`."""
     return joint(law, sparsity, bits, grid, scale).snr

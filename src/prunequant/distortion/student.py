@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from prunequant import arguments
@@ -54,7 +55,7 @@ class StudentT(Law):
             object.__setattr__(self, "clip", arguments.real(self.clip, "clip", 1e-3, 1e9))
 
     @property
-    def support(self):
+    def support(self) -> float:
         return math.inf if self.clip is None else float(self.clip)
 
     @cached_property
@@ -75,12 +76,12 @@ class StudentT(Law):
     def _narrow(self):
         return self.clip is not None and self.clip < _SMALL
 
-    def density(self, x):
+    def density(self, x: ArrayLike) -> NDArray | float:
         x = line(x)
         inside = np.abs(x) <= self.support
         return np.where(inside, self._peak / self._mass * (1 + x * x / self.nu) ** (-(self.nu + 1) / 2), 0.0)
 
-    def inner(self, order, t):
+    def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         nu, order = self.nu, check_order(order)
         t = np.minimum(half_line(t), self.support)
         if self.clip is None and order >= nu:  # an infinite moment: finite at every finite t
@@ -121,7 +122,7 @@ class StudentT(Law):
 
         return self._peak / self._mass * root ** (order + 1) * panels(integrand, np.zeros_like(top), top)
 
-    def upper(self, order, t):
+    def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         nu, order = self.nu, check_order(order, 2)
         t = np.minimum(half_line(t), self.support)
         if order == 0 and self._narrow:
@@ -142,7 +143,7 @@ class StudentT(Law):
             return self._peak / self._mass * nu * power
         return 0.5 * self.second_moment - self.inner(2, t)
 
-    def magnitude_quantile(self, probability):
+    def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         p = probabilities(probability)
         if self._narrow:
             u = special.betaincinv(0.5, self.nu / 2, p * self._mass)

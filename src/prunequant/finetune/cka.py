@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 
-def linear_cka(x, y) -> float:
+def linear_cka(x: ArrayLike | torch.Tensor, y: ArrayLike | torch.Tensor) -> float:
     """‖YᵀX‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of two centred sets of features, in [0, 1].
 
     Parameters
@@ -56,7 +57,9 @@ def _centred(x, name: str) -> torch.Tensor:
 
 
 @torch.no_grad()
-def features(model: nn.Module, layers: Iterable[str], inputs) -> dict[str, torch.Tensor]:
+def features(
+    model: nn.Module, layers: Iterable[str], inputs: torch.Tensor | Iterable[torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Outputs of the named layers, (samples, features) each on the CPU; the model runs in evaluation mode.
 
     `inputs` is a tensor or a sequence of batches.

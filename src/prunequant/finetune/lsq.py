@@ -54,7 +54,7 @@ class _Round(torch.autograd.Function):
 class LSQWeight(nn.Module):
     """The parametrization of one weight: a learned step for the tensor or for each row."""
 
-    def __init__(self, weight: torch.Tensor, bits: int, per: str):
+    def __init__(self, weight: torch.Tensor, bits: int, per: str) -> None:
         super().__init__()
         self.bits, self.low, self.high = bits, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         values = weight.detach().to("cpu", torch.float64).numpy()
@@ -77,7 +77,7 @@ class LSQ:
     bits_by_layer : bits of every layer given to `attach`, those of 16 and more left as they are.
     """
 
-    def __init__(self, model: nn.Module, bits_by_layer: dict[str, int]):
+    def __init__(self, model: nn.Module, bits_by_layer: dict[str, int]) -> None:
         self.model, self.bits_by_layer = model, bits_by_layer
 
     def _modules(self):
@@ -89,7 +89,7 @@ class LSQ:
         """The learned steps: give them their own rate, without weight decay."""
         return [_quantizer(module).step for _, module in self._modules()]
 
-    def groups(self, step_rate: float = 1e-5, **settings) -> list[dict]:
+    def groups(self, step_rate: float = 1e-5, **settings: float) -> list[dict]:
         """Parameter groups for one optimiser: all other parameters with the settings, the steps with their rate."""
         steps = self.steps()
         own = {id(step) for step in steps}

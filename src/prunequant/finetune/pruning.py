@@ -92,7 +92,7 @@ class FixedMask(_Masked):
     ({'0': 0.5}, 0.0)
     """
 
-    def __init__(self, model: nn.Module, masks: Mapping):
+    def __init__(self, model: nn.Module, masks: Mapping) -> None:
         super().__init__(model, check_masks(model, masks))
         self.apply()
 
@@ -133,7 +133,7 @@ class GradualPruner(_Masked):
         start: int,
         end: int,
         every: int = 50,
-    ):
+    ) -> None:
         names = check_layers(model, list(final) if layers is None and isinstance(final, Mapping) else layers)
         if isinstance(final, Mapping):
             self.final = {name: real(final[name], f"final of layer {name!r}", 0, 1) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -116,7 +117,13 @@ def account(
     }  # fmt: skip
 
 
-def stored_bits(model, bits_by_layer=None, density_by_layer=None, mask: str = "entropy", **options) -> float:
+def stored_bits(
+    model: nn.Module,
+    bits_by_layer: Mapping[str, float] | None = None,
+    density_by_layer: Mapping[str, float] | None = None,
+    mask: str = "entropy",
+    **options: Any,
+) -> float:
     """All bits stored: the total of `account`, which documents the parameters.
 
     >>> stored_bits(nn.Sequential(nn.Linear(8, 4)))  # 32 weights and 4 biases of 16 bits

@@ -65,7 +65,9 @@ class _Straight(torch.autograd.Function):
 class Compressed(nn.Module):
     """The parametrization of one weight; its mask is a buffer, and so part of the model's state."""
 
-    def __init__(self, weight, fmt, pattern, order, ties, gradient, seed):
+    def __init__(
+        self, weight: torch.Tensor, fmt: Format, pattern: str | float, order: str, ties: str, gradient: str, seed: int
+    ) -> None:
         super().__init__()
         self.fmt, self.pattern, self.order, self.ties = fmt, pattern, order, ties
         self.gradient, self.seed = gradient, seed
@@ -102,7 +104,7 @@ class Compressed(nn.Module):
 class StraightThrough(Hook):
     """The compressed layers of a model, and the hook that refreshes their masks; made by `attach`."""
 
-    def __init__(self, model: nn.Module, layers: list[str], refresh: int | None):
+    def __init__(self, model: nn.Module, layers: list[str], refresh: int | None) -> None:
         self.model, self.layers, self.refresh = model, layers, refresh
 
     def _modules(self):

@@ -87,7 +87,9 @@ def check_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def cosine(optimiser: torch.optim.Optimizer, steps: int, warmup: int = 0, final: float = 0.01):
+def cosine(
+    optimiser: torch.optim.Optimizer, steps: int, warmup: int = 0, final: float = 0.01
+) -> torch.optim.lr_scheduler.LambdaLR:
     """A schedule: linear up over `warmup` steps, then half a cosine down to `final` times the rate at the last step.
 
     Examples
@@ -121,8 +123,8 @@ def fit(
     *,
     steps: int,
     loss: Callable[..., torch.Tensor],
-    optimiser,
-    schedule=None,
+    optimiser: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    schedule: torch.optim.lr_scheduler.LRScheduler | Sequence[torch.optim.lr_scheduler.LRScheduler] | None = None,
     seed: int,
     device: str | torch.device = "cpu",
     amp: bool = False,

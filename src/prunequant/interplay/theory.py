@@ -12,6 +12,7 @@ The hypotheses, in the names used everywhere:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -168,7 +169,7 @@ def _one_tensor(where: dict) -> dict:
     return where
 
 
-def pythagorean(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0, **where) -> tuple[float, float]:
+def pythagorean(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0, **where: Any) -> tuple[float, float]:
     """The error of "prune, then quantize" and the norm of its two parts, the pruned values and the errors of the kept.
 
     p : of the norm, 1 to infinity. where : ties, axis, scale_axis, saliency, rounding, seed, as in `compare`.
@@ -186,7 +187,7 @@ def pythagorean(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0,
     return float(made.error("sq", p)), float(norm(parts, p))
 
 
-def excess_bound(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0, **where) -> tuple[float, float]:
+def excess_bound(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0, **where: Any) -> tuple[float, float]:
     """What "quantize, then prune" may have over the sum (theorem 3.7): (‖(x - q(x))_P‖_p, |P|^(1/p)·δ/2).
 
     P are the values that pruning alone would drop. The first bound holds for every format and mask by magnitude; the

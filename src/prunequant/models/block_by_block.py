@@ -266,7 +266,7 @@ def _squares(a: torch.Tensor) -> NDArray:
     return torch.linalg.vector_norm(a, dim=0).double().square().numpy()
 
 
-def certified_bounds(result: Result, rows: Rows, failure) -> tuple[NDArray, NDArray, NDArray]:
+def certified_bounds(result: Result, rows: Rows, failure: float) -> tuple[NDArray, NDArray, NDArray]:
     r"""Bounds on $\max_i|(Xw-\tilde Xq)_i|$ over the measured tokens, per neuron; their known and random part alone.
 
     Parameters

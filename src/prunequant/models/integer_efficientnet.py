@@ -91,13 +91,13 @@ class Layer:
 Sums = Callable[[Layer, NDArray[np.int64], object], tuple[NDArray[np.int64], int]]
 
 
-def padding(size: int, kernel: int, stride: int):
+def padding(size: int, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The padding that makes ⌈size/stride⌉ outputs, the odd one at the bottom right (as in TensorFlow)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return ((total // 2, total - total // 2),) * 2
 
 
-def exact_sums(layer: Layer, x: NDArray[np.int64], pads) -> tuple[NDArray[np.int64], int]:
+def exact_sums(layer: Layer, x: NDArray[np.int64], pads: int | tuple) -> tuple[NDArray[np.int64], int]:
     """The target's own sums z = W∗x + bias, and the factor 1."""
     z = convolve(x, layer.weight, layer.place.stride, pads, layer.place.depthwise)
     return z + layer.bias[None, :, None, None], 1
@@ -123,7 +123,9 @@ class IntegerNetwork:
         return x[:, :, 0, 0]
 
 
-def advance(layer: Layer, x: NDArray[np.int64], entry: NDArray[np.int64] | None, sums: Sums):
+def advance(
+    layer: Layer, x: NDArray[np.int64], entry: NDArray[np.int64] | None, sums: Sums
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """One layer: (its output, the input of the block it stands in). Pools to one place before the classifier."""
     place = layer.place
     if place.name == "classifier":
@@ -135,7 +137,7 @@ def advance(layer: Layer, x: NDArray[np.int64], entry: NDArray[np.int64] | None,
     return rescale(layer, z, factor, skip), entry
 
 
-def rescale(layer: Layer, z: NDArray[np.int64], factor: int, skip) -> NDArray[np.int64]:
+def rescale(layer: Layer, z: NDArray[np.int64], factor: int, skip: NDArray[np.int64] | int) -> NDArray[np.int64]:
     """⌊(z·M + factor·(skip + 2^(s−1))) / (factor·2^s)⌋, clamped: the same integer for z and for factor·z."""
     if int(np.abs(z).max()) * int(layer.multiplier.max()) >= 2**62:
         raise OverflowError(f"layer {layer.place.name}: a sum may pass 2^62")

@@ -12,9 +12,10 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import flag, instance, integer, shown
 from prunequant.extras import need
@@ -26,6 +27,9 @@ from prunequant.path_following.layer import Rounding, Rule
 from prunequant.path_following.operators import MAX_LEVELS, FiniteGrid, Grid, Operator
 from prunequant.path_following.result import Result
 from prunequant.path_following.tensors import as_array, is_half, like
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,8 @@ def grids(bits: int, stochastic: bool = False, finite: bool = True) -> Callable[
 
 
 def compress_network(
-    model,
-    calibration,
+    model: nn.Module,
+    calibration: ArrayLike | Tensor,
     operator: Operator | Callable[[NDArray], Operator | None],
     feedback: str = "path",
     scaling: float = 1.0,
@@ -145,7 +149,7 @@ def compress_network(
     certify: bool = True,
     failure: float = 0.01,
     damping: float | None = 0.01,
-):
+) -> tuple[nn.Module, NetworkReport]:
     """Compress every linear and convolutional layer of a torch module, in the order in which they run.
 
     Parameters
@@ -367,7 +371,7 @@ def _given(inputs, **models):
     return torch
 
 
-def accuracy(model, inputs, labels) -> float:
+def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Share of inputs whose largest output is their label."""
     torch = _given(inputs, model=model)
     instance(labels, "labels", torch.Tensor, "a torch tensor of class numbers")
@@ -378,14 +382,14 @@ def accuracy(model, inputs, labels) -> float:
     return float((answers == labels).float().mean())
 
 
-def agreement(model, other, inputs) -> float:
+def agreement(model: nn.Module, other: nn.Module, inputs: Tensor) -> float:
     """Share of inputs to which both give the same largest output."""
     torch = _given(inputs, model=model, other=other)
     with torch.no_grad():
         return float((model(inputs).argmax(-1) == other(inputs).argmax(-1)).float().mean())
 
 
-def output_error(model, other, inputs) -> float:
+def output_error(model: nn.Module, other: nn.Module, inputs: Tensor) -> float:
     """‖model(x) − other(x)‖/‖model(x)‖ over all inputs."""
     torch = _given(inputs, model=model, other=other)
     with torch.no_grad():
@@ -393,7 +397,7 @@ def output_error(model, other, inputs) -> float:
         return float((right - other(inputs)).norm() / right.norm())
 
 
-def digits(seed: int = 0):
+def digits(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """scikit-learn's 1797 digits, shuffled: (train inputs, train labels, test inputs, test labels), 1297 and 500.
 
     Inputs are float64 in [0, 1], (n, 64): the networks below are trained and compressed in double precision, so that
@@ -408,7 +412,7 @@ def digits(seed: int = 0):
     return x, torch.from_numpy(held.train_labels), test, torch.from_numpy(held.test_labels)
 
 
-def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300):
+def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300) -> nn.Sequential:
     """A ReLU network on the digits, trained for `steps` full-batch Adam steps: about 97 % of the test digits."""
     need("torch")
     from torch import nn
@@ -423,7 +427,7 @@ def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300)
     return _trained(build, seed, steps)
 
 
-def digits_convnet(seed: int = 0, steps: int = 150):
+def digits_convnet(seed: int = 0, steps: int = 150) -> nn.Sequential:
     """Two convolutions (1 → 12, 12 → 24 at stride 2, 3×3) and a linear layer on the digits."""
     need("torch")
     from torch import nn

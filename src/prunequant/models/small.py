@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -24,9 +24,10 @@ class Residual(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.short = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs or stride > 1 else None
 
-    def forward(self, x):
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
+    def forward(self, x: Tensor) -> Tensor:  # (batch, inputs, h, w)
+        y = F.relu(self.norm1(self.conv1(x)))  # (batch, outputs, ⌈h / stride⌉, ⌈w / stride⌉)
+        y = self.norm2(self.conv2(y))  # the same
+        # the way round has the same shape by now
         return F.relu(y + (x if self.short is None else self.short(x)))
 
 
@@ -53,11 +54,11 @@ class SmallResNet(nn.Module):
         self.blocks = nn.ModuleList(made)
         self.head = nn.Linear(inputs, classes)
 
-    def forward(self, x):
-        x = F.relu(self.norm(self.stem(x)))
+    def forward(self, x: Tensor) -> Tensor:  # (batch, channels, h, w)
+        x = F.relu(self.norm(self.stem(x)))  # (batch, width, ⌈h / stride⌉, ⌈w / stride⌉)
         for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean((2, 3)))
+            x = block(x)  # stage s = 0, 1, 2: (batch, width · 2ˢ, sides halved s times, rounded up)
+        return self.head(x.mean((2, 3)))  # (batch, 4 · width) → (batch, classes)
 
 
 class Transformer(nn.Module):
@@ -70,12 +71,15 @@ class Transformer(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x):  # (batch, patches, width)
+    def forward(self, x: Tensor) -> Tensor:  # (batch, patches, width)
         batch, patches, width = x.shape
+        # (batch, patches, 3 · width) → (batch, patches, 3, heads, width / heads)
         qkv = self.qkv(self.norm1(x)).view(batch, patches, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, patches, width / heads)
+        # (batch, heads, patches, width / heads) → (batch, patches, width)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, patches, width)
-        x = x + self.out(mixed)
+        x = x + self.out(mixed)  # (batch, patches, width)
+        # (batch, patches, 4 · width) between, (batch, patches, width) out
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
@@ -108,11 +112,12 @@ class SmallViT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:  # (batch, channels, size, size)
+        # (batch, width, size / patch, size / patch) → (batch, patches, width) with patches = (size / patch)²
         x = self.patches(x).flatten(2).transpose(1, 2) + self.position
         for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x).mean(1))
+            x = block(x)  # (batch, patches, width)
+        return self.head(self.norm(x).mean(1))  # (batch, width) → (batch, classes)
 
 
 class Transferred(nn.Module):
@@ -125,10 +130,10 @@ class Transferred(nn.Module):
         super().__init__()
         self.body, self.size = body.to(memory_format=torch.channels_last), size
 
-    def forward(self, x):
-        x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
-        x = ((255 * x - 127) / 128).expand(-1, 3, -1, -1)
-        return self.body(x.contiguous(memory_format=torch.channels_last))
+    def forward(self, x: Tensor) -> Tensor:  # (batch, 1, h, w)
+        x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)  # (batch, 1, size, size)
+        x = ((255 * x - 127) / 128).expand(-1, 3, -1, -1)  # (batch, 3, size, size)
+        return self.body(x.contiguous(memory_format=torch.channels_last))  # (batch, classes)
 
 
 def transferred_efficientnet(size: int, classes: int = 10, momentum: float = 0.1) -> Transferred:

@@ -85,9 +85,10 @@ def rotary(x: Tensor, base: float) -> Tensor:
 
     x : (..., time, head). Its inner products then depend on the difference of two times only (Su et al. 2021).
     """
-    cos, sin = _angles(x.shape[-2], x.shape[-1], base, x.device)
-    pairs = x.float().unflatten(-1, (-1, 2))
-    a, b = pairs[..., 0], pairs[..., 1]
+    cos, sin = _angles(x.shape[-2], x.shape[-1], base, x.device)  # each (time, head / 2)
+    pairs = x.float().unflatten(-1, (-1, 2))  # (..., time, head / 2, 2)
+    a, b = pairs[..., 0], pairs[..., 1]  # each (..., time, head / 2)
+    # (..., time, head / 2, 2) → (..., time, head)
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
 
 
@@ -98,8 +99,8 @@ def _angles(time: int, head: int, base: float, device) -> tuple[Tensor, Tensor]:
     key = (time, head, base, str(device))
     if key not in _TABLES:
         with torch.inference_mode(False):  # a table first asked for by an evaluation must serve training later
-            turn = base ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
-            angle = torch.arange(time, dtype=torch.float64)[:, None] * turn
+            turn = base ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)  # (head / 2,)
+            angle = torch.arange(time, dtype=torch.float64)[:, None] * turn  # (time, head / 2)
             _TABLES[key] = (angle.cos().float().to(device), angle.sin().float().to(device))
     return _TABLES[key]
 
@@ -107,17 +108,20 @@ def _angles(time: int, head: int, base: float, device) -> tuple[Tensor, Tensor]:
 class Norm(nn.Module):
     """x·w/√(mean(x²) + ε) over the last axis, in float32."""
 
-    def __init__(self, width: int, epsilon: float):
+    def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
         self.weight, self.epsilon = nn.Parameter(torch.ones(width)), epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
+        y = x.float()  # (..., width)
+        # the mean is (..., 1), the result (..., width)
         return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.epsilon)).to(x.dtype) * self.weight
 
 
 class Block(nn.Module):
-    def __init__(self, c: Config):
+    """(batch, time, width) → the same: attention with rotary positions, then a gated layer for each token."""
+
+    def __init__(self, c: Config) -> None:
         super().__init__()
         self.config = c
         self.norm_attention, self.norm_mlp = Norm(c.width, c.epsilon), Norm(c.width, c.epsilon)
@@ -130,19 +134,22 @@ class Block(nn.Module):
         self.down = nn.Linear(c.hidden, c.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        c, y = self.config, self.norm_attention(x)
+        c, y = self.config, self.norm_attention(x)  # x and y (batch, time, width)
+        # q (batch, heads, time, head); k and v (batch, kv_heads, time, head)
         q, k, v = (m(y).unflatten(-1, (-1, c.head)).transpose(1, 2) for m in (self.q, self.k, self.v))
-        q, k = rotary(q, c.base), rotary(k, c.base)
+        q, k = rotary(q, c.base), rotary(k, c.base)  # shapes as before
+        # (batch, heads, time, head): each key head serves heads / kv_heads query heads
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=c.heads != c.kv_heads)
-        x = x + self.o(mixed.transpose(1, 2).flatten(-2))
-        y = self.norm_mlp(x)
+        x = x + self.o(mixed.transpose(1, 2).flatten(-2))  # (batch, time, heads · head) → (batch, time, width)
+        y = self.norm_mlp(x)  # (batch, time, width)
+        # (batch, time, hidden) between, (batch, time, width) out
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
 
 class Llama(nn.Module):
     """Token ids (batch, time) → logits (batch, time, vocabulary); 134 515 008 parameters with the default sizes."""
 
-    def __init__(self, config: Config = Config()):
+    def __init__(self, config: Config = Config()) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
@@ -151,13 +158,13 @@ class Llama(nn.Module):
 
     def features(self, tokens: Tensor) -> Tensor:
         """(batch, time, width): what the output matrix multiplies."""
-        x = self.embedding(tokens)
+        x = self.embedding(tokens)  # (batch, time) → (batch, time, width)
         for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+            x = block(x)  # (batch, time, width)
+        return self.norm(x)  # (batch, time, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return F.linear(self.features(tokens), self.embedding.weight)
+        return F.linear(self.features(tokens), self.embedding.weight)  # (batch, time, vocabulary)
 
 
 def random(config: Config | None = None, seed: int = 0) -> Llama:

@@ -16,6 +16,7 @@ import math
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import lsq_linear
 
 from prunequant.arguments import flag, instance, integer, integers, numbers, real
@@ -27,7 +28,9 @@ from .quantize import _Layer, best_quantization
 _LARGEST = 1e60  # products of five of them stay finite
 
 
-def certified_bound(p, d, cuts, nu, low, high, mu) -> float:
+def certified_bound(
+    p: ArrayLike, d: ArrayLike, cuts: ArrayLike, nu: ArrayLike, low: ArrayLike, high: ArrayLike, mu: ArrayLike
+) -> float:
     """The bound above for given multipliers, made feasible: ν is shrunk, μ raised, until A is safely positive definite.
 
     p (n, n) symmetric, d (n,), cuts (n, K) integers, nu (n, K), low, high, mu (n,). Never negative, and valid whatever
@@ -94,16 +97,16 @@ def _cuts(low: np.ndarray, high: np.ndarray, extra: int) -> np.ndarray:
 
 
 def sdp_bound(
-    weights,
-    gram,
+    weights: ArrayLike,
+    gram: ArrayLike,
     bits: int = 4,
-    scale=None,
+    scale: ArrayLike | None = None,
     *,
     grid: str = "twos_complement",
     box: bool = True,
     cuts: int = 1,
     solver: str = "CLARABEL",
-):
+) -> NDArray | float:
     """Certified lower bound of the quantization error by semidefinite programming.
 
     Parameters
@@ -240,15 +243,15 @@ def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.nda
 
 
 def layer_bound(
-    weights,
-    gram,
+    weights: ArrayLike,
+    gram: ArrayLike,
     bits: int = 4,
-    scale=None,
+    scale: ArrayLike | None = None,
     chunk: int = 32,
     node_limit: int = NODE_LIMIT // 10,
     *,
     grid: str = "twos_complement",
-):
+) -> NDArray | float:
     """Lower bound of the error of a whole wide neuron from exact optima of chunks of its features.
 
     Parameters

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import choice, integer, numbers
 from prunequant.distortion.grids import integer_range
@@ -49,7 +50,7 @@ class Solution:
     proved: bool | np.ndarray
     nodes: int | np.ndarray = 0
 
-    def snr(self, weights, gram):
+    def snr(self, weights: ArrayLike, gram: ArrayLike) -> NDArray | float:
         """wᵀ gram w over the error, in dB, neuron by neuron; infinite where there is no error.
 
         Raises

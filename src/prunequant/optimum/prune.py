@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from prunequant.arguments import booleans, flag, integer
 
@@ -71,7 +72,9 @@ def _without(n: int, pruned: np.ndarray) -> np.ndarray:
     return mask
 
 
-def best_pruning(weights, gram, keep: int, node_limit: int = NODE_LIMIT, *, refit: bool = True) -> Solution:
+def best_pruning(
+    weights: ArrayLike, gram: ArrayLike, keep: int, node_limit: int = NODE_LIMIT, *, refit: bool = True
+) -> Solution:
     """The best `keep` weights of each neuron: proved optimal, or the best found with a lower bound.
 
     Parameters
@@ -162,7 +165,7 @@ def _in_place(problem, keep, node_limit):
     return solve
 
 
-def magnitude_pruning(weights, gram, keep: int, *, refit: bool = False) -> Solution:
+def magnitude_pruning(weights: ArrayLike, gram: ArrayLike, keep: int, *, refit: bool = False) -> Solution:
     """Keep the largest |w| of each neuron; with `refit` the kept ones are set to their least-squares values.
 
     Arguments, result and errors as in `best_pruning`; nothing is proved.
@@ -185,7 +188,7 @@ def magnitude_pruning(weights, gram, keep: int, *, refit: bool = False) -> Solut
     return problem.collect(out)
 
 
-def obs_pruning(weights, gram, keep: int, *, swaps: bool = True) -> Solution:
+def obs_pruning(weights: ArrayLike, gram: ArrayLike, keep: int, *, swaps: bool = True) -> Solution:
     """Greedy removal with refit (Optimal Brain Surgeon), then exchanges of a pruned for a kept weight while they help.
 
     Arguments, result and errors as in `best_pruning` with a refit; nothing is proved.

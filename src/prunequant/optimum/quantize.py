@@ -27,6 +27,7 @@ integer does, and the one nearest to z_k is taken.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from prunequant.arguments import choice, integer
 from prunequant.distortion import best_scale
@@ -98,10 +99,10 @@ class _Layer:
 
 
 def best_quantization(
-    weights,
-    gram,
+    weights: ArrayLike,
+    gram: ArrayLike,
     bits: int = 4,
-    scale=None,
+    scale: ArrayLike | None = None,
     node_limit: int = NODE_LIMIT,
     *,
     grid: str = "twos_complement",
@@ -161,7 +162,14 @@ def best_quantization(
 
 
 def babai(
-    weights, gram, bits: int = 4, scale=None, *, grid: str = "twos_complement", order="given", search: int = 0
+    weights: ArrayLike,
+    gram: ArrayLike,
+    bits: int = 4,
+    scale: ArrayLike | None = None,
+    *,
+    grid: str = "twos_complement",
+    order: str | ArrayLike = "given",
+    search: int = 0,
 ) -> Solution:
     """Successive rounding with feedback (OPTQ, Babai's nearest plane), then local search.
 
@@ -187,7 +195,9 @@ def babai(
     return layer.problem.collect(each_neuron(solve, layer.weights.shape[1]))
 
 
-def nearest(weights, gram, bits: int = 4, scale=None, *, grid: str = "twos_complement") -> Solution:
+def nearest(
+    weights: ArrayLike, gram: ArrayLike, bits: int = 4, scale: ArrayLike | None = None, *, grid: str = "twos_complement"
+) -> Solution:
     """Every weight to its nearest level, whatever the inputs.
 
     >>> nearest(np.array([0.4, 0.4]), np.eye(2), bits=2, scale=1.0).values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import instance, integer, real
 from .checks import MAX_DAMPING, checked_matrix
@@ -11,7 +11,14 @@ from .gram import damped, gram, power_of_two
 from .operators import Operator
 
 
-def sparsegpt(weights, inputs, sparsity: float, rounding=None, damping: float = 0.01, block: int = 128) -> NDArray:
+def sparsegpt(
+    weights: ArrayLike,
+    inputs: ArrayLike,
+    sparsity: float,
+    rounding: Operator | None = None,
+    damping: float = 0.01,
+    block: int = 128,
+) -> NDArray:
     """SparseGPT (Frantar and Alistarh, arXiv 2301.00774): choose a mask block by block, mend with OPTQ's updates.
 
     Parameters

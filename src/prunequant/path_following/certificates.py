@@ -14,7 +14,7 @@ Nearest rounding has no randomness to average over: what remains is the worst ca
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
 from ..arguments import choice
@@ -27,7 +27,7 @@ from .operators import Operator, check_operator
 _ROWS = 4096
 
 
-def influence(inputs, scaling: float = 1.0, feedback: str = "path", damping: float | None = None) -> NDArray:
+def influence(inputs: ArrayLike, scaling: float = 1.0, feedback: str = "path", damping: float | None = None) -> NDArray:
     """A = X (I + M)⁻¹, (samples, features) float64: how each rounding error reaches each sample.
 
     Notes
@@ -52,7 +52,15 @@ def influence_of(rule: Rule, seen: NDArray, rows: NDArray | slice = slice(None))
     return out
 
 
-def sample_bounds(inputs, operator: Operator, scaling=1.0, failure=0.01, feedback="path", damping=None, tail="best"):
+def sample_bounds(
+    inputs: ArrayLike,
+    operator: Operator,
+    scaling: float = 1.0,
+    failure: float = 0.01,
+    feedback: str = "path",
+    damping: float | None = None,
+    tail: str = "best",
+) -> NDArray:
     """Bounds a_i ≥ |u_i| on each sample, all at once with probability 1 − failure for one neuron.
 
     Returns
@@ -74,7 +82,7 @@ def bounds_of(a: NDArray, operator: Operator, failure: float, tail: str = "best"
 
 
 def certificate(
-    inputs,
+    inputs: ArrayLike,
     operator: Operator,
     scaling: float = 1.0,
     failure: float = 0.01,
@@ -114,7 +122,9 @@ def certificate(
     return float(largest) if np.ndim(largest) == 0 else largest
 
 
-def energy_certificate(inputs, operator: Operator, scaling=1.0, feedback="path", damping=None) -> float | NDArray:
+def energy_certificate(
+    inputs: ArrayLike, operator: Operator, scaling: float = 1.0, feedback: str = "path", damping: float | None = None
+) -> float | NDArray:
     """A bound on the root-mean-square output error, √(E‖u‖²/samples), for any weights, per neuron.
 
     (ω/2)‖A‖_F/√samples for stochastic operators; for nearest rounding the worst case, (ω/2) times the

@@ -9,7 +9,7 @@ the least Gaussian has a closed form. No grid and no sampling is involved.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
 from ..arguments import numbers, real
@@ -17,7 +17,7 @@ from .checks import LARGEST
 from .theory import density
 
 
-def checked_law(values, probabilities, prefix: str = "") -> tuple[NDArray, NDArray]:
+def checked_law(values: ArrayLike, probabilities: ArrayLike, prefix: str = "") -> tuple[NDArray, NDArray]:
     """Values ascending, up to 1e150 in size, probabilities summing to one, both (k,) float64; mass zero dropped."""
     values = numbers(values, f"{prefix}values", finite=False).astype(np.float64, copy=False)
     probabilities = numbers(probabilities, f"{prefix}probabilities", finite=False).astype(np.float64, copy=False)
@@ -37,7 +37,7 @@ def checked_law(values, probabilities, prefix: str = "") -> tuple[NDArray, NDArr
     return values[order][kept], probabilities[order][kept]
 
 
-def stop_loss(values, probabilities, at) -> NDArray:
+def stop_loss(values: ArrayLike, probabilities: ArrayLike, at: ArrayLike) -> NDArray:
     """π_X(a) = E(X − a)₊ of a discrete law at every a of `at`.
 
     Examples
@@ -54,7 +54,7 @@ def check_sigma(sigma: float) -> float:
     return real(sigma, "sigma", 0, LARGEST)
 
 
-def stop_loss_gaussian(sigma: float, at, mean: float = 0.0) -> NDArray:
+def stop_loss_gaussian(sigma: float, at: ArrayLike, mean: float = 0.0) -> NDArray:
     """E(G − a)₊ of G ~ N(mean, σ²): σφ(z) − (a − mean)Φ(−z), z = (a − mean)/σ.
 
     Examples
@@ -71,7 +71,7 @@ def stop_loss_gaussian(sigma: float, at, mean: float = 0.0) -> NDArray:
     return sigma * density(z) - distance * ndtr(-z)
 
 
-def least_gaussian(values, probabilities) -> float:
+def least_gaussian(values: ArrayLike, probabilities: ArrayLike) -> float:
     """The smallest σ with X ≤cx N(E X, σ²), exactly.
 
     Each line c − s·a of π_X (s = P(X > a), c = E[X; X > a]) touches the Gaussian's stop-loss function when
@@ -92,7 +92,7 @@ def least_gaussian(values, probabilities) -> float:
     return float(np.max(above[inner] / density(ndtri(share[inner]))))
 
 
-def gap_to_gaussian(values, probabilities, sigma: float) -> tuple[float, float]:
+def gap_to_gaussian(values: ArrayLike, probabilities: ArrayLike, sigma: float) -> tuple[float, float]:
     """(min over a of π_G(a) − π_X(a), the a where it is attained) with G ~ N(E X, σ²); negative: not dominated.
 
     Exact: on each straight piece of π_X the difference is convex, with its minimum where P(G > a) equals the slope or
@@ -108,13 +108,19 @@ def gap_to_gaussian(values, probabilities, sigma: float) -> tuple[float, float]:
     return float(gaps[best]), float(points[best])
 
 
-def is_below_gaussian(values, probabilities, sigma: float, tolerance: float = 1e-12) -> bool:
+def is_below_gaussian(values: ArrayLike, probabilities: ArrayLike, sigma: float, tolerance: float = 1e-12) -> bool:
     """Whether X ≤cx N(E X, σ²), by the closed form; `tolerance` is relative, for rounding of the last bits."""
     sigma, tolerance = check_sigma(sigma), real(tolerance, "tolerance", 0, 1)
     return least_gaussian(values, probabilities) <= sigma * (1 + tolerance)
 
 
-def is_below(values, probabilities, other_values, other_probabilities, tolerance: float = 1e-12) -> bool:
+def is_below(
+    values: ArrayLike,
+    probabilities: ArrayLike,
+    other_values: ArrayLike,
+    other_probabilities: ArrayLike,
+    tolerance: float = 1e-12,
+) -> bool:
     """Whether one discrete law is below another in convex order: equal means, stop-loss below at every knot."""
     x, p = checked_law(values, probabilities)
     y, q = checked_law(other_values, other_probabilities, "other_")
@@ -126,7 +132,9 @@ def is_below(values, probabilities, other_values, other_probabilities, tolerance
     return bool(np.all(stop_loss(x, p, knots) <= stop_loss(y, q, knots) + tolerance * size))
 
 
-def convolve(values, probabilities, other_values, other_probabilities) -> tuple[NDArray, NDArray]:
+def convolve(
+    values: ArrayLike, probabilities: ArrayLike, other_values: ArrayLike, other_probabilities: ArrayLike
+) -> tuple[NDArray, NDArray]:
     """The law of an independent sum, equal values merged."""
     x, p = checked_law(values, probabilities)
     y, q = checked_law(other_values, other_probabilities, "other_")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import integer, numbers, shown
 from .checks import check_rows, checked_matrix
 from .layer import Layer, Rounding, Rule
+from .operators import Operator
 from .result import Result
 from .tensors import as_array, like
 from .triangle import compress_layer
@@ -39,7 +40,15 @@ def _pads(padding) -> tuple[tuple[int, int], tuple[int, int]]:
     return tuple(tuple(integer(p, "padding", 0, MAX_EXTENT) for p in ends) for ends in (rows, columns))
 
 
-def unfold(x, kernel, stride=1, padding=0, dilation=1, groups: int = 1, rows=None) -> NDArray:
+def unfold(
+    x: ArrayLike,
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    rows: ArrayLike | None = None,
+) -> NDArray:
     """The patches that a convolution sees, as the inputs of a linear layer.
 
     Parameters
@@ -100,15 +109,15 @@ def _unfold(x, name: str, kernel, stride, padding, dilation, groups, rows=None) 
 
 
 def compress_convolution(
-    weight,
-    inputs,
-    operator,
+    weight: ArrayLike,
+    inputs: ArrayLike,
+    operator: Operator,
     *,
-    stride=1,
-    padding=0,
-    dilation=1,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple = 0,
+    dilation: int | tuple[int, int] = 1,
     groups: int = 1,
-    quantized_inputs=None,
+    quantized_inputs: ArrayLike | None = None,
     feedback: str = "path",
     scaling: float = 1.0,
     seed: int = 0,

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import flag, instance, integer, numbers, real
 from . import _kernels
@@ -105,13 +105,13 @@ class Operator:
         sizes = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: value[start:stop] for name, value in sizes.items() if np.ndim(value)})
 
-    def spread(self, x) -> NDArray:
+    def spread(self, x: ArrayLike) -> NDArray:
         """Variance of T(x) given x: the noise that unbiased rounding adds at x (0 for nearest)."""
         values, probabilities = self.law(x)
         mean = np.sum(values * probabilities, axis=-1)
         return np.sum((values - mean[..., None]) ** 2 * probabilities, axis=-1)
 
-    def law(self, x) -> tuple[NDArray, NDArray]:
+    def law(self, x: ArrayLike) -> tuple[NDArray, NDArray]:
         """Values (…, k) and probabilities (…, k) of T(x), exactly; sizes must be single numbers."""
         for field in fields(self):
             if np.ndim(getattr(self, field.name)):
@@ -121,7 +121,7 @@ class Operator:
             return self(x)[..., None], np.ones((*x.shape, 1))
         return self._law(x)
 
-    def __call__(self, x, seed: int = 0) -> NDArray:
+    def __call__(self, x: ArrayLike, seed: int = 0) -> NDArray:
         """T(x) of every entry of x, each with its own randomness, as float64; a second axis is neurons.
 
         `seed` is an integer in [0, 2**64).
@@ -193,11 +193,11 @@ class Grid(Operator):
         self._check("step")
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return self.step if self.stochastic else self.step / 2
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return self.step
 
     def _code(self):
@@ -242,15 +242,15 @@ class FiniteGrid(Operator):
         return np.multiply.outer(np.arange(self.levels) - (self.levels - 1) / 2, self.step)
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return self.step if self.stochastic else self.step / 2
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return self.step
 
     @property
-    def domain(self):
+    def domain(self) -> NDArray | float:
         edge = (self.levels - 1) / 2 * self.step
         return edge if self.stochastic else edge + self.step / 2
 
@@ -287,15 +287,15 @@ class OneBit(Operator):
         self._check("size")
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return 2 * self.size if self.stochastic else self.size
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return 2 * self.size
 
     @property
-    def domain(self):
+    def domain(self) -> NDArray | float:
         return self.size if self.stochastic else 2 * self.size
 
     def _code(self):
@@ -328,11 +328,11 @@ class Prune(Operator):
         self._check("size")
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         return self.size
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         return self.size if self.stochastic else 2 * self.size
 
     def _code(self):
@@ -387,14 +387,14 @@ class PruneThenQuantize(Operator):
         return bool(np.all(self._ratio == np.rint(self._ratio)))
 
     @property
-    def parameter(self):
+    def parameter(self) -> NDArray | float:
         if not self.stochastic:
             return _plain(np.maximum(self.size, self.step / 2))
         whole = self._ratio == np.rint(self._ratio)
         return _plain(np.where(whole, np.maximum(self.size, self.step), np.add(self.size, self.step)))
 
     @property
-    def width(self):
+    def width(self) -> NDArray | float:
         if not self.stochastic:
             return 2 * self.parameter
         return _plain(self.step * np.ceil(self._ratio))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .certificates import bounds_of, influence_of
 from .checks import check_rows, checked_matrix
@@ -108,7 +108,7 @@ class Result:
         largest[np.asarray(self.saturation) > 0] = np.inf
         return largest
 
-    def known_error(self, rows=None) -> NDArray:
+    def known_error(self, rows: ArrayLike | None = None) -> NDArray:
         """(samples, neurons): the part of Xw − X̃q that no draw decides, on these samples (integers; all by default).
 
         Xw − X̃w̃, which alignment leaves, and what rounding the weights to half precision in the end added.
@@ -125,7 +125,7 @@ class Result:
             known += seen @ (self.exact.astype(np.float64) - self.values)
         return known
 
-    def held_out_error(self, inputs, quantized_inputs=None) -> float:
+    def held_out_error(self, inputs: ArrayLike, quantized_inputs: ArrayLike | None = None) -> float:
         """The relative error on other samples, (samples, features); 0 and infinite as for `relative_error`."""
         x = checked_matrix("inputs", inputs, np.float64)
         y = x if quantized_inputs is None else checked_matrix("quantized_inputs", quantized_inputs, x.dtype)

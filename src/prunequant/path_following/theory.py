@@ -12,7 +12,7 @@ The statements are those of Zhang and Saab, arXiv 2412.18184, reconstructed and 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
@@ -27,7 +27,7 @@ SHARP_CONSTANT = np.pi / 8  # support of length ω, mean zero: X ≤cx N(0, (π/
 HOEFFDING_CONSTANT = 1 / 4  # the same support: variance proxy ω²/4 in the moment generating function
 
 
-def density(z) -> NDArray:
+def density(z: ArrayLike) -> NDArray:
     """φ(z), the standard Gaussian density."""
     z = numbers(z, "z", finite=False).astype(np.float64, copy=False)
     if np.any(np.isnan(z)):
@@ -215,7 +215,7 @@ def tail_constant(failure: float, tail: str = "best") -> float:
     return {"hoeffding": hoeffding, "gaussian": gaussian, "best": min(hoeffding, gaussian)}[tail]
 
 
-def column_norms(inputs) -> tuple[float, float]:
+def column_norms(inputs: ArrayLike) -> tuple[float, float]:
     """(max_t‖X_t‖, ρ = max/min over the features that are not zero) of inputs (samples, features)."""
     norms = np.linalg.norm(checked_matrix("inputs", inputs, np.float64), axis=0)
     norms = norms[norms > 0]
@@ -229,7 +229,7 @@ def mean_square_error(step: float, stochastic: bool = True) -> float:
     return _size(step, "step") ** 2 / (6 if flag(stochastic, "stochastic") else 12)
 
 
-def two_point_scale(probability, width: float = 1.0) -> NDArray | float:
+def two_point_scale(probability: ArrayLike, width: float = 1.0) -> NDArray | float:
     """Least σ with X ≤cx N(0, σ²) for the two-point law with P(top) = p in (0, 1): ω p(1−p)/φ(z_p).
 
     Its maximum over p is ω√(π/8), at p = ½: the sharp width constant.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import flag, integer, real, shown
 from . import _kernels
@@ -115,11 +117,11 @@ def triangular_rounding(weights, factor, gain, operator: Operator, seed: int = 0
 
 
 def prepare(
-    weights,
-    inputs,
+    weights: ArrayLike,
+    inputs: ArrayLike,
     feedback: str = "path",
     scaling: float = 1.0,
-    quantized_inputs=None,
+    quantized_inputs: ArrayLike | None = None,
     alignment: int | str | None = None,
     damping: float | None = None,
 ) -> Prepared:
@@ -146,12 +148,12 @@ def prepared(layer: Layer) -> Prepared:
 
 
 def compress(
-    weights,
-    inputs,
+    weights: ArrayLike,
+    inputs: ArrayLike,
     operator: Operator,
     feedback: str = "path",
     scaling: float = 1.0,
-    quantized_inputs=None,
+    quantized_inputs: ArrayLike | None = None,
     seed: int = 0,
     alignment: int | str | None = None,
     damping: float | None = None,
@@ -225,7 +227,14 @@ def compress_layer(layer: Layer, rounding: Rounding) -> Result:
 
 
 def size_for_sparsity(
-    weights, inputs, sparsity: float, stochastic: bool = False, steps: int = 30, seed: int = 0, operator=None, **options
+    weights: ArrayLike,
+    inputs: ArrayLike,
+    sparsity: float,
+    stochastic: bool = False,
+    steps: int = 30,
+    seed: int = 0,
+    operator: Callable[[float], Operator] | None = None,
+    **options: Any,
 ) -> tuple[float, Result]:
     """The pruning size K that leaves this share of zeros, by bisection, and the compressed layer.
 

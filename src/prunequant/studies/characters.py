@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from prunequant.extras import need
 from prunequant.formats import named
 from prunequant.interplay.orders import apply_orders
 from prunequant.studies.orders import MAX_STEPS, RANDOM_DRAWS, check_grid, variants
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CONTEXT = 32
 WIDTH = 64
@@ -36,7 +40,7 @@ def text() -> tuple[NDArray[np.int64], str]:
     return np.array(kept, dtype=np.int64), hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
-def build(seed: int):
+def build(seed: int) -> nn.Module:
     """A decoder of two blocks, width 64, four heads: 116 thousand parameters."""
     need("torch")
     import torch
@@ -74,12 +78,12 @@ def build(seed: int):
     return Decoder()
 
 
-def linears(model) -> list:
+def linears(model: nn.Module) -> list:
     """The linear layers of the blocks: those that are compressed. Embeddings and head stay."""
     return [layer for block in model.blocks for layer in (block.qkv, block.out, block.up, block.down)]
 
 
-def batches(seed: int, steps: int, size: int):
+def batches(seed: int, steps: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Training batches (inputs, targets) from the first nine tenths of the text."""
     need("torch")
     import torch
@@ -93,7 +97,15 @@ def batches(seed: int, steps: int, size: int):
         yield window[:, :-1], window[:, 1:]
 
 
-def fit(model, seed: int, steps: int, *, rate: float = 3e-3, size: int = 64, compress=None):
+def fit(
+    model: nn.Module,
+    seed: int,
+    steps: int,
+    *,
+    rate: float = 3e-3,
+    size: int = 64,
+    compress: Callable[[NDArray], NDArray] | None = None,
+) -> nn.Module:
     """AdamW with a cosine rate; with `compress` (array to array) the forward pass sees compressed linear layers."""
     need("torch")
     import torch
@@ -119,7 +131,7 @@ def fit(model, seed: int, steps: int, *, rate: float = 3e-3, size: int = 64, com
     return model
 
 
-def loss(model, weights: Sequence[NDArray] | None = None, windows: int = 512) -> float:
+def loss(model: nn.Module, weights: Sequence[NDArray] | None = None, windows: int = 512) -> float:
     """Cross-entropy a character, in nats, on fixed windows of the last tenth of the text; maybe with other weights."""
     need("torch")
     import torch

@@ -12,6 +12,7 @@ import io
 import lzma
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ CONTROL = 3  # the token type of control tokens in GGUF
 TEXTS = {part: f"messages-1901-1928-{part}.txt.xz" for part in corpus.TEXT_SHA256}
 
 
-def tokenizer():
+def tokenizer() -> Any:
     """SmolLM2's tokenizer: byte-level BPE, digits one by one (`tokenizer.ggml.pre` is "smollm")."""
     from gguf import GGUFReader
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class LayerTicket:
     kernel: Pair
     bias: Pair
 
-    def sums(self, layer: Layer, x: NDArray[np.int64], pads) -> tuple[NDArray[np.int64], int]:
+    def sums(self, layer: Layer, x: NDArray[np.int64], pads: int | tuple) -> tuple[NDArray[np.int64], int]:
         """factor·(W∗x + bias), computed by the pruned pairs; and the factor."""
         base = 2 * self.bias.carving.recipe.target + 1
         constants = base ** np.arange(self.bias.carving.columns, dtype=np.int64)
@@ -119,7 +120,7 @@ def run(network: IntegerNetwork, tickets: dict[str, LayerTicket], images: NDArra
     return network.forward(images, lambda layer, x, pads: tickets[layer.place.name].sums(layer, x, pads))
 
 
-def save(path, tickets: dict[str, LayerTicket], seed: int) -> int:
+def save(path: str | PathLike, tickets: dict[str, LayerTicket], seed: int) -> int:
     """Write all masks to one file; returns its size in bytes."""
     parts = {f"{name}.{part}": getattr(t, part) for name, t in tickets.items() for part in ("kernel", "bias")}
     shapes = {name: [list(pair.shape), pair.depthwise] for name, pair in parts.items()}
@@ -128,7 +129,7 @@ def save(path, tickets: dict[str, LayerTicket], seed: int) -> int:
     )
 
 
-def load(path) -> dict[str, LayerTicket]:
+def load(path: str | PathLike) -> dict[str, LayerTicket]:
     """Read the tickets of all layers back; raises `files.TicketFileError` for a damaged file."""
     header, carvings = files.read(path)
     if header.get("kind") != KIND:
@@ -150,7 +151,9 @@ def _pair(carving: Carving, seed: int, shape: list[int], depthwise: bool) -> Pai
     return Pair(carving, seed, shape, depthwise)
 
 
-def recover_efficientnet(out, seed: int = 0, progress: Progress | None = None, failure: float = 0.01) -> dict:
+def recover_efficientnet(
+    out: str | PathLike, seed: int = 0, progress: Progress | None = None, failure: float = 0.01
+) -> dict:
     """Find EfficientNet-Lite0 inside a random network, write the ticket, read it back, run it, say what happened.
 
     Parameters

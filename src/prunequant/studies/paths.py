@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import choice, flag, integer, real, shown
 from prunequant.models import networks
@@ -19,16 +20,19 @@ from prunequant.path_following.baselines import sparsegpt
 from prunequant.path_following.certificates import certificate
 from prunequant.path_following.checks import check_failure, check_feedback, check_scaling, check_seed, checked_matrix
 from prunequant.path_following.convolution import compress_convolution, unfold
-from prunequant.path_following.operators import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
+from prunequant.path_following.operators import FiniteGrid, Grid, OneBit, Operator, Prune, PruneThenQuantize
 from prunequant.path_following.triangle import compress, prepare, size_for_sparsity
 from prunequant.sparsity import magnitude
 from prunequant.studies.inputs import DATA, LAWS, data  # noqa: F401 - DATA is part of the studies
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def one_bit_scaling(
     scalings: Iterable[float] = (1, 2, 4, 8, 16, 32),
     sizes: Iterable[float | None] = (2.0, 1.0, None),
-    hidden=(512,),
+    hidden: Iterable[int] = (512,),
     seeds: int = 3,
     seed: int = 0,
 ) -> list[dict]:
@@ -72,7 +76,10 @@ def _network_row(model, runs, test, labels) -> dict:
 
 
 def pruned_convolution(
-    sparsities: Iterable[float] = (0.3, 0.5, 0.6, 0.7, 0.8), scalings=(1.0, 4.0), failure: float = 0.01, seed: int = 0
+    sparsities: Iterable[float] = (0.3, 0.5, 0.6, 0.7, 0.8),
+    scalings: Iterable[float] = (1.0, 4.0),
+    failure: float = 0.01,
+    seed: int = 0,
 ) -> list[dict]:
     """The pruning operator on the second convolution of the digits network, over sparsity, beside its bounds.
 
@@ -116,7 +123,7 @@ def pruned_convolution(
 def prune_and_quantize(
     sizes: Iterable[float] = (1, 2, 4),
     bits: Iterable[int] = (3, 4, 6),
-    scaling=1.0,
+    scaling: float = 1.0,
     seeds: int = 3,
     seed: int = 0,
     stochastic: bool = True,
@@ -150,7 +157,11 @@ def prune_and_quantize(
 
 
 def scaling_over_depth(
-    depths: Iterable[int] = (1, 2, 4, 6), scalings=(1, 2, 4, 16), bits: int = 3, seeds: int = 3, seed: int = 0
+    depths: Iterable[int] = (1, 2, 4, 6),
+    scalings: Iterable[float] = (1, 2, 4, 16),
+    bits: int = 3,
+    seeds: int = 3,
+    seed: int = 0,
 ) -> list[dict]:
     """The scaling in networks of growing depth: stochastic rounding at `bits`, output error and accuracy."""
     x, _, test, labels = networks.digits()
@@ -189,7 +200,12 @@ def _layer(samples, features, neurons) -> tuple[int, int, int]:
 
 
 def weight_laws(
-    laws: Iterable[str] = tuple(LAWS), samples=256, features=256, neurons=64, bits=4, seed: int = 0
+    laws: Iterable[str] = tuple(LAWS),
+    samples: int = 256,
+    features: int = 256,
+    neurons: int = 64,
+    bits: int = 4,
+    seed: int = 0,
 ) -> list[dict]:
     """One layer, one data set, many laws (or initialisations) of its weights: errors, and a bound that never asks.
 
@@ -219,7 +235,14 @@ def weight_laws(
     return rows
 
 
-def deep_network(model, calibration, test, settings: Iterable[dict], seed: int = 0, certify: bool = True) -> list[dict]:
+def deep_network(
+    model: nn.Module,
+    calibration: ArrayLike | Tensor,
+    test: ArrayLike | Tensor,
+    settings: Iterable[dict],
+    seed: int = 0,
+    certify: bool = True,
+) -> list[dict]:
     """A deep torch network compressed whole, one row a setting: output error and agreement on held-out inputs `test`.
 
     A setting is a dictionary with `label`, `bits`, `feedback`, `stochastic` and, if wanted, `alignment`. Agreement is
@@ -269,7 +292,13 @@ def _method(row) -> tuple[str, str, bool, float]:
 
 
 def compare_quantizers(
-    kind="white", samples=256, features=512, neurons=128, bits=(1, 2, 3, 4), seed=0, methods=METHODS
+    kind: str = "white",
+    samples: int = 256,
+    features: int = 512,
+    neurons: int = 128,
+    bits: Iterable[int] = (1, 2, 3, 4),
+    seed: int = 0,
+    methods: Iterable[str] = METHODS,
 ) -> list[dict]:
     """Relative output error of each method, on the calibration samples and on 2048 others of the same kind.
 
@@ -304,7 +333,12 @@ def compare_quantizers(
 
 
 def compare_pruners(
-    kind="white", samples=128, features=256, neurons=96, sparsities=(0.5, 0.7, 0.8, 0.9), seed=0
+    kind: str = "white",
+    samples: int = 128,
+    features: int = 256,
+    neurons: int = 96,
+    sparsities: Iterable[float] = (0.5, 0.7, 0.8, 0.9),
+    seed: int = 0,
 ) -> list[dict]:
     """The same for pruning: magnitude, SparseGPT, hard thresholds with path and OPTQ feedback, unbiased with C."""
     (samples, features, neurons), seed = _layer(samples, features, neurons), check_seed(seed)
@@ -352,7 +386,14 @@ def compare_pruners(
 
 
 def coverage(
-    kind: str, operator, scaling=1.0, samples=64, features=128, seeds=1000, failure=0.05, seed: int = 0
+    kind: str,
+    operator: Operator,
+    scaling: float = 1.0,
+    samples: int = 64,
+    features: int = 128,
+    seeds: int = 1000,
+    failure: float = 0.05,
+    seed: int = 0,
 ) -> dict:
     """How often the theorem's bound and the certificate are passed, over `seeds` roundings of fresh weights.
 
@@ -366,7 +407,9 @@ def coverage(
     return {"data": kind} | coverage_of(x, w, operator, scaling, failure, seed)
 
 
-def coverage_of(x: NDArray, w: NDArray, operator, scaling=1.0, failure=0.05, seed: int = 0) -> dict:
+def coverage_of(
+    x: NDArray, w: NDArray, operator: Operator, scaling: float = 1.0, failure: float = 0.05, seed: int = 0
+) -> dict:
     """The same for given inputs (samples, features) and weights (features, columns), such as a real layer's.
 
     Repeat the columns to see one layer under many seeds: every column has draws of its own. Slacks are over the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
 
 import numpy as np
@@ -43,7 +44,9 @@ def minilm_tensors() -> dict[str, np.ndarray]:
     return {k: v for k, v in held if v.ndim == 2 and np.issubdtype(v.dtype, np.floating)}
 
 
-def tensor_row(name: str, weights: np.ndarray, bits=tuple(range(2, 9)), budgets=(2, 3, 4)) -> dict:
+def tensor_row(
+    name: str, weights: np.ndarray, bits: Sequence[int] = tuple(range(2, 9)), budgets: Sequence[int] = (2, 3, 4)
+) -> dict:
     """Kurtosis; by bits the exact ratios (dB) of both, mask free, bitmap, entropy-coded; zeros; best splits."""
     law = Empirical(weights)
     row = {"tensor": name, "shape": list(weights.shape), "kurtosis": law.kurtosis, "bits": list(bits)}

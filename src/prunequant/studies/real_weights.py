@@ -9,6 +9,7 @@ book/versus/real-weights and book/versus/exact-optimum show the record.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ SDP_UP_TO = 32
 MODELS = {"EfficientNet-Lite0": real_layers.tensors, "all-MiniLM-L6-v2": real_rows.minilm_tensors}
 
 
-def rounded(value):
+def rounded(value: Any) -> Any:
     """Six significant digits; what is infinite or not a number becomes null."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}

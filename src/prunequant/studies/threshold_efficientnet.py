@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from prunequant.experiments import grid
-from prunequant.formats import HBFP, MX, Integer
+from prunequant.formats import HBFP, MX, Format, Integer
 from prunequant.interplay import apply_orders, threshold
 from prunequant.models import efficientnet
 from prunequant.statistics import paired
@@ -32,7 +32,7 @@ FORMATS = {
 BOTH = ("sq", "qs first", "qs random", "qs magnitude", "joint")
 
 
-def compressed(w: np.ndarray, fmt, pattern, kind: str) -> np.ndarray:
+def compressed(w: np.ndarray, fmt: Format, pattern: str | float, kind: str) -> np.ndarray:
     """One layer's weights (outputs, ...) under one kind of compression, its rows flattened."""
     rows = w.reshape(w.shape[0], -1)
     if isinstance(pattern, str) and rows.shape[1] % int(pattern.split(":")[1]):
@@ -62,7 +62,7 @@ class Network:
         with torch.no_grad():
             return torch.log_softmax(torch.cat([self.model(part) for part in self.x.split(8)]), dim=1)
 
-    def losses(self, fmt, pattern, kind: str) -> tuple[np.ndarray, float]:
+    def losses(self, fmt: Format, pattern: str | float, kind: str) -> tuple[np.ndarray, float]:
         """Cross-entropy of each crop, and the share of crops with the same first answer."""
         with torch.no_grad():
             for layer, w in zip(self.layers, self.dense):

@@ -7,7 +7,7 @@ M samples on for M <= 2**24. Source: Karmarkar & Karp 1982.
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import integer
 from prunequant.threads import run_rows
@@ -45,7 +45,7 @@ def karmarkar_karp(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | Non
     return masks[0] if found[0] else None
 
 
-def karmarkar_karp_many(x: NDArray[np.int64], targets, lengths=None) -> Solutions:
+def karmarkar_karp_many(x: NDArray[np.int64], targets: ArrayLike, lengths: ArrayLike | None = None) -> Solutions:
     """`karmarkar_karp` for every row of x, on all threads.
 
     Parameters

@@ -8,7 +8,7 @@ square root of the range of the samples, however many samples there are; the pre
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import integer
 from prunequant.threads import run_rows
@@ -80,7 +80,7 @@ def solve(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | None:
     return mask
 
 
-def solve_words(x: NDArray[np.int64], targets, lengths=None) -> Words:
+def solve_words(x: NDArray[np.int64], targets: ArrayLike, lengths: ArrayLike | None = None) -> Words:
     """`solve_many` for at most 64 samples a row, the masks as one 64-bit word a row.
 
     Parameters
@@ -114,7 +114,7 @@ def solve_words(x: NDArray[np.int64], targets, lengths=None) -> Words:
     return Words(raw.words, raw.status == kernels.FOUND)
 
 
-def solve_many(x: NDArray[np.int64], targets, lengths=None) -> Solutions:
+def solve_many(x: NDArray[np.int64], targets: ArrayLike, lengths: ArrayLike | None = None) -> Solutions:
     """`solve` for every row of x, on all threads; the result does not depend on their number.
 
     Parameters

@@ -9,6 +9,7 @@ weights are rounded to steps of 1/``levels`` so that the block stays in integers
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +125,9 @@ class Attention:
         x = exact.integers(x, "x")
         return self.mix(x, [lambda t, w=w: exact.matmul(t, w.T) for w in self.matrices])
 
-    def mix(self, x: NDArray[np.int64], maps) -> NDArray[np.int64]:
+    def mix(
+        self, x: NDArray[np.int64], maps: Sequence[Callable[[NDArray[np.int64]], NDArray[np.int64]]]
+    ) -> NDArray[np.int64]:
         """The block with its four maps given as functions on (N, d) integers, N from 1 on."""
         x, maps = exact.integers(x, "x"), exact.several(maps, "maps")
         if len(maps) != 4 or not all(map(callable, maps)):

@@ -8,6 +8,7 @@ places it is used in. Depthwise: each channel's hidden channels feed that channe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -36,7 +37,7 @@ def matrix(kernel: NDArray[np.int64], depthwise: bool = False) -> NDArray[np.int
 
 
 def convolve(
-    x: NDArray[np.int64], kernel: NDArray[np.int64], stride: int = 1, padding=0, depthwise: bool = False
+    x: NDArray[np.int64], kernel: NDArray[np.int64], stride: int = 1, padding: int | tuple = 0, depthwise: bool = False
 ) -> NDArray[np.int64]:
     """Cross-correlation in exact integers: x (N, I, H, W), kernel (O, I, k, k) or depthwise (C, 1, k, k).
 
@@ -79,7 +80,7 @@ def convolve(
     return np.ascontiguousarray(out.reshape(n, height, width, kernel.shape[0]).transpose(0, 3, 1, 2))
 
 
-def pad(x: NDArray, padding) -> NDArray:
+def pad(x: NDArray, padding: int | Sequence[Sequence[int]]) -> NDArray:
     """Zeros around the last two axes of integers x (N, C, H, W).
 
     ``padding`` is in [0, 2^8] on all sides, or ((top, bottom), (left, right)).
@@ -140,7 +141,7 @@ class Pair:
             return np.ascontiguousarray(w.T.reshape(self.shape))
         return np.ascontiguousarray(w.reshape(o, k, k, i).transpose(0, 3, 1, 2))
 
-    def forward(self, x: ArrayLike, stride: int = 1, padding=0) -> NDArray[np.int64]:
+    def forward(self, x: ArrayLike, stride: int = 1, padding: int | tuple = 0) -> NDArray[np.int64]:
         """Raw sums (N, O, H', W') of the pruned pair on integer inputs (N, I, H, W)."""
         x = exact.integers(x, "x")
         if x.ndim != 4 or x.shape[1] != self.carving.columns:

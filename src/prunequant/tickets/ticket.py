@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,9 @@ from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, eff
 from prunequant.tickets.network import MAX_LEVELS, Network, append
 from prunequant.tickets.plan import DEPTHS, Plan, check_fit
 from prunequant.tickets.source import check_seed
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Verification(NamedTuple):
@@ -145,13 +149,13 @@ class Ticket:
         differing = int(np.count_nonzero(ours != theirs))
         return Verification(differing == 0, differing, ours.size, ours.shape[0])
 
-    def to_torch(self):
+    def to_torch(self) -> nn.Module:
         """The pruned source as a torch module on int64 tensors: dense masked weights, ReLU, integer rounding."""
         from prunequant.tickets._torch import PrunedSource
 
         return PrunedSource(self.carvings, self.layers, self.divisors, self.constants)
 
-    def save(self, path) -> None:
+    def save(self, path: str | PathLike) -> None:
         """Write plan, seed, rounding, constants and masks; not the target, not the source (format: `files`)."""
         header = {
             "kind": "network",
@@ -163,7 +167,7 @@ class Ticket:
         files.write(path, header, {f"layer{l}": c for l, c in enumerate(self.carvings)})
 
     @staticmethod
-    def load(path) -> Ticket:
+    def load(path: str | PathLike) -> Ticket:
         """Read a ticket back; the source is regenerated from its seed, and `network` shows the target.
 
         Raises

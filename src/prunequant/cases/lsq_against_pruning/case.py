@@ -74,7 +74,7 @@ def batches(images: data.Images, size: int, seed: int, shift: int, flip: bool, d
     return batch
 
 
-def cross_entropy(model: nn.Module, x, y):
+def cross_entropy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in nats."""
     return F.cross_entropy(model(x), y)
 
@@ -116,7 +116,9 @@ def _fit(settings: Mapping, model: nn.Module, images, optimiser, steps: int, see
     place.unlink(missing_ok=True)
 
 
-def dense(settings: Mapping, name: str, seed: int, run: Run, images: data.Images, start: int | None = None):
+def dense(
+    settings: Mapping, name: str, seed: int, run: Run, images: data.Images, start: int | None = None
+) -> nn.Module:
     """The dense network of a seed; trained once, then read from the scratch folder.
 
     `start` is the seed of the first weights when it shall differ from that of the batches: a twin.

@@ -31,7 +31,7 @@ def evaluate(model: nn.Module, images: Images, device: str, size: int = 500) -> 
 
 
 @torch.no_grad()
-def activations(model: nn.Module, names: list[str], inputs) -> list:
+def activations(model: nn.Module, names: list[str], inputs: torch.Tensor) -> list:
     """Output of each named layer, (images, features), in evaluation mode."""
     found: dict[str, torch.Tensor] = {}
     hooks = [
@@ -51,7 +51,7 @@ def activations(model: nn.Module, names: list[str], inputs) -> list:
     return [found[n] for n in names]
 
 
-def decibels(reference, other) -> float:
+def decibels(reference: torch.Tensor, other: torch.Tensor) -> float:
     """Signal-to-noise ratio of `other` against `reference` in dB, at most 200."""
     noise = float(((reference - other) ** 2).sum())
     power = float((reference**2).sum())
@@ -64,7 +64,9 @@ class Mirror(Hook):
     Also a hook of `training.fit`: it looks at `points` of the training and keeps the means over the `inner` layers.
     """
 
-    def __init__(self, dense: nn.Module, names: list[str], inner: list[bool], images: Images, count: int, device: str):
+    def __init__(
+        self, dense: nn.Module, names: list[str], inner: list[bool], images: Images, count: int, device: str
+    ) -> None:
         self.inner = inner
         self.names, self.device, self.images = names, device, images
         self.inputs = torch.from_numpy(images.test[:count]).to(device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _inner(row: Mapping, value: str):
     return np.array(row["inner"], bool) if isinstance(row[value], list) else ...
 
 
-def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **cell) -> np.ndarray:
+def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **cell: Any) -> np.ndarray:
     """One number a seed, ordered by seed, of the rows whose parameters are `cell`; lists are averaged over
     the layers that get b bits (not over those at 8).
 
@@ -78,7 +79,7 @@ def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **c
     return np.array([pick(found[seed]) for seed in sorted(found)], float)
 
 
-def cells(rows: Sequence[Mapping], **given) -> list[dict]:
+def cells(rows: Sequence[Mapping], **given: Any) -> list[dict]:
     """The different parameter sets among the rows that agree with `given`, in order of appearance."""
     names = ("model", "method", "mask", "bits", "length")
     seen = dict.fromkeys(tuple(r[n] for n in names) for r in rows if all(r[k] == v for k, v in given.items()))
@@ -90,8 +91,8 @@ BETTER = {"accuracy": 1, "loss": -1, "cka": 1, "weight_snr": 1, "output_snr": 1}
 
 
 def ahead(
-    rows: Sequence[Mapping], value: str, *, pruned: Mapping = {}, quantized: Mapping = {}, shift: int = 0, **cell
-):
+    rows: Sequence[Mapping], value: str, *, pruned: Mapping = {}, quantized: Mapping = {}, shift: int = 0, **cell: Any
+) -> np.ndarray:
     """By how much quantization is better than pruning in `value`, one number a seed.
 
     Parameters
@@ -105,7 +106,7 @@ def ahead(
     return BETTER[value] * (column(rows, value, **q) - np.roll(column(rows, value, **p), shift))
 
 
-def gain(rows: Sequence[Mapping], value: str, long: int, **cell) -> np.ndarray:
+def gain(rows: Sequence[Mapping], value: str, long: int, **cell: Any) -> np.ndarray:
     """What `long` times the steps improve `value` by, one number a seed."""
     short = {**cell, "length": 1}
     return BETTER[value] * (column(rows, value, **{**cell, "length": long}) - column(rows, value, **short))

@@ -15,7 +15,7 @@ a small Llama over bytes, trained on the spot, one per seed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +27,7 @@ from prunequant.cases.byte_model import byte_batch, byte_model, byte_windows, ne
 from prunequant.cases.order_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
 from prunequant.finetune import straight_through, training
+from prunequant.finetune.training import Hook
 from prunequant.formats import named, names
 from prunequant.interplay.orders import apply_orders
 from prunequant.models import corpus, smollm2
@@ -232,7 +233,9 @@ def _dithered(seed: int) -> dict[str, NDArray]:
     return {n: w + spacing[n] * (rng.random(w.shape, np.float32) - np.float32(0.5)) for n, w in _shipped()[1].items()}
 
 
-def base(settings: Mapping, part: str, seed: int, device: str = "cpu"):
+def base(
+    settings: Mapping, part: str, seed: int, device: str = "cpu"
+) -> tuple[smollm2.Llama, dict[str, NDArray[np.float32]]]:
     """A model to write weights into, and the dense weights of the linear layers that a part compresses.
 
     "shipped": as published. "seeds": each weight moved uniformly within the cell of the Q4_1 grid that it stands for,
@@ -257,7 +260,7 @@ def _grid(seed: int) -> dict:
     return out
 
 
-def boundary_ties(weights) -> float:
+def boundary_ties(weights: Iterable[NDArray]) -> float:
     """Share of the groups of four consecutive weights whose second and third largest magnitude are equal.
 
     >>> boundary_ties([np.array([[1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]])])
@@ -281,7 +284,17 @@ def _batches(settings: Mapping, seed: int):
     return lambda step: (torch.from_numpy(corpus.batch(step, size=size, length=length, seed=seed)),)
 
 
-def fine_tune(model, settings: Mapping, seed: int, at: Run, *, steps: int, name: str, hooks=(), extra=None) -> list:
+def fine_tune(
+    model: smollm2.Llama,
+    settings: Mapping,
+    seed: int,
+    at: Run,
+    *,
+    steps: int,
+    name: str,
+    hooks: Sequence[Hook] = (),
+    extra: dict | None = None,
+) -> list:
     """Train layers and norms, not the embedding: AdamW, cosine rate, gradients clipped to 1."""
     model.embedding.weight.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -81,7 +81,7 @@ class Stack:
     bytes: int
     change: float  # ‖W′ − W‖/‖W‖ over all layers
 
-    def call(self, inputs: Mapping[tuple, Tensor], which: int):
+    def call(self, inputs: Mapping[tuple, Tensor], which: int) -> Callable[[], None]:
         """A function that runs every layer once on the prepared inputs."""
         work = [(pair[which], inputs[self._key(pair[which])]) for pair in self.layers]
 
