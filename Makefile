@@ -109,8 +109,8 @@ format: env ## let ruff rewrite what it can
 unit: warm ## the unit tests; those of the claims measure every claim, as verify does
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile tests
 
-surface: warm ## call everything public with every kind of value: ONLY=formats.Integer for some of it
-	@$(PY) -m tests.surface --all --jobs $(JOBS) --json _build/surface.json $(if $(ONLY),--only $(ONLY))
+surface: warm ## call everything public with every kind of value: ONLY=formats.Integer for some, RECORD=1 to keep the counts
+	@$(PY) -m tests.surface --all --jobs $(JOBS) --json _build/surface.json $(if $(ONLY),--only $(ONLY)) $(if $(RECORD),--record)
 
 verify: warm ## measure every claim: its verdict, its controls, and each figure of the ledger
 	@$(PRUNEQUANT) verify --jobs $(JOBS) --against book/results/ledger.json

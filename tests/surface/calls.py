@@ -572,6 +572,7 @@ CALLS: dict[str, dict[str, Entry]] = {
     "tickets.blocks.ShallowResidual.forward": {"x": lambda: np.abs(whole(5, 3))},
     "tickets.blocks.find_shallow_residual": {"weights": lambda: whole(3, 3)},
     "tickets.blocks.find_attention": {"levels": constant(3)},
+    "tickets.certificate.most_window_units": {"reach": constant(7)},
     "tickets.certificate.law": {"target": constant(7), "reach": constant(None)},
     "tickets.certificate.common_grid": {"target": constant(3)},
     "tickets.certificate.choose_blocks": {"weight_counts": lambda: np.array([0, 1, 1, 0, 2, 0, 0, 3])},

@@ -21,7 +21,7 @@ _FLOAT, _INT = 2**53, 2**63
 def integers(x: ArrayLike, name: str) -> NDArray:
     """The array as int64 (or Python integers when it holds some beyond int64); anything else is an error."""
     array = arguments.integers(x, name)
-    if array.dtype == object or (array.dtype == np.uint64 and array.size and array.max() > np.uint64(2**63 - 1)):
+    if array.dtype in (np.dtype(object), np.dtype(np.uint64)) and largest(array) >= _INT:
         return array.astype(object)
     return array.astype(np.int64)
 
