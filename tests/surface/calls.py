@@ -617,8 +617,13 @@ MAY_REFUSE = {
 
 # Results that hold NaN by definition for some arguments: a ratio of moments of numbers that are all equal is 0/0.
 # Figures of a network that were not asked for, or have no error to be measured against, are nan too.
-# So is the spread of one seed.
-MAY_BE_NAN = {"distortion.Empirical", "models.networks.compress_network", "tickets.controls.undersized"}
+# So are the spread of one seed, and the errors of a method that does not reach a sparsity.
+MAY_BE_NAN = {
+    "distortion.Empirical",
+    "models.networks.compress_network",
+    "studies.paths.compare_pruners",
+    "tickets.controls.undersized",
+}
 
 # Valid values whose work is long by nature, as their documentation says, and the seconds that it may take.
 LONG = {
@@ -628,6 +633,7 @@ LONG = {
     "tickets.structured.recipe_for: reach": 60.0,
     "distortion.crossover: bits": 10.0,  # the best scale of a law of each parameter
     "studies.paths.compare_pruners: features": 10.0,  # a layer of a thousand features, pruned in eight ways
+    "studies.paths.compare_quantizers: features": 10.0,
 }
 
 # What of a result counts where it also remembers how it came about: the array as it was given, a value before rounding.

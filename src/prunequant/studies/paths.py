@@ -340,7 +340,10 @@ def compare_pruners(
     sparsities: Iterable[float] = (0.5, 0.7, 0.8, 0.9),
     seed: int = 0,
 ) -> list[dict]:
-    """The same for pruning: magnitude, SparseGPT, hard thresholds with path and OPTQ feedback, unbiased with C."""
+    """The same for pruning: magnitude, SparseGPT, hard thresholds with path and OPTQ feedback, unbiased with C.
+
+    The errors of a method that does not reach a sparsity are nan.
+    """
     (samples, features, neurons), seed = _layer(samples, features, neurons), check_seed(seed)
     sparsities = tuple(
         real(s, f"sparsities[{i}]", 0, 1, open_low=True, open_high=True)

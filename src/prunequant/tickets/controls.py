@@ -36,7 +36,7 @@ def undersized(target: Network, made: Plan, seeds: Sequence[int]) -> Undersized:
     """Run `find` with a plan that may be too small and compare the failures with the measured rates.
 
     The expectation holds whatever the dependence between weights; the spread does not (shared units make failures
-    cluster), so the standard error is the one between seeds.
+    cluster), so the standard error is the one between seeds, nan for one.
     """
     instance(target, "target", Network, "a Network")
     instance(made, "made", Plan, "a Plan, as plan returns it")
