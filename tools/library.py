@@ -25,7 +25,12 @@ SECTIONS = (
     "Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns", "Notes", "References", "See Also", "Examples",
 )  # fmt: skip
 LISTED = SECTIONS[:6]  # in these a line such as `x : (n,) integers` begins an entry
-INLINE = re.compile(r"``(.+?)``|`([^`]+)`|(?<![\w)*])\*\*(?=\S)([^*]+?)(?<=\S)\*\*(?![\w*])", re.DOTALL)
+INLINE = re.compile(
+    r"``(?P<code>.+?)``|`(?P<name>[^`]+)`|(?<![\w$])\$(?P<math>[^$\s][^$]*?)\$(?![\w$])"
+    r"|(?<![\w)*])\*\*(?=\S)(?P<strong>[^*]+?)(?<=\S)\*\*(?![\w*])"
+    r"|(?<![\w)*])\*(?P<soft>[A-Za-z][^*\n]*?[A-Za-z])\*(?![\w*])",
+    re.DOTALL,
+)
 BULLET = re.compile(r"^(?:[-*•]|\d+[.)])\s+")
 ENTRY = re.compile(r"^(\S[^:]*?)\s+:\s+(.*)$")
 
@@ -37,15 +42,20 @@ class Text:
         self.names = names
 
     def inline(self, text: str) -> list[nodes.Node]:
-        """Code in backticks, strong words, the rest as it stands; a public name of the page becomes a link."""
+        """Code, formulas and stressed words, the rest as it stands; a public name of the page becomes a link."""
         made: list[nodes.Node] = []
         at = 0
         for match in INLINE.finditer(text):
             made.append(nodes.Text(text[at : match.start()]))
             at = match.end()
-            code = match[1] or match[2]
+            code = match["code"] or match["name"]
+            if match["math"]:
+                made.append(nodes.math(match["math"], match["math"]))
+            elif match["strong"]:
+                made.append(nodes.strong("", match["strong"]))
+            elif match["soft"]:
+                made.append(nodes.emphasis("", match["soft"]))
             if code is None:
-                made.append(nodes.strong("", match[3]))
                 continue
             literal = nodes.literal(code, code)
             target = self.names.get(code.partition("(")[0])
@@ -183,6 +193,10 @@ class Library(SphinxDirective):
             found = public.entries(module)
             modules.append((module, found))
             waiting += [entry.thing for entry in found if entry.kind == "module"]
+        for module, found in modules[1:]:  # a module of the room comes before what it holds
+            if any(entry.kind != "module" for entry in found):
+                name = module.__name__.removeprefix("prunequant.")
+                self.text.names[name.rpartition(".")[2]] = name
         for _, found in modules:
             for entry in found:
                 if entry.kind != "module":

@@ -76,3 +76,10 @@ def test_lists_and_indented_pieces_of_a_docstring_keep_their_lines():
     assert kinds == ["paragraph", "bullet_list", "paragraph", "literal_block", "paragraph", "bullet_list"]
     assert [item.astext() for item in made[1].findall(nodes.list_item)] == ["one, which goes on", "two"]
     assert made[3].astext() == "a   1\nb   2"
+
+
+def test_formulas_and_stress_are_seen_and_products_and_powers_are_not():
+    (made,) = shown("The *measured* error $|Xw-q|_i$ of **all** is a*b*c, 2**3 * 2**4, for $5 and *args, **options.")
+    kinds = [type(node).__name__ for node in made.children if not isinstance(node, nodes.Text)]
+    assert kinds == ["emphasis", "math", "strong"]
+    assert made.astext().endswith(" is a*b*c, 2**3 * 2**4, for $5 and *args, **options.")
