@@ -438,6 +438,9 @@ ROOMS: dict[str, dict[str, Entry]] = {
         ),
     },
 }
+# Networks and studies take what the room takes that they are about.
+ROOMS["models"] = {**ROOMS["tickets"], **ROOMS["path_following"]}
+ROOMS["studies"] = {**ROOMS["subset_sum"], **ROOMS["path_following"]}
 
 CALLS: dict[str, dict[str, Entry]] = {
     "arguments.flag": {"value": constant(True)},
