@@ -360,8 +360,7 @@ def test_two_stores_of_one_file_keep_what_either_adds(tmp_path):
 
 WRITER = """
     import sys
-    from prunequant import records
-from prunequant.experiments import Store
+    from prunequant.experiments import Store
     store = Store(sys.argv[1])
     for n in range(12):
         store.add(f"{sys.argv[2]} {n}", {"text": sys.argv[2] * 300_000})
@@ -385,8 +384,7 @@ def test_a_full_disk_leaves_a_store_that_goes_on(tmp_path):
     script.write_text(
         textwrap.dedent(f"""
         import resource, signal
-        from prunequant import records
-from prunequant.experiments import Store
+        from prunequant.experiments import Store
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         store = Store({str(place)!r})
         store.add("a", {{"n": 1}})

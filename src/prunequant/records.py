@@ -91,10 +91,7 @@ def read(name: str) -> Any:
 
 
 def _file(path: str | os.PathLike) -> Path:
-    place = arguments.path(path, "path")
-    if not place.name:
-        raise ValueError(f"path is {arguments.shown(path)}: it must be the path of a file")
-    return place
+    return arguments.path(path, "path", file=True)
 
 
 @contextmanager

@@ -152,8 +152,10 @@ def one_a_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
     array([1. , 2.5])
     """
     a = arguments.numbers(values, name).astype(np.float64)
-    if a.ndim != 1 or a.size < 2:
-        raise ValueError(f"{name} has shape {a.shape}: give one number a seed, at least two")
+    if a.ndim != 1 or a.size < least:
+        raise ValueError(
+            f"{name} has shape {a.shape}: give one number a seed, at least {'two' if least == 2 else least}"
+        )
     if np.max(np.abs(a)) > 1e150:
         raise ValueError(f"{name} reaches to {np.max(np.abs(a)):g}: its squares leave the range of floats")
     return a
@@ -181,8 +183,8 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: i
 
     Parameters
     ----------
-    a, b : (n,) measurements of the same n things (windows of text) under two treatments, at least two.
-    draws : int in [1, 10^6]; seed : int in [0, 2^64 − 1]
+    a, b : (n,) measurements of the same n things (windows of text) under two treatments; of one, a point.
+    draws : int in [2, 10^6]; seed : int in [0, 2^64 − 1]
 
     Returns
     -------
@@ -193,11 +195,13 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: i
     >>> paired_bootstrap([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
     (1.0, 1.0, 1.0)
     """
-    draws, seed = arguments.integer(draws, "draws", 1, 10**6), arguments.integer(seed, "seed", 0, 2**64 - 1)
-    first, second = one_a_seed(a, "a"), one_a_seed(b, "b")
+    draws, seed = arguments.integer(draws, "draws", 2, 10**6), arguments.integer(seed, "seed", 0, 2**64 - 1)
+    first, second = _listed(a, "a"), _listed(b, "b")
     if first.shape != second.shape:
         raise ValueError(f"a has shape {first.shape}, b {second.shape}: give one number each for the same things")
     difference = first - second
+    if difference.size == 1:
+        return (float(difference[0]),) * 3
     found = stats.bootstrap(
         (difference,), np.mean, n_resamples=draws, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval

@@ -200,7 +200,7 @@ def test_a_one_shot_row_does_not_depend_on_training_nor_a_trained_one_on_lists_o
 
 @pytest.mark.parametrize("settings", [{"seed_formats": ["FP3"]}, {"tuned": {"2:4": ["INT4", "FP3"]}}])
 def test_a_format_that_does_not_exist_is_refused_before_any_work(settings, tmp_path):
-    with pytest.raises(ValueError, match="no format FP3; the formats are INT8"):
+    with pytest.raises(ValueError, match="no format FP3; the formats are INT3"):
         run_case(NAME, "ci", settings=settings, out=tmp_path / "record.json")
     assert not list(tmp_path.iterdir())
 

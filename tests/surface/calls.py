@@ -69,7 +69,6 @@ EXPERIMENTS = {
     "studies.paths.prune_and_quantize": "trains networks",
     "studies.paths.scaling_over_depth": "trains networks",
     "studies.paths.deep_network": "compresses a trained network",
-    "models.integer_digits.train_digits": "trains a network",
     "tickets.certificate.record": "measures the shipped table for minutes",
 }
 
@@ -282,7 +281,15 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "transform": constant(np.log),
         "shape": constant(4),
     },
-    "statistics": {"successes": constant(40), "differences": array(1.0, 2.0, 2.5, 0.5)},
+    "statistics": {
+        "p_values": array(0.01, 0.04, 0.03),
+        "values": array(1.0, 2.0, 2.5),
+        "name": constant("values"),
+        "a": array(1.0, 2.0, 2.5),
+        "b": array(0.5, 2.0, 1.5),
+        "successes": constant(40),
+        "differences": array(1.0, 2.0, 2.5, 0.5),
+    },
     "optimum": {
         "weights": array(0.5, -1.25, 0.875, 2.0),
         "gram": gram,

@@ -32,7 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prunequant import experiments
+from prunequant import records
 from surface import calls, walk
 
 RECORD = Path(__file__).resolve().parents[2] / "book" / "results" / "surface.json"
@@ -222,12 +222,12 @@ def record(counts: dict[str, dict[str, int]], path: Path = RECORD) -> None:
     Each room says when and on what it was run, so that rooms may be run one after the other.
     """
     rooms = json.loads(path.read_text(encoding="utf-8"))["rooms"] if path.exists() else {}
-    measured = experiments.provenance("python -m tests.surface --all --record")
+    measured = records.provenance("python -m tests.surface --all --record")
     rooms |= {room: {**row, "measured": measured} for room, row in counts.items() if room != "all"}
     columns = ("calls", "accepted", "refused", *FAULTS)
     rooms = {room: rooms[room] for room in walk.rooms() if room in rooms}
     total = {column: sum(row[column] for row in rooms.values()) for column in columns}
-    experiments.write_json(path, {"columns": list(columns), "total": total, "rooms": rooms})
+    records.write_json(path, {"columns": list(columns), "total": total, "rooms": rooms})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,12 +24,14 @@ OUTSIDE = {
     "cli": "a command, tried as a process in tests/test_cli.py",
     "finetune": "trains networks; needs torch",
     "pages": "draws the book's figures",
+    "parallel": "takes kernels, which are called from their own rooms",
+    "threads": "sets numbers of threads; takes functions over rows, which are called from their own rooms",
     "timing": "measures a machine; needs torch",
     "warm": "a command",
 }
 
 # Rooms of which some modules are tried: the others read files of models, or train for minutes.
-WALKED = {"models": ("networks", "integer_digits"), "studies": ("paths", "phase_diagram")}
+WALKED = {"models": ("networks",), "studies": ("paths",)}
 
 
 @dataclass(frozen=True)

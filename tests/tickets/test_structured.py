@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from naive import tickets as naive
 from prunequant import tickets
-from prunequant.tickets import _arithmetic as exact
+from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import blocks, certificate, structured
 
 rng = np.random.default_rng(0)

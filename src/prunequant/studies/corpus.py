@@ -11,6 +11,7 @@ import hashlib
 import io
 import lzma
 import tarfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,18 @@ TEXTS = {part: f"messages-1901-1928-{part}.txt.xz" for part in corpus.TEXT_SHA25
 def tokenizer() -> Any:
     """SmolLM2's tokenizer: byte-level BPE, digits one by one (`tokenizer.ggml.pre` is "smollm")."""
     from gguf import GGUFReader
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+    made_of = import_module("tokenizers")  # no extra brings it: the study names it among its needs
+    models, pre_tokenizers = made_of.models, made_of.pre_tokenizers
     fields = GGUFReader(weights_path()).fields
     names, merges, types = (fields[f"tokenizer.ggml.{k}"].contents() for k in ("tokens", "merges", "token_type"))
-    made = Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
+    made = made_of.Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
     made.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    made.decoder = decoders.ByteLevel()
+    made.decoder = made_of.decoders.ByteLevel()
     special = [t for t, kind in zip(names, types) if kind == CONTROL]
-    made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+    made.add_special_tokens([made_of.AddedToken(t, special=True, normalized=False) for t in special])
     return made
 
 

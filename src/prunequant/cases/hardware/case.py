@@ -184,7 +184,7 @@ def _elsewhere(settings: Mapping, unit: Mapping, seed: int) -> dict:
     chosen = [s for s in settings["schemes"] if scheme(s).kind != "pruning" and not s.startswith("2:4")]
     task = {"settings": {**settings, "schemes": chosen}, "unit": dict(unit), "seed": seed}
     code = "import prunequant.cases.hardware.case as h; h.answer()"
-    source = str(Path(__file__).resolve().parents[2])
+    source = str(Path(__file__).resolve().parents[3])
     places = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH", "")) if p)
     done = subprocess.run(
         [sys.executable, "-c", code],
