@@ -151,11 +151,17 @@ def one_a_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
     >>> one_a_seed([1, 2.5], "loss")
     array([1. , 2.5])
     """
+    a = _listed(values, name)
+    if a.size < 2:
+        raise ValueError(f"{name} has shape {a.shape}: give one number a seed, at least two")
+    return a
+
+
+def _listed(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """A list of numbers whose squares are floats."""
     a = arguments.numbers(values, name).astype(np.float64)
-    if a.ndim != 1 or a.size < least:
-        raise ValueError(
-            f"{name} has shape {a.shape}: give one number a seed, at least {'two' if least == 2 else least}"
-        )
+    if a.ndim != 1 or a.size == 0:
+        raise ValueError(f"{name} has shape {a.shape}: give a list of numbers, one a seed")
     if np.max(np.abs(a)) > 1e150:
         raise ValueError(f"{name} reaches to {np.max(np.abs(a)):g}: its squares leave the range of floats")
     return a
