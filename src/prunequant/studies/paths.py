@@ -298,7 +298,7 @@ def compare_quantizers(
     neurons: int = 128,
     bits: Iterable[int] = (1, 2, 3, 4),
     seed: int = 0,
-    methods: Iterable[str] = METHODS,
+    methods: Iterable[tuple[str, str, bool, float]] = METHODS,
 ) -> list[dict]:
     """Relative output error of each method, on the calibration samples and on 2048 others of the same kind.
 
