@@ -110,13 +110,21 @@ def _cell(text: str) -> str:
     return "".join(p.replace("|", "\\vert ") if p.startswith("$") else p.replace("|", "&#124;") for p in parts)
 
 
+def _evidence(outcome: Outcome) -> Evidence:
+    """What the check measured, or a ValueError where nothing was."""
+    if outcome.evidence is None:
+        raise ValueError(f"claim {outcome.claim.id} was not measured: {outcome.skipped or outcome.error}")
+    return outcome.evidence
+
+
 def outcome_markdown(outcome: Outcome) -> str:
     """The check's table, then one line a control, then what speaks against the verdict, if anything."""
-    state = "held" if outcome.evidence.holds else "did not hold"
+    measured = _evidence(outcome)
+    state = "held" if measured.holds else "did not hold"
     parts = [
         f"**Check of `{outcome.claim.id}`**: the statement {state}.",
         "",
-        evidence_table(outcome.evidence),
+        evidence_table(measured),
         "",
     ]
     for name, evidence in outcome.controls.items():
@@ -129,8 +137,9 @@ def outcome_markdown(outcome: Outcome) -> str:
 
 def outcome_plain(outcome: Outcome) -> str:
     """The same for a terminal."""
-    lines = [f"{outcome.claim.id}: {'held' if outcome.evidence.holds else 'did not hold'}"]
-    lines += [f"  {name}: {text}" for name, text in outcome.evidence.rows()]
+    measured = _evidence(outcome)
+    lines = [f"{outcome.claim.id}: {'held' if measured.holds else 'did not hold'}"]
+    lines += [f"  {name}: {text}" for name, text in measured.rows()]
     lines += [f"  control, {n}: {'HELD' if e.holds else 'fails, as it must'}" for n, e in outcome.controls.items()]
     lines += [f"  contradiction: {problem}" for problem in outcome.problems]
     return "\n".join(lines)
