@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,7 +246,25 @@ def _plain_array(x: Any, name: str, wanted: str) -> NDArray:
     return array.view(np.ndarray)
 
 
-def is_tensor(x: Any) -> bool:
+class Device(Protocol):
+    """Where a tensor lies, as far as it is asked where torch is not imported."""
+
+    @property
+    def type(self) -> str: ...
+
+
+class Tensor(Protocol):
+    """A torch tensor, as far as it is looked at where torch is not imported."""
+
+    @property
+    def device(self) -> Device: ...
+
+    def detach(self) -> Tensor: ...
+    def cpu(self) -> Tensor: ...
+    def numpy(self) -> NDArray: ...
+
+
+def is_tensor(x: object) -> TypeGuard[Tensor]:
     """Whether it is a torch tensor; torch is not imported for the question.
 
     >>> is_tensor(np.ones(3))
