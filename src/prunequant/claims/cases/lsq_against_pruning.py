@@ -73,21 +73,22 @@ def _(budget: Budget) -> Evidence:
     return Evidence(holds=holds, figures=(Figure("cells with LSQ ahead", sum(d.mean > 0 for d in found)),))
 
 
-def _similarity(other: dict | None = None) -> Evidence:
-    """CKA with the dense original of the pruned network (or another) minus that of LSQ's, in every cell."""
+def _similarity(other: dict | None = None, exchanged: bool = False) -> Evidence:
+    """CKA with the dense original: the pruned network (or another) minus LSQ's, or exchanged, in every cell."""
     rows, differences, means = _rows(), [], []
     for cell in _cells():
         twin = {k: cell[k] for k in ("model", "bits", "length")}
         where = {**cell, "method": "pruning"} if other is None else {"model": cell["model"], **other}
         pruned = lsq_record.column(rows, "cka", **where)
         quantized = lsq_record.column(rows, "cka", **{**twin, **lsq_record.QUANTIZED})
-        differences.append(pruned - quantized)
+        differences.append(quantized - pruned if exchanged else pruned - quantized)
         means.append((cell, pruned.mean(), quantized.mean()))
     holds, found = _all_above(differences)
+    closer = "quantized" if exchanged else "pruned"
     worst, p, q = min(means, key=lambda m: m[1] - m[2])
     text = f"{worst['model']}, {worst['bits']} bits: CKA {p:.2f} pruned, {q:.2f} quantized"
     figures = [
-        Figure("cells where the pruned network is closer", sum(d.mean > 0 for d in found)),
+        Figure(f"cells where the {closer} network is closer", sum(d.mean > 0 for d in found)),
         Figure("cells where it is farther in every seed", sum(d.positive == 0 for d in found)),
     ]
     for name in MODELS:
@@ -119,6 +120,11 @@ def representations(budget: Budget) -> Evidence:
 @representations.control("an untrained network in place of the pruned one")
 def _(budget: Budget) -> Evidence:
     return _similarity({"method": "fresh"})
+
+
+@representations.confirmation("the roles exchanged: the quantized network is the closer one")
+def _(budget: Budget) -> Evidence:
+    return _similarity(exchanged=True)
 
 
 def _longer(swap: bool = False, transferred: dict | None = None) -> Evidence:
