@@ -246,25 +246,19 @@ def _plain_array(x: Any, name: str, wanted: str) -> NDArray:
     return array.view(np.ndarray)
 
 
-class Device(Protocol):
-    """Where a tensor lies, as far as it is asked where torch is not imported."""
-
+class _Device(Protocol):
     @property
     def type(self) -> str: ...
 
 
-class Tensor(Protocol):
-    """A torch tensor, as far as it is looked at where torch is not imported."""
+class _Tensor(Protocol):
+    """What is asked of a torch tensor where torch is not imported."""
 
     @property
-    def device(self) -> Device: ...
-
-    def detach(self) -> Tensor: ...
-    def cpu(self) -> Tensor: ...
-    def numpy(self) -> NDArray: ...
+    def device(self) -> _Device: ...
 
 
-def is_tensor(x: object) -> TypeGuard[Tensor]:
+def is_tensor(x: object) -> TypeGuard[_Tensor]:
     """Whether it is a torch tensor; torch is not imported for the question.
 
     >>> is_tensor(np.ones(3))
