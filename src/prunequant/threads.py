@@ -74,11 +74,11 @@ def using(torch: int | None = None, kernels: int | None = None) -> Iterator[int 
             pin(threads)
 
 
-def pin(threads: int) -> None:
-    """Set torch's number of threads where it is another."""
+def pin(threads: int | None) -> None:
+    """Set torch's number of threads where it is another; None leaves it as it is."""
     import torch
 
-    if torch.get_num_threads() != threads:
+    if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
