@@ -98,9 +98,10 @@ notebooks: ## push the executed notebooks to a branch of their own, where Colab 
 test: warm ## everything that must hold: style, units and claims, chapters, pages
 	@MAKE="$(MAKE)" $(PY) tools/check_all.py lint unit validate site
 
-lint: env ## ruff: style and format
+lint: env ## ruff: style and format; mypy: types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 format: env ## let ruff rewrite what it can
 	@$(PY) -m ruff check --fix .

@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -39,7 +39,7 @@ def _tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
     terminal.print(Text.assemble(*parts), soft_wrap=True)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     """End with exit code 2, the code for a command that cannot be carried out as given."""
     _tell(Console(stderr=True), ("error", "bold red"), f" {message}")
     raise typer.Exit(2)
@@ -432,7 +432,7 @@ def _print(outcomes: list[Outcome]) -> None:
         failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
         if outcome.problems:
             told = Text("; ".join(outcome.problems), "bold red")
-        elif outcome.skipped:
+        elif outcome.evidence is None:
             told = Text("not run")
         else:
             figure = outcome.evidence.figures[0]

@@ -100,7 +100,9 @@ def tally(up: str = "") -> Rendered:
     count = Counter((claim.source.paper, claim.verdict) for claim in known)
     head = ["claims of", *(badge(verdict) for verdict in verdicts), "all"]
     lines = [head, [":--", *["--:"] * (len(head) - 1)]]
-    groups = [(name.split(",")[0], (paper,)) for paper, name in PAPERS.items() if paper != "ours"]
+    groups: list[tuple[str, tuple[str, ...]]] = [
+        (name.split(",")[0], (paper,)) for paper, name in PAPERS.items() if paper != "ours"
+    ]
     groups += [("**the four papers**", tuple(p for p in PAPERS if p != "ours")), ("**this book**", ("ours",))]
     plain = []
     for name, papers in groups:
