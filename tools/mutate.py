@@ -38,8 +38,8 @@ FOLDER = ROOT / "_build" / "mutants"
 ROOMS = ("random", "statistics", "formats", "sparsity", "subset_sum", "path_following", "distortion", "optimum",
          "tickets", "interplay", "models", "studies", "cases", "finetune", "tolerance")  # fmt: skip
 BINARY = (("Add", "Sub"), ("Sub", "Add"), ("Mul", "Div"), ("Div", "Mul"))
-COMPARISON = (("Lt", "LtE"), ("LtE", "Lt"), ("Gt", "GtE"), ("GtE", "Gt"), ("Eq", "NotEq"), ("NotEq", "Eq"), ("Lt", "Gt"),
-              ("Gt", "Lt"))  # fmt: skip
+COMPARISON = (("Lt", "LtE"), ("LtE", "Lt"), ("Gt", "GtE"), ("GtE", "Gt"), ("Eq", "NotEq"), ("NotEq", "Eq"),
+              ("Lt", "Gt"), ("Gt", "Lt"))  # fmt: skip
 OPERATORS = (
     "core/NumberReplacer",
     *(f"core/ReplaceBinaryOperator_{a}_{b}" for a, b in BINARY),
