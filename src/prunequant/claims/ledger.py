@@ -88,13 +88,8 @@ def _controls(row: Mapping) -> str:
     return f'<details class="pq-controls"><summary>{count}</summary>{"".join(lines)}</details>'
 
 
-def tally(up: str = "") -> Rendered:
-    """How many claims have each verdict, paper by paper, the papers' own apart from ours.
-
-    Parameters
-    ----------
-    up : path from the page to the ledger's folder, for the links, e.g. "".
-    """
+def tally() -> Rendered:
+    """How many claims have each verdict, paper by paper, the papers' own apart from ours."""
     known = list(registry().values())
     verdicts = [verdict for verdict in Verdict if any(claim.verdict is verdict for claim in known)]
     count = Counter((claim.source.paper, claim.verdict) for claim in known)
