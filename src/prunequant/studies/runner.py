@@ -38,6 +38,7 @@ STUDIES = {
     "paths-networks": "paths_networks",
     "paths-studies": "paths_studies",
     "phase-diagram": "phase_plan",
+    "printed": "printed",
     "real-weights": "real_weights",
     "threshold-efficientnet": "threshold_efficientnet",
     "ticket-efficientnet": "ticket_efficientnet",
