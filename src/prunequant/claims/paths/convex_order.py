@@ -98,10 +98,12 @@ def _convex_order(budget: Budget, constant: float = theory.PAPER_CONSTANT, large
     single, sums, dependent = _steps(laws, constant)
     chains = []
     for x, p in laws[: len(laws) // 4]:
-        middle = spread(x, p, rng)
-        upper = spread(*middle, rng)
-        chains.append([convex_order.is_below(*a, *b) for a, b in (((x, p), middle), (middle, upper), ((x, p), upper))])
-    backwards = sum(convex_order.is_below(*spread(x, p, rng), x, p) for x, p in laws[:100])
+        y, q = spread(x, p, rng)
+        z, r = spread(y, q, rng)
+        pairs = (x, p, y, q), (y, q, z, r), (x, p, z, r)
+        chains.append([convex_order.is_below(a, b, c, d) for a, b, c, d in pairs])
+    highers = [(spread(x, p, rng), x, p) for x, p in laws[:100]]
+    backwards = sum(convex_order.is_below(y, q, x, p) for (y, q), x, p in highers)
     along, plane = _linear(laws[: len(laws) // 4], constant, rng)
     covariance = _covariances(budget.pick(100, 400, 4000), rng, larger)
     limit = 1 + 1e-12

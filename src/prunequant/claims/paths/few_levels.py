@@ -58,22 +58,22 @@ def _finite_alphabet(budget: Budget, levels_of) -> Evidence:
             needed.append(float(np.quantile(free, 1 - FAILURE)) / step - 1 / step)
             offered.append(levels - 1 / step)
             ratios.append(ratio)
-    ratios = np.array(ratios) > 1.001
+    long = np.array(ratios) > 1.001
+    unit = ~long
     allowed = stats.binom.isf(1e-4, seeds, FAILURE)
     enough, least = _least(levels_of)
     holds = {
-        "no more walks are clipped than may be, columns of one length": max(np.array(clipped)[~ratios]) <= allowed,
-        "no more walks are clipped than may be, columns of two lengths": max(np.array(clipped)[ratios]) <= allowed,
+        "no more walks are clipped than may be, columns of one length": max(np.array(clipped)[unit]) <= allowed,
+        "no more walks are clipped than may be, columns of two lengths": max(np.array(clipped)[long]) <= allowed,
         "by the tail lemma these levels are enough": enough,
         "by the tail lemma one level fewer is not": least,
     }
-    unit = ~ratios
     figures = (
         Figure("clipped walks, most in one case", max(clipped)),
         Figure("spare levels a side at ρ = 1, most offered", max(np.array(offered)[unit])),
         Figure("spare levels a side at ρ = 1, most used by 99 % of walks", max(np.array(needed)[unit]), digits=2),
-        Figure("spare levels a side at ρ = 16, most offered", max(np.array(offered)[ratios])),
-        Figure("spare levels a side at ρ = 16, most used by 99 % of walks", max(np.array(needed)[ratios])),
+        Figure("spare levels a side at ρ = 16, most offered", max(np.array(offered)[long])),
+        Figure("spare levels a side at ρ = 16, most used by 99 % of walks", max(np.array(needed)[long])),
     )
     slack = min(o / max(n, 1.0) for o, n in zip(offered, needed))
     return Evidence(holds, figures, slack=slack, trials=seeds * len(clipped), seed=SEED)
@@ -250,7 +250,8 @@ def _growth(budget: Budget, scaling_of) -> tuple[float, float]:
         w = np.random.default_rng(SEED).uniform(-1, 1, (features, seeds))
         errors.append(np.quantile(compress(w, x, OneBit(2.0), scaling=scaling_of(features), seed=SEED).error, 0.9))
         signs.append(np.quantile(np.abs(x @ (w - np.sign(w))).max(0), 0.9))
-    return tuple(float(np.log(e[1] / e[0]) / np.log(8)) for e in (errors, signs))
+    of_error, of_sign = (float(np.log(e[1] / e[0]) / np.log(8)) for e in (errors, signs))
+    return of_error, of_sign
 
 
 def _one_bit_ours(budget: Budget, scaling_of, bound_of) -> Evidence:

@@ -63,16 +63,20 @@ def _compared(budget: Budget, judged: int = 1) -> Evidence:
     beaten = all(np.all(few["rtn"][:, 1] < few[name][:, 1]) for name in ("gpfq", "spfq", "optq"))
     calmer = all(np.all(part["spfq C=4"][:, 1] < part["spfq"][:, 1]) for part in (few, correlated))
     held = [float(many[name][:, 1].mean()) for name in ("rtn", "gpfq", "optq")]
-    winners = [min(few, key=lambda name, i=i: few[name][:, i].mean()) for i in (0, judged)]
+
+    def winner(column: int) -> str:
+        return min(few, key=lambda name: few[name][:, column].mean())
+
+    there, beyond = winner(0), winner(judged)
     holds = {
         "(i) OPTQ < GPFQ < SPFQ on few calibration samples, in every seed": ordered,
         "(ii) SPFQ costs 1.1 to 1.6 times GPFQ there": all(1.1 < p < 1.6 for p in price),
         "(iii) nearest rounding alone is best of four on held-out white data": beaten,
         "(iv) C = 4 is better held out than C = 1": calmer,
         "(v) with many samples three methods come within 15 per cent": max(held) / min(held) < 1.15,
-        WINNER: winners[0] != winners[1],
+        WINNER: there != beyond,
     }
-    extra = (Figure("winner on calibration samples", winners[0]), Figure("winner where judged", winners[1]))
+    extra = (Figure("winner on calibration samples", there), Figure("winner where judged", beyond))
     figures = (*_comparison_figures(found), *extra, Figure("price of SPFQ over GPFQ, train", max(price)))
     return Evidence(holds, figures, trials=len(few["rtn"]), seed=0)
 

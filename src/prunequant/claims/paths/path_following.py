@@ -89,7 +89,7 @@ def _domination(budget: Budget, stochastic: bool = True, constant: float = 1.0) 
     largest = wildest(variance_of)
     holds["every path of a coin of full reach, counted, lies below the Gaussian"] = largest <= 1 + 1e-9
     figures.append(Figure("least Gaussian variance of the wildest walk, in units of σ²", largest, digits=4))
-    return Evidence(holds, figures, slack=1 / largest, trials=budget.pick(3000, 20_000, 200_000), seed=SEED)
+    return Evidence(holds, tuple(figures), slack=1 / largest, trials=budget.pick(3000, 20_000, 200_000), seed=SEED)
 
 
 @claim(

@@ -158,7 +158,7 @@ def _is_rounding() -> bool:
     x = np.linspace(-5, 5, 1001)
     laws = [operator.law(x) for operator in (PruneThenQuantize(1.0, 2.0), Grid(2.0))]
     shares = [[np.sum(p * np.isclose(v, 2.0 * k), axis=-1) for k in range(-3, 4)] for v, p in laws]
-    return bool(np.allclose(*shares, atol=1e-9))
+    return bool(np.allclose(shares[0], shares[1], atol=1e-9))
 
 
 def _room(features: int) -> float:
@@ -210,7 +210,7 @@ def _any_step(budget: Budget, claimed) -> Evidence:
     shares = [moved / m for moved, _, m in found]
     bias = max(b for _, b, _ in found)
     operators = [PruneThenQuantize(*case) for case in CASES]
-    same = all(np.allclose([o.parameter, o.width], m) for o, (_, _, m) in zip(operators, found))
+    same = all(np.isclose(o.parameter, m) and np.isclose(o.width, m) for o, (_, _, m) in zip(operators, found))
     rows = coverage_rows(budget, [operators[0], operators[2]], scalings=(1.0,))
     covered = coverage_evidence(rows, "bound")
     holds = {
@@ -264,7 +264,9 @@ def _ceiling(budget: Budget, stochastic: bool = True, ceiling_of=theory.sparsity
     x = studies.data("white", samples, features, SEED)
     x /= np.linalg.norm(x, axis=0)
     w = np.random.default_rng(SEED).standard_normal((features, neurons))
-    ratios, figures, at_one = {}, [], {}
+    ratios: dict[float, list[float]] = {}
+    at_one: dict[float, float] = {}
+    figures = []
     for c in (1.0, 0.75, 0.5):
         ratios[c] = []
         for scaling in (1.0, 2.0, 4.0, 8.0) if c == 1 else (1.0, 4.0):
