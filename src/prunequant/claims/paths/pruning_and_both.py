@@ -277,9 +277,9 @@ def _ceiling(budget: Budget, stochastic: bool = True, ceiling_of=theory.sparsity
             ratios[c] += [(1 - share) / (1 - ceiling_of(scaling, c)) for share in shares]
             at_one.setdefault(c, shares[-1])
             figures.append(Figure(f"zeros at C = {scaling:g}, c = {c:g}, K = 200", shares[-1]))
-    pooled = max(abs(np.mean(ratio) - 1) for ratio in ratios.values())
+    pooled = max(abs(float(np.mean(ratio)) - 1) for ratio in ratios.values())
     single = max(abs(one - 1) for ratio in ratios.values() for one in ratio)
-    figures.append(Figure("survivors over the predicted, less one: largest mean over C and K", float(pooled), digits=1))
+    figures.append(Figure("survivors over the predicted, less one: largest mean over C and K", pooled, digits=1))
     holds = {
         AVERAGE: pooled < 0.025,
         "and within 6 per cent of it at each C and K": single < 0.06,
