@@ -58,10 +58,12 @@ def round_row(kind, stochastic, v, draws, first, second, levels):
         k = low + (draws < z - low) if stochastic else torch.round(z)
         return first * (k.clamp(bottom, top) + offset), clipped
     if kind == _kernels.PRUNE:
-        size = v.abs()
-        zero = torch.zeros_like(v)
-        drawn = torch.where(draws * first < size, torch.copysign(first, v), zero) if stochastic else zero
-        return torch.where(size < first, drawn, v), clipped
+        size, drawn = v.abs(), torch.zeros_like(v)
+        if stochastic:
+            place = draws * ((1 + second) * 0.5 * first)
+            survivor = torch.copysign(first * (second + (1 - second) * (place / size)), v)
+            drawn = torch.where(place < size, survivor, drawn)
+        return torch.where(size < second * first, drawn, v), clipped
     z = v.abs() / first
     inside = z < second
     if stochastic:
