@@ -134,8 +134,8 @@ that the weaker of the two should come first, which Kim et al. (ICLR 2026) state
 advantage of pruning first, $\ln\frac{\|x-s(q(x))\|}{\|x-q(s(x))\|}$, rise with the gap
 $\ln\frac{\|x-q(x)\|}{\|x-s(x)\|}$. On Gaussian, Laplace and Student-$t(3)$ tensors it does not, in $L_2$: under one
 scale with fair ties the advantage is zero whatever the gap; with ties by index it is never negative; over several
-scales it *falls* with the gap, and the rule names the better order in less than a third of the cases in which there
-is one.""",
+scales its rank correlation with the gap is *negative*, and the rule names the better order in less than a third of the
+cases in which there is one.""",
     source=Source("ours", "our check of the rule of Kim et al. (arXiv 2603.18426) on tensors", "ours"),
     verdict=Verdict.HOLDS,
     remark="Not a verdict on their paper, which is about the accuracy of networks under methods that act on different "
