@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import flag, instance, integer, shown
+from prunequant.distortion import best_step
 from prunequant.extras import need
 from prunequant.models.digits import PIXELS
 from prunequant.models.digits import load as load_digits
-from prunequant.path_following.checks import check_failure, check_seed, checked_matrix
+from prunequant.path_following.checks import check_failure, check_seed
 from prunequant.path_following.convolution import compress_groups
 from prunequant.path_following.layer import Rounding, Rule
-from prunequant.path_following.operators import MAX_LEVELS, FiniteGrid, Grid, Operator
+from prunequant.path_following.operators import FiniteGrid, Grid, Operator
 from prunequant.path_following.result import Result
 from prunequant.path_following.tensors import as_array, is_half, like
 
@@ -95,43 +96,17 @@ class NetworkReport(Sequence):
         return 1 - sum(entry.share for entry in self.left_alone)
 
 
-def fit_step(weights: NDArray, levels: int, candidates: int = 60) -> NDArray:
-    """(neurons,): for each column the step of a symmetric grid with the least squared memoryless error.
-
-    A scan of `candidates` clipping points between 1/20 of the largest weight and that weight itself; from 2 to 10,000
-    of them, and from 2 to 2**24 levels.
-
-    Examples
-    --------
-    >>> fit_step(np.array([[-1.5], [0.5], [1.5]]), 4)
-    array([1.])
-    """
-    weights = checked_matrix("weights", weights, np.float64)
-    levels, candidates = integer(levels, "levels", 2, MAX_LEVELS), integer(candidates, "candidates", 2, 10_000)
-    top = np.abs(weights).max(axis=0)
-    top = np.where(top > 0, top, 1.0)
-    best, least = top.copy(), np.full(top.shape, np.inf)
-    offset = 0.5 if levels % 2 == 0 else 0.0
-    for ratio in np.linspace(0.05, 1, candidates):
-        step = ratio * top / ((levels - 1) / 2)
-        k = np.clip(np.rint(weights / step - offset), -(levels // 2), (levels - 1) // 2) + offset
-        error = np.sum((weights - k * step) ** 2, axis=0)
-        better = error < least
-        best, least = np.where(better, step, best), np.where(better, error, least)
-    return best
-
-
 def grids(bits: int, stochastic: bool = False, finite: bool = True) -> Callable[[NDArray], Operator]:
-    """For `compress_network`: weights → a grid of 2**bits levels with one fitted step a neuron.
+    """For `compress_network`: weights → a grid of 2**bits levels with one step a neuron, the best in squares.
 
     With ``finite=False`` the grid has no end: nothing is clipped, so every neuron is certified, and a few weights may
-    need more than `bits`. `bits` is in [1, 24].
+    need more than `bits`. `bits` is in [1, 16].
     """
-    bits = integer(bits, "bits", 1, 24)
+    bits = integer(bits, "bits", 1, 16)
     stochastic, finite = flag(stochastic, "stochastic"), flag(finite, "finite")
 
     def choose(weights: NDArray) -> Operator:
-        step = fit_step(weights, 2**bits)
+        step = best_step(weights, 2**bits, axis=0)
         return FiniteGrid(step, 2**bits, stochastic) if finite else Grid(step, stochastic)
 
     return choose
