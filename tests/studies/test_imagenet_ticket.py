@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from naive import distortion as naive
+from prunequant.distortion import best_step
 from prunequant.models import integer_efficientnet as efficientnet
 from prunequant.studies import imagenet_ticket as efficientnet_ticket
 from prunequant.tickets import files
@@ -35,6 +37,30 @@ def test_every_weight_is_four_bits_and_there_are_four_million_of_them(small):
     network, _ = small
     assert network.parameters == 4_608_992 and len(network.layers) == 50
     assert max(int(np.abs(l.weight).max()) for l in network.layers) == 7
+
+
+def test_each_output_channel_has_the_step_that_loses_least(state):
+    names = {"stem", "block2.depthwise", "block2.project"}
+    table = naive.symmetric(15)
+    for place in efficientnet.architecture():
+        if place.name in names:
+            weight, _ = efficientnet.folded(state, place)
+            whole, step = efficientnet.whole_weights(state, place)
+            alive = step > 1e-3 * np.median(step)
+            for row, q, s in zip(weight[alive], whole[alive], step[alive]):
+                lost = np.square(row - q * s).sum()
+                assert lost <= naive.least_error(row.ravel(), table) + 1e-12 * np.square(row).sum()
+                scanned = naive.scanned_step(row.ravel(), table, np.linspace(0.3, 1.05, 80))
+                assert lost <= naive.rounding_error(row.ravel(), scanned, table) + 1e-12 * np.square(row).sum()
+
+
+def test_a_dead_channel_gets_a_thousandth_of_the_median_step():
+    w = np.random.default_rng(0).standard_normal((9, 4, 3, 3))
+    w[2], w[5] = 0.0, 1e-12 * w[5]
+    step = efficientnet.channel_steps(w, 7)
+    alive = [i for i in range(9) if i not in (2, 5)]
+    assert np.array_equal(step[alive], [best_step(w[i], 15) for i in alive])
+    assert step[2] == step[5] == pytest.approx(1e-3 * np.median(step), rel=1e-12)
 
 
 def test_the_weights_of_a_layer_depend_on_no_photograph(state, small):
