@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from prunequant.distortion import best_step
-from prunequant.models import efficientnet, networks
+from prunequant.models import efficientnet, networks, photographs
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
 from prunequant.studies import paths as studies
 from prunequant.studies.runner import At, Study
@@ -48,7 +48,7 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
         for name in LAYERS
     ]
     with torch.no_grad():
-        net(torch.cat([efficientnet.crops(image, 2, seed=1) for image in efficientnet.photographs().values()]))
+        net(torch.cat([efficientnet.crops(image, 2, seed=1) for image in photographs.load().values()]))
     for hook in hooks:
         hook.remove()
     for name in LAYERS:

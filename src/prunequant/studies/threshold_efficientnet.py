@@ -18,7 +18,7 @@ import torch
 from prunequant.experiments import grid
 from prunequant.formats import HBFP, MX, Format, Integer
 from prunequant.interplay import apply_orders, threshold
-from prunequant.models import efficientnet
+from prunequant.models import efficientnet, photographs
 from prunequant.statistics import paired
 from prunequant.studies.runner import At, Study
 
@@ -51,7 +51,7 @@ class Network:
 
     def __init__(self, crops: int) -> None:
         self.model = efficientnet.load_efficientnet_lite0()
-        images = efficientnet.photographs().values()
+        images = photographs.load().values()
         self.x = torch.cat([efficientnet.crops(image, crops // 2, seed=k) for k, image in enumerate(images)])
         self.layers = [m for m in self.model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
         self.dense = [layer.weight.detach().clone() for layer in self.layers]
