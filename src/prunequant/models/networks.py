@@ -4,6 +4,9 @@ One forward pass of the original records what every layer sees; one forward pass
 the moment its input arrives, and goes on with the compressed weights. Linear layers, convolutions of one or two axes
 with any stride, padding, dilation and groups, and the projections of attention; what stays as it is (biases, norms,
 embeddings, parameters of other modules) is listed with its reason. torch is imported where it is used.
+
+For any module, from a sample of the rows that each layer sees; `block_by_block` is for decoders, whose linear layers
+share their inputs, with errors on tokens that no method has seen.
 """
 
 from __future__ import annotations
@@ -202,7 +205,7 @@ def compress_network(
         if chosen is None:
             left[key] = "the function `operator` gave None for it"
             return
-        layer_seed = int(np.random.SeedSequence((seed, len(reports))).generate_state(1, np.uint64)[0])
+        own = torch_layers.layer_seed(seed, len(reports))
         changed = None
         if len(before) == 1:
             after = site.patches(x, rows[key])
@@ -211,7 +214,7 @@ def compress_network(
             made, results = compress_groups(
                 values.reshape(site.groups, len(values) // site.groups, -1),
                 np.concatenate(before, axis=1),
-                Rounding(chosen, layer_seed, failure=failure),
+                Rounding(chosen, own, failure=failure),
                 rule if changed is not None else rule.unaligned(),
                 changed,
             )
