@@ -99,6 +99,5 @@ STUDIES = {
         {"seeds": 40},
         needs=("sklearn",),
         threads=1,
-        version=2,  # trained in float64, the same on every processor
     )
 }
