@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from prunequant.claims.core import (
     Budget,
+    Change,
     Claim,
     Evidence,
     Figure,
@@ -17,7 +18,7 @@ from prunequant.claims.core import (
     claim,
     format_number,
 )
-from prunequant.claims.render import outcome_markdown
+from prunequant.claims.render import change_lines, outcome_markdown, statement_lines
 
 FIELDS = dict(
     title="A title",
@@ -76,7 +77,65 @@ def test_fails_as_stated_needs_a_counterexample_and_a_failure():
     failing = made(Verdict.FAILS_AS_STATED)
     assert not outcome(failing, evidence(True)).agrees
     assert not outcome(failing, evidence(False)).agrees
-    assert outcome(failing, evidence(False, counterexample="x = (1, 2)")).agrees
+    assert failing.disagreement(evidence(False, counterexample="x = (1, 2)")) is None
+
+
+def test_fails_as_stated_needs_a_measurement_that_can_hold():
+    failing = made(Verdict.FAILS_AS_STATED)
+    found = evidence(False, counterexample="x = (1, 2)")
+    controls = {"broken": evidence(False)}
+    alone = Outcome(failing, Budget.QUICK, found, controls)
+    assert "no confirmation" in alone.problems[0]
+    assert Outcome(failing, Budget.QUICK, found, controls, confirmations={"roles exchanged": evidence()}).agrees
+    still = Outcome(failing, Budget.QUICK, found, controls, confirmations={"roles exchanged": evidence(False)})
+    assert "did not hold" in still.problems[0]
+
+
+def test_an_open_claim_whose_measured_sentences_fail_is_a_contradiction():
+    assert outcome(made(Verdict.OPEN), evidence()).agrees
+    assert "open" in outcome(made(Verdict.OPEN), evidence(False)).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("slack", "agrees"), [(1.5, False), (3.0, True), (9.0, True), (9.5, False), (float("inf"), False)]
+)
+def test_a_loose_bound_has_a_ceiling_as_well_as_a_floor(slack, agrees):
+    assert outcome(made(Verdict.LOOSE, factor=2, ceiling=9), evidence(slack=slack)).agrees is agrees
+
+
+def test_a_control_must_break_what_it_names_and_nothing_else():
+    def with_control(**conditions):
+        subject = made()
+        subject.control("the bound halved", breaks="the bound holds")(lambda budget: None)
+        return Outcome(subject, Budget.QUICK, evidence(), {"the bound halved": evidence(conditions)})
+
+    good = {"the bound holds": False, "the samples are distinct": True}
+    assert with_control(**good).agrees
+    assert "must break: the bound holds" in with_control(**{**good, "the samples are distinct": False}).problems[0]
+    wrong = with_control(**{"the bound holds": True, "the samples are distinct": False})
+    assert "it broke: the samples are distinct" in wrong.problems[0]
+
+
+def test_evidence_holds_when_every_condition_is_met():
+    assert evidence({"a": True, "b": True}).holds
+    assert evidence({"a": True, "b": False}).broken == ("b",)
+    with pytest.raises(ValueError, match="could not fail"):
+        evidence({})
+
+
+def test_a_repaired_statement_stands_beside_the_one_that_is_judged():
+    both = dict(truth="$1 + 1 = 2$ for integers", difference="the paper does not say integers")
+    assert statement_lines(made(**both))[0].startswith("**This book asked.** $1 + 1 = 2$")
+    assert len([line for line in statement_lines(made(**both)) if line]) == 3
+    with pytest.raises(ValueError, match="together"):
+        made(truth="only half")
+
+
+def test_a_change_of_a_verdict_needs_a_reason():
+    with pytest.raises(ValueError, match="reason"):
+        Change(Verdict.HOLDS, " ")
+    changed = made(changes=(Change(Verdict.LOOSE, "the slack was not measured", "ours.old"),))
+    assert "judged *loose* before, as `ours.old`" in change_lines(changed)[0]
 
 
 def test_a_verdict_must_carry_what_it_names():

@@ -1,5 +1,6 @@
 """Every registered claim: well formed, with a chapter and a control."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from prunequant import claims
 from prunequant.claims.chapters import PARTS
-from prunequant.claims.core import Verdict
+from prunequant.claims.core import WORDINGS, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = list(claims.registry())
@@ -47,7 +48,7 @@ def test_the_card_leads_to_the_check_and_to_the_test_of_the_chapter(claim_id):
 @pytest.mark.parametrize("claim_id", CLAIMS)
 def test_dollar_signs_of_the_statement_are_balanced(claim_id):
     claim = claims.registry()[claim_id]
-    for text in (claim.statement, claim.remark):
+    for text in (claim.statement, claim.truth, claim.difference, claim.remark, claim.sanity):
         assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
 
 
@@ -55,7 +56,7 @@ def test_dollar_signs_of_the_statement_are_balanced(claim_id):
 def test_a_reconstructed_or_own_statement_says_so_on_its_card(claim_id):
     claim = claims.registry()[claim_id]
     card = claims.show(claim_id).markdown
-    assert {"quoted": "quoted", "reconstructed": "reconstructed", "ours": "new here"}[claim.source.wording] in card
+    assert WORDINGS[claim.source.wording] in card
     if claim.source.paper == "ours":
         assert claim.source.wording == "ours"
 
@@ -66,3 +67,44 @@ def test_verdicts_other_than_holds_say_what_they_carry():
             assert claim.factor > 1
         if claim.verdict is Verdict.CONDITIONAL:
             assert claim.condition
+
+
+FIRST = json.loads(Path(__file__).with_name("first_verdicts.json").read_text(encoding="utf-8"))
+
+
+def test_every_change_since_the_first_ledger_is_said_on_its_card():
+    """The first ledger's verdicts lead, through the changes that the claims tell, to those of today."""
+    told = {}
+    moved = {change.formerly for claim in claims.registry().values() for change in claim.changes if change.formerly}
+    for claim in claims.registry().values():
+        began = claim.changes[0] if claim.changes else None
+        new = began is not None and began.was is None and not began.formerly
+        if new and claim.id in moved:  # a new statement under an id that an older one has left
+            continue
+        first = (began.formerly or claim.id) if began else claim.id
+        told[first] = claim
+        if began is None or new:
+            assert (claim.id in FIRST) == (began is None), f"{claim.id} is new: Change(None, why)"
+            assert began is not None or FIRST[claim.id] == claim.verdict, f"{claim.id}: verdict changed, not said"
+        elif began.was is not None:
+            assert FIRST[first] == began.was, f"{claim.id}: it was {FIRST[first]}, not {began.was}"
+    gone = set(FIRST) - set(told)
+    assert not gone, f"claims that are gone, and no claim says that it was one of them: {gone}"
+
+
+def test_every_row_of_the_ledger_says_what_its_filter_asks_and_what_its_controls_showed():
+    record = {row["id"]: row for row in json.loads((ROOT / "book" / "results" / "ledger.json").read_text("utf-8"))}
+    for claim in claims.registry().values():
+        row = claims.table([claim.id], record).markdown.splitlines()[-1]
+        for name in ("part", "paper", "verdict", "wording"):
+            assert f'data-{name}="' in row, claim.id
+        assert row.count("<br>") == len(claim.controls), claim.id
+        assert len(re.findall(r"(?<!\\)\|", row)) == 5, f"{claim.id}: a bar in a cell"
+
+
+def test_the_tally_counts_every_claim_once_and_the_papers_apart_from_ours():
+    text = claims.tally().plain.splitlines()
+    totals = {line.split(":")[0]: int(line.split(": ")[1].split()[0]) for line in text[:-1]}
+    assert totals["the four papers"] + totals["this book"] == len(claims.registry())
+    ours = sum(claim.source.paper == "ours" for claim in claims.registry().values())
+    assert totals["this book"] == ours

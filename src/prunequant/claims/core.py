@@ -7,7 +7,7 @@ contradicts is reported as a contradiction, whichever of the two we liked better
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -26,7 +26,13 @@ PAPERS = {
     "harma2025": "Harma et al. 2024, arXiv 2405.20935",
     "ours": "this book",
 }
-WORDINGS = ("quoted", "reconstructed", "ours")
+WORDINGS = {
+    "quoted": "in the paper's words",
+    "paraphrased": "in our words, after the paper's text",
+    "restored": "in our words, after the paper's text; a display formula that our copy lost is restored from its proof",
+    "reconstructed": "reconstructed without the paper's text",
+    "ours": "new here",
+}
 
 
 class Verdict(StrEnum):
@@ -58,7 +64,7 @@ class Budget(StrEnum):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a statement stands, and whether its words are the paper's (`quoted`), restored by us, or our own."""
+    """Where a statement stands, and whose words it is in: a key of `WORDINGS`."""
 
     paper: str
     place: str
@@ -69,6 +75,19 @@ class Source:
             raise ValueError(f"paper is {self.paper!r}: known papers are {', '.join(PAPERS)}")
         if self.wording not in WORDINGS:
             raise ValueError(f"wording is {self.wording!r}: one of {', '.join(WORDINGS)}")
+
+
+@dataclass(frozen=True)
+class Change:
+    """That a claim was judged otherwise before, or bore another id: the verdict then, the reason, the id then."""
+
+    was: Verdict | None  # None: the statement was not among the claims
+    why: str
+    formerly: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.why.strip():
+            raise ValueError("a change of a verdict without a reason")
 
 
 @dataclass(frozen=True)
@@ -119,12 +138,20 @@ def format_number(value: float | int | str, digits: int = 3) -> str:
 class Evidence:
     """What one run of a check measured.
 
-    `holds` says whether the statement, as worded in the registry, held in this run; `slack` is the factor between bound
-    (or prediction) and measurement, at least 1 when the bound is respected; `counterexample` is the smallest one found,
-    in words.
+    `holds` says whether the statement, as worded in the registry, held in this run. It is given as a mapping, each
+    thing that must be so in words → whether it was, and is true when all of them were; what a control must break is
+    named by these words. A check of one thing may give a plain truth value. `slack` is the factor between bound (or
+    prediction) and measurement, at least 1 when the bound is respected; `counterexample` is the smallest one found, in
+    words.
+
+    Examples
+    --------
+    >>> evidence = Evidence({"the sums agree": True, "none is negative": False}, (Figure("sums", 12),))
+    >>> evidence.holds, evidence.broken
+    (False, ('none is negative',))
     """
 
-    holds: bool
+    holds: bool | Mapping[str, bool]
     figures: tuple[Figure, ...]
     bound: Figure | None = None
     slack: float | None = None
@@ -132,12 +159,23 @@ class Evidence:
     seed: int | None = None
     counterexample: str = ""
     note: str = ""
+    conditions: Mapping[str, bool] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.holds, Mapping):
+            if not self.holds:
+                raise ValueError("evidence with an empty list of conditions: it could not fail")
+            object.__setattr__(self, "conditions", {name: bool(met) for name, met in self.holds.items()})
+            object.__setattr__(self, "holds", all(self.conditions.values()))
         object.__setattr__(self, "holds", bool(self.holds))
         object.__setattr__(self, "figures", tuple(self.figures))
         if not self.figures:
             raise ValueError("evidence without a figure: a check must report what it measured")
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The conditions that were not met."""
+        return tuple(name for name, met in self.conditions.items() if not met)
 
     @property
     def all_figures(self) -> tuple[Figure, ...]:
@@ -167,7 +205,25 @@ Check = Callable[[Budget], Evidence]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement with its check, its controls and the verdict that its evidence must support."""
+    """A statement with its check, its controls and the verdict that its evidence must support.
+
+    Parameters
+    ----------
+    id, title : `paper.place`, and a line that says it in words.
+    statement : what is judged; where the source is a paper, what the paper states, without a hypothesis of ours.
+    source : where it stands, and whose words these are.
+    chapter : the page that proves it.
+    verdict, remark : what we found.
+    check : the measurement.
+    truth, difference : what is true, and how that differs, where the statement is not true as it stands.
+    factor, ceiling : with LOOSE, between which the slack of the bound lies.
+    condition : with CONDITIONAL, the hypothesis that is missing, in a few words.
+    sanity : why the check can only catch a crash, for a statement that is an identity or has a large factor to spare.
+    controls : the same measurement with a hypothesis removed or a constant changed; it must not hold.
+    breaks : for each control, the conditions that it must break, these and no others.
+    confirmations : with FAILS_AS_STATED, the same measurement of what is true instead; it must hold.
+    changes : earlier verdicts and ids, the oldest first.
+    """
 
     id: str
     title: str
@@ -177,9 +233,16 @@ class Claim:
     verdict: Verdict
     remark: str
     check: Check
+    truth: str = ""
+    difference: str = ""
     factor: float | None = None
+    ceiling: float | None = None
     condition: str = ""
+    sanity: str = ""
     controls: dict[str, Check] = field(default_factory=dict)
+    breaks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    confirmations: dict[str, Check] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "title", "statement", "chapter", "remark"):
@@ -192,22 +255,45 @@ class Claim:
             raise ValueError(f"claim {self.id}: a LOOSE verdict carries its factor (factor=…, the least slack)")
         if self.verdict is Verdict.CONDITIONAL and not self.condition:
             raise ValueError(f"claim {self.id}: a CONDITIONAL verdict names the missing hypothesis (condition=…)")
+        if self.ceiling is not None and not (self.factor is not None and self.factor < self.ceiling):
+            raise ValueError(f"claim {self.id}: ceiling is {self.ceiling}: it must be above the factor, {self.factor}")
+        if bool(self.truth.strip()) != bool(self.difference.strip()):
+            raise ValueError(f"claim {self.id}: truth and difference are said together, or neither")
 
-    def control(self, name: str) -> Callable[[Check], Check]:
-        """Register the same measurement with a hypothesis removed or a constant changed: it must not hold."""
+    def control(self, name: str, breaks: str | Sequence[str] = ()) -> Callable[[Check], Check]:
+        """Register the same measurement with a hypothesis removed or a constant changed: it must not hold.
+
+        Parameters
+        ----------
+        name : what was changed, in words.
+        breaks : the condition (or conditions) of its evidence that it must break; the others must still be met.
+        """
 
         def register(function: Check) -> Check:
-            if name in self.controls:
-                raise ValueError(f"claim {self.id} already has a control named {name!r}")
-            self.controls[name] = function
+            self._add(self.controls, name, function)
+            self.breaks[name] = (breaks,) if isinstance(breaks, str) else tuple(breaks)
             return function
 
         return register
 
+    def confirmation(self, name: str) -> Callable[[Check], Check]:
+        """Register the same measurement of what is true in place of a statement that fails: it must hold."""
+
+        def register(function: Check) -> Check:
+            self._add(self.confirmations, name, function)
+            return function
+
+        return register
+
+    def _add(self, there: dict[str, Check], name: str, function: Check) -> None:
+        if name in self.controls or name in self.confirmations:
+            raise ValueError(f"claim {self.id} already has a control named {name!r}")
+        there[name] = function
+
     def disagreement(self, evidence: Evidence) -> str | None:
         """Why this evidence contradicts the verdict, or None when the two agree."""
         if self.verdict is Verdict.OPEN:
-            return None
+            return None if evidence.holds else "the verdict is 'open', but what can be measured of it did not hold"
         if self.verdict is Verdict.FAILS_AS_STATED:
             if evidence.holds:
                 return "the verdict is 'fails as stated' but the statement held"
@@ -217,8 +303,10 @@ class Claim:
         if self.verdict is Verdict.LOOSE:
             if evidence.slack is None:
                 return "the verdict is 'loose' but no slack was measured"
-            if evidence.slack < self.factor:
+            if self.factor is not None and evidence.slack < self.factor:
                 return f"loose by {self.factor:g} × was claimed but the slack is {evidence.slack:.3g} ×"
+            if self.ceiling is not None and not evidence.slack <= self.ceiling:
+                return f"loose by at most {self.ceiling:g} × was claimed but the slack is {evidence.slack:.3g} ×"
         return None
 
     @property
@@ -230,7 +318,7 @@ class Claim:
         """Module file (relative to the source root) and first line of the check, or of a control."""
         function = inspect.unwrap(function or self.check)
         line = inspect.getsourcelines(function)[1]
-        path = Path(inspect.getsourcefile(function)).resolve()
+        path = Path(inspect.getsourcefile(function) or inspect.getfile(function)).resolve()
         root = Path(__file__).resolve().parents[2]
         return (path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name), line
 
@@ -252,7 +340,7 @@ class Registry(Mapping[str, Claim]):
         self._claims: dict[str, Claim] = {}
 
     def __getitem__(self, key: str) -> Claim:
-        if key not in self._claims and key in (self._modules or ()):
+        if key not in self._claims and self._modules is not None and key in self._modules:
             import_module(self._modules[key])
         if key not in self._claims:
             raise KeyError(f"no claim {key!r}; known claims: {', '.join(sorted(self)) or 'none'}")
@@ -313,6 +401,7 @@ class Outcome:
     seconds: float = 0.0
     skipped: str = ""
     error: str = ""
+    confirmations: dict[str, Evidence] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -327,7 +416,15 @@ class Outcome:
             found.append(reason)
         if not self.controls:
             found.append("the claim has no control")
-        found += [f"the control '{name}' held, but must fail" for name, e in self.controls.items() if e.holds]
+        for name, evidence in self.controls.items():
+            if evidence.holds:
+                found.append(f"the control '{name}' held, but must fail")
+            elif (wanted := self.claim.breaks.get(name, ())) and set(evidence.broken) != set(wanted):
+                broken = " and ".join(evidence.broken) or "none that is named"
+                found.append(f"the control '{name}' must break: {' and '.join(wanted)}; it broke: {broken}")
+        if self.claim.verdict is Verdict.FAILS_AS_STATED and not self.confirmations:
+            found.append("the statement fails, and no confirmation shows that the measurement can hold")
+        found += [f"the confirmation '{n}' did not hold" for n, e in self.confirmations.items() if not e.holds]
         return tuple(found)
 
     @property

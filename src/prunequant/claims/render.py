@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
-from .core import PAPERS, Budget, Claim, Evidence, Outcome, Verdict, registry
+from .core import WORDINGS, Budget, Claim, Evidence, Outcome, Verdict, registry
 from .run import run
 
 BADGES = {
@@ -15,11 +14,6 @@ BADGES = {
     Verdict.CONDITIONAL: ("conditional", "◐ conditional"),
     Verdict.FAILS_AS_STATED: ("fails", "✗ fails as stated"),
     Verdict.OPEN: ("open", "? open"),
-}
-_WORDING = {
-    "quoted": "quoted",
-    "reconstructed": "reconstructed: the wording is ours",
-    "ours": "new here",
 }
 
 
@@ -46,17 +40,38 @@ def source_line(claim: Claim) -> str:
     """Where the statement stands and whose words it is in."""
     source = claim.source
     who = "This book" if source.paper == "ours" else f"{{cite:t}}`{source.paper}`"
-    return f"{who}, {source.place} ({_WORDING[source.wording]})"
+    return f"{who}, {source.place} ({WORDINGS[source.wording]})"
 
 
 def verdict_line(claim: Claim) -> str:
     """The verdict with what it carries: the factor, or the missing hypothesis."""
     extra = ""
     if claim.verdict is Verdict.LOOSE:
-        extra = f" (by {claim.factor:g} × or more)"
+        extra = (
+            f" (by {claim.factor:g} to {claim.ceiling:g} ×)" if claim.ceiling else f" (by {claim.factor:g} × or more)"
+        )
     elif claim.condition:
         extra = f" (needs: {claim.condition})"
     return f"{badge(claim.verdict)}{extra}"
+
+
+def statement_lines(claim: Claim) -> list[str]:
+    """The statement; where it is not true as it stands, also what is, and how the two differ."""
+    if not claim.truth:
+        return [claim.statement.strip()]
+    whose = "This book asked" if claim.source.paper == "ours" else "The paper states"
+    said = ((whose, claim.statement), ("What is true", claim.truth), ("The difference", claim.difference))
+    return [line for name, text in said for line in (f"**{name}.** {text.strip()}", "")][:-1]
+
+
+def change_lines(claim: Claim) -> list[str]:
+    """Earlier verdicts and ids of a claim, each with the reason for the change."""
+    lines = []
+    for change in claim.changes:
+        before = f"judged *{change.was}* before" if change.was else "added"
+        name = f", as `{change.formerly}`" if change.formerly else ""
+        lines.append(f"*Changed* ({before}{name}): {change.why.strip()}")
+    return lines
 
 
 def show(claim_id: str, page: str | None = None) -> Rendered:
@@ -68,70 +83,113 @@ def show(claim_id: str, page: str | None = None) -> Rendered:
     page : the page that shows it, below book/ and without suffix; the claim's own chapter unless said.
     """
     claim = registry()[claim_id]
+    sanity = f"*A sanity check:* {claim.sanity.strip()}" if claim.sanity else ""
+    parts = [
+        f"{source_line(claim)} · `{claim.id}`",
+        f"{verdict_line(claim)}\n\n{claim.remark.strip()}",
+        sanity,
+        *change_lines(claim),
+        _code_links(claim, page or claim.chapter),
+    ]
     lines = [
         f":::{{admonition}} {claim.title}",
         f":class: pq-claim pq-card-{BADGES[claim.verdict][0]}",
+        # A page that only borrows the card gives it no name: a name stands once in the book.
+        *([f":name: {anchor(claim.id)}"] if (page or claim.chapter) == claim.chapter else []),
         "",
-        claim.statement.strip(),
-        "",
-        f"{source_line(claim)} · `{claim.id}`",
-        "",
-        f"{verdict_line(claim)}\n\n{claim.remark.strip()}",
+        *statement_lines(claim),
     ]
-    lines += ["", _code_links(claim, page or claim.chapter)]
+    lines += [line for part in parts if part for line in ("", part)]
     lines.append(":::")
-    plain = f"{claim.title}\n{claim.statement.strip()}\n[{claim.id}] {BADGES[claim.verdict][1]}: {claim.remark.strip()}"
+    said = "\n".join(line for line in statement_lines(claim) if line)
+    plain = f"{claim.title}\n{said}\n[{claim.id}] {BADGES[claim.verdict][1]}: {claim.remark.strip()}"
     return Rendered("\n".join(lines) + "\n", plain)
+
+
+def anchor(claim_id: str, of: str = "claim") -> str:
+    """The id of a claim's card, of its check's output ("check") or of its row in the ledger ("row") on their pages.
+
+    Examples
+    --------
+    >>> anchor("kumar2025.lemma2"), anchor("kumar2025.lemma2", "row")
+    ('claim-kumar2025-lemma2', 'row-kumar2025-lemma2')
+    """
+    return f"{of}-{re.sub(r'[^a-z0-9]+', '-', claim_id.lower())}"
 
 
 def _code_links(claim: Claim, page: str) -> str:
     up = "../" * (len(PurePosixPath("book", page).parts) - 1)
     file, _ = claim.where()
+    source = f"{up}source/src/{file}.html"
+    own = page == claim.chapter
     parts = [
-        f'<a href="{up}source/src/{file}.html#{claim.id}">the check and its control</a>',
+        f'<a href="{up}book/{claim.chapter}.html#{anchor(claim.id)}">the proof</a>' if not own else "",
+        f'<a href="#{anchor(claim.id, "check")}">what it gave</a>' if own else "",
+        f'<a href="{source}#{claim.id}">the check and its control</a>',
         f'<a href="{up}source/{claim.test}.html">its test</a>',
+        f'<a href="{up}book/ledger.html#{anchor(claim.id, "row")}">its row in the ledger</a>',
+        f"<code>prunequant verify {claim.id}</code>",
     ]
-    if page != claim.chapter:
-        parts.insert(0, f'<a href="{up}book/{claim.chapter}.html">the proof</a>')
-    parts.append(f"<code>prunequant verify {claim.id}</code>")
-    return f'<span class="pq-links">{" · ".join(parts)}</span>'
+    return f'<span class="pq-links">{" · ".join(filter(None, parts))}</span>'
 
 
 def evidence_table(evidence: Evidence) -> str:
     """Markdown table of one measurement."""
     notes = {figure.name: f" ({figure.tolerance.text()})" for figure in evidence.all_figures if figure.tolerance}
-    rows = "\n".join(f"| {_cell(name)} | {_cell(text + notes.get(name, ''))} |" for name, text in evidence.rows())
+    rows = "\n".join(f"| {cell(name)} | {cell(text + notes.get(name, ''))} |" for name, text in evidence.rows())
     return f"| quantity | value |\n|:--|:--|\n{rows}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that a table's cell can hold: no line break and no bar, in formulas as in words."""
     parts = re.split(r"(\$[^$]*\$)", text.replace("\n", " "))
     return "".join(p.replace("|", "\\vert ") if p.startswith("$") else p.replace("|", "&#124;") for p in parts)
 
 
+def _evidence(outcome: Outcome) -> Evidence:
+    """What the check measured, or a ValueError where nothing was."""
+    if outcome.evidence is None:
+        raise ValueError(f"claim {outcome.claim.id} was not measured: {outcome.skipped or outcome.error}")
+    return outcome.evidence
+
+
 def outcome_markdown(outcome: Outcome) -> str:
     """The check's table, then one line a control, then what speaks against the verdict, if anything."""
-    state = "held" if outcome.evidence.holds else "did not hold"
+    measured = _evidence(outcome)
+    state = "held" if measured.holds else "did not hold"
+    card = f'<a href="#{anchor(outcome.claim.id)}"><code>{outcome.claim.id}</code></a>'
     parts = [
-        f"**Check of `{outcome.claim.id}`**: the statement {state}.",
+        f'<span id="{anchor(outcome.claim.id, "check")}"></span>**Check of {card}**: the statement {state}.',
         "",
-        evidence_table(outcome.evidence),
+        evidence_table(measured),
         "",
     ]
+    parts += [f"{'✓' if met else '✗'} {name}  " for name, met in measured.conditions.items()]
+    parts += [""] if measured.conditions else []
     for name, evidence in outcome.controls.items():
         word = "**held, but must fail**" if evidence.holds else "fails, as it must"
+        at = f": not *{'*, *'.join(evidence.broken)}*" if evidence.broken else ""
         told = "; ".join(f"{n}: {t}" for n, t in evidence.rows()[:3])
-        parts += [f"*Control, {name}:* {word} ({told}).", ""]
+        parts += [f"*Control, {name}:* {word}{at} ({told}).", ""]
+    for name, evidence in outcome.confirmations.items():
+        word = "holds, as it must" if evidence.holds else "**did not hold**"
+        told = "; ".join(f"{n}: {t}" for n, t in evidence.rows()[:3])
+        parts += [f"*Confirmation, {name}:* {word} ({told}).", ""]
     parts += [f"**Contradiction:** {problem}." for problem in outcome.problems]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def outcome_plain(outcome: Outcome) -> str:
     """The same for a terminal."""
-    lines = [f"{outcome.claim.id}: {'held' if outcome.evidence.holds else 'did not hold'}"]
-    lines += [f"  {name}: {text}" for name, text in outcome.evidence.rows()]
-    lines += [f"  control, {n}: {'HELD' if e.holds else 'fails, as it must'}" for n, e in outcome.controls.items()]
+    measured = _evidence(outcome)
+    lines = [f"{outcome.claim.id}: {'held' if measured.holds else 'did not hold'}"]
+    lines += [f"  {name}: {text}" for name, text in measured.rows()]
+    lines += [f"  {'met' if met else 'NOT MET'}: {name}" for name, met in measured.conditions.items()]
+    for name, evidence in outcome.controls.items():
+        at = f", in: {'; '.join(evidence.broken)}" if evidence.broken else ""
+        lines.append(f"  control, {name}: {'HELD' if evidence.holds else 'fails, as it must'}{at}")
+    for name, evidence in outcome.confirmations.items():
+        lines.append(f"  confirmation, {name}: {'holds, as it must' if evidence.holds else 'DID NOT HOLD'}")
     lines += [f"  contradiction: {problem}" for problem in outcome.problems]
     return "\n".join(lines)
 
@@ -148,40 +206,3 @@ def check(claim_id: str, budget: Budget = Budget.BOOK) -> Rendered:
     if not outcome.agrees:
         raise AssertionError(outcome_plain(outcome))
     return Rendered(outcome_markdown(outcome), outcome_plain(outcome))
-
-
-def table(
-    ids: Iterable[str] | None = None, record: Mapping[str, dict] | None = None, prefix: str = "", up: str = ""
-) -> Rendered:
-    """The ledger: paper, statement, verdict, key figure, links to proof, check and test.
-
-    Parameters
-    ----------
-    ids : claims in order, all when None.
-    record : id → row of `prunequant verify --json`, for the key figure; without it the column shows the remark only.
-    prefix : path from the page to the chapters (for the links), e.g. "" for book/ledger.
-    up : path from the page to the site's root, e.g. "../".
-    """
-    known = registry()
-    head = "| verdict | claim | what we found | first figure |\n|:--|:--|:--|:--|"
-    rows, plain = [], []
-    for claim_id in known if ids is None else ids:
-        claim = known[claim_id]
-        figure = ""
-        if record and "evidence" in record.get(claim_id, {}):
-            name, text = record[claim_id]["evidence"][0]
-            figure = f"{_cell(name)}: {_cell(text)}"
-            figure += "".join(f"; slack {t}" for n, t in record[claim_id]["evidence"] if n == "slack")
-        file, _ = claim.where()
-        links = (
-            f'<a href="{prefix}{claim.chapter}.html">proof</a> · '
-            f'<a href="{up}source/src/{file}.html#{claim.id}">check</a> · '
-            f'<a href="{up}source/{claim.test}.html">test</a>'
-        )
-        paper = PAPERS[claim.source.paper].split(",")[0]
-        rows.append(
-            f"| {badge(claim.verdict)} | **{_cell(claim.title)}** ({_cell(paper)}, {_cell(claim.source.place)}) "
-            f"`{claim.id}` · {links} | {_cell(claim.remark.strip())} | {figure} |"
-        )
-        plain.append(f"{claim.id:34} {claim.verdict.value:16} {claim.title}")
-    return Rendered("\n".join([head, *rows]) + "\n", "\n".join(plain))

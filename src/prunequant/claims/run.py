@@ -23,8 +23,11 @@ def run(claim_id: str, budget: Budget = Budget.QUICK) -> Outcome:
     claim = registry()[claim_id]
     start = time.perf_counter()
     evidence = _measure(claim.check, budget, claim_id)
-    found = {n: _measure(f, budget, f"{claim_id}, control {n!r}") for n, f in claim.controls.items()}
-    return Outcome(claim, budget, evidence, found, time.perf_counter() - start)
+    controls, confirmations = (
+        {name: _measure(function, budget, f"{claim_id}, control {name!r}") for name, function in group.items()}
+        for group in (claim.controls, claim.confirmations)
+    )
+    return Outcome(claim, budget, evidence, controls, time.perf_counter() - start, confirmations=confirmations)
 
 
 def _measure(function, budget: Budget, what: str) -> Evidence:
@@ -56,7 +59,7 @@ def attempt(claim_id: str, budget: Budget = Budget.QUICK) -> Outcome:
 def _run_portable(claim_id: str, budget_name: str) -> tuple:
     """`attempt` for another process: what was measured travels back, the claim is looked up by id on either side."""
     made = attempt(claim_id, Budget(budget_name))
-    return claim_id, made.evidence, made.controls, made.seconds, made.skipped, made.error
+    return claim_id, made.evidence, made.controls, made.seconds, made.skipped, made.error, made.confirmations
 
 
 def run_all(
@@ -99,8 +102,10 @@ def run_all(
 
 
 def _measured(evidence: Evidence) -> dict:
-    """What was measured, as printed, with the tolerance of each sensitive figure."""
-    row: dict = {"evidence": [list(pair) for pair in evidence.rows()]}
+    """What was measured, as printed, with what had to be so and the tolerance of each sensitive figure."""
+    row: dict = {"holds": evidence.holds, "evidence": [list(pair) for pair in evidence.rows()]}
+    if evidence.conditions:
+        row["conditions"] = dict(evidence.conditions)
     tolerances = {figure.name: figure.tolerance.fields() for figure in evidence.all_figures if figure.tolerance}
     return {**row, "tolerances": tolerances} if tolerances else row
 
@@ -119,10 +124,11 @@ def to_record(outcomes: Iterable[Outcome], timings: bool = False) -> list[dict]:
             "budget": outcome.budget.value,
             "agrees": outcome.agrees,
             "problems": list(outcome.problems),
-            "holds": outcome.evidence.holds,
             **_measured(outcome.evidence),
-            "controls": {name: {"holds": e.holds, **_measured(e)} for name, e in outcome.controls.items()},
+            "controls": {name: _measured(e) for name, e in outcome.controls.items()},
         }
+        if outcome.confirmations:
+            row["confirmations"] = {name: _measured(e) for name, e in outcome.confirmations.items()}
         if timings:
             row["seconds"] = round(outcome.seconds, 3)
         rows.append(row)
@@ -147,10 +153,13 @@ def drift(rows: Iterable[dict], recorded: Mapping[str, dict]) -> tuple[list[str]
             )
             continue
         pairs = [("check", old, row)]
-        pairs += [(f"control {name}", old["controls"].get(name, {}), now) for name, now in row["controls"].items()]
+        for kind in ("controls", "confirmations"):
+            before, after = old.get(kind, {}), row.get(kind, {})
+            pairs += [(f"{kind[:-1]} {name}", before.get(name, {}), now) for name, now in after.items()]
         for what, was, now in pairs:
             before, after = was.get("evidence", []), now["evidence"]
-            if was.get("holds") != now["holds"] or [name for name, _ in before] != [name for name, _ in after]:
+            same = all(was.get(key) == now.get(key) for key in ("holds", "conditions"))
+            if not same or [name for name, _ in before] != [name for name, _ in after]:
                 lines.append(f"{row['id']}, {what}: {before} became {after}")
                 continue
             for (name, there), (_, here) in zip(before, after):
@@ -172,7 +181,7 @@ def kinds(rows: Iterable[dict]) -> dict[str, int]:
     for row in rows:
         if "evidence" not in row:
             continue
-        for part in (row, *row["controls"].values()):
+        for part in (row, *row["controls"].values(), *row.get("confirmations", {}).values()):
             for name, text in part["evidence"]:
                 found = NUMBER.findall(text)
                 if name in part.get("tolerances", {}):
