@@ -1,7 +1,7 @@
 """The order of pruning and quantization on a small language model: two transformer blocks over characters.
 
 A decoder with learned places, biases and layer norms, measured for itself: `cases.byte_model` is a Llama over bytes,
-trained for a second to stand in for SmolLM2 on live pages. The loop that trains them is one.
+trained for a second to stand in for SmolLM2 on live pages.
 
 The text is the source of `scipy.stats` as installed: the same for the same pinned version, and its hash is part of
 every result. torch is imported where it is used.
@@ -113,36 +113,25 @@ def fit(
     need("torch")
     import torch
 
-    from prunequant.finetune import training
-
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-    layers, dense = linears(model), []
-
-    class Compressing(training.Hook):
-        def before_forward(self, step: int, steps: int) -> None:
-            dense[:] = [layer.weight.detach().clone() for layer in layers]
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    layers = linears(model)
+    for x, y in batches(seed, steps, size):
+        dense = [layer.weight.detach().clone() for layer in layers]
+        if compress is not None:
             with torch.no_grad():
                 for layer in layers:
                     layer.weight.copy_(torch.from_numpy(compress(layer.weight.numpy())))
-
-    def restore(*_) -> None:
-        with torch.no_grad():
-            for layer, kept in zip(layers, dense):
-                layer.weight.copy_(kept)
-
-    optimiser.register_step_pre_hook(restore)  # straight-through: the step moves the dense weights
-    training.fit(
-        model, list(batches(seed, steps, size)).__getitem__, steps=steps, loss=_next_character, optimiser=optimiser,
-        schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps), seed=seed,
-        hooks=() if compress is None else (Compressing(),),
-    )  # fmt: skip
+        loss = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        if compress is not None:
+            with torch.no_grad():  # straight-through: the step moves the dense weights
+                for layer, kept in zip(layers, dense):
+                    layer.weight.copy_(kept)
+        optimiser.step()
+        schedule.step()
     return model
-
-
-def _next_character(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    from torch.nn import functional
-
-    return functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
 def loss(model: nn.Module, weights: Sequence[NDArray] | None = None, windows: int = 512) -> float:
@@ -160,7 +149,7 @@ def loss(model: nn.Module, weights: Sequence[NDArray] | None = None, windows: in
         if weights is not None:
             for layer, w in zip(layers, weights):
                 layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(w)))
-        out = _next_character(model, window[:, :-1], window[:, 1:])
+        out = torch.nn.functional.cross_entropy(model(window[:, :-1]).flatten(0, 1), window[:, 1:].flatten())
         for layer, kept in zip(layers, dense):
             layer.weight.copy_(kept)
     return float(out)
