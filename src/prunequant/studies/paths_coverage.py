@@ -41,7 +41,8 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(name, inputs (samples, features), weights (features, neurons))."""
     model = networks.digits_mlp((64,))
     out = [("digits, first layer", networks.digits()[0][:256].numpy(), model[0].weight.detach().numpy().T)]
-    net, seen = efficientnet.load_efficientnet_lite0(), {}
+    net = efficientnet.load_efficientnet_lite0()
+    seen: dict[str, torch.Tensor] = {}
     modules = dict(net.named_modules())
     hooks = [
         modules[name].register_forward_pre_hook(lambda m, args, name=name: seen.__setitem__(name, args[0]))

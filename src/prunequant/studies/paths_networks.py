@@ -18,7 +18,7 @@ from prunequant.studies import paths as studies
 from prunequant.studies.runner import At, Study
 
 # OPTQ as published corrects within a layer; aligned, it also mends what the layers below have changed, as GPFQ does
-METHODS = (
+METHODS: tuple[dict, ...] = (
     {"label": "rtn", "feedback": "none", "stochastic": False},
     {"label": "gpfq", "feedback": "path", "stochastic": False},
     {"label": "spfq", "feedback": "path", "stochastic": True},

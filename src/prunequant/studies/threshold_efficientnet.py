@@ -94,7 +94,7 @@ def make(at: At, crops: int) -> dict:
     if crops < 4 or crops % 2:
         raise ValueError(f"crops is {crops}: it must be an even number, at least 4")
     names = list(FORMATS)
-    units = [{"format": "", "pattern": "", "kind": "dense"}]
+    units: list[dict] = [{"format": "", "pattern": "", "kind": "dense"}]
     units += grid(format=names, pattern=["0"], kind=["q"])
     units += grid(format=["INT8"], pattern=PATTERNS, kind=["s"]) + grid(format=names, pattern=PATTERNS, kind=BOTH)
     units = [unit | {"crops": crops} for unit in units]
