@@ -37,6 +37,7 @@ STUDIES = {
     "paths-networks": "paths_networks",
     "paths-studies": "paths_studies",
     "phase-diagram": "phase_plan",
+    "published-tensors": "published_tensors",
     "real-weights": "real_weights",
     "threshold-efficientnet": "threshold_efficientnet",
     "ticket-efficientnet": "ticket_efficientnet",
