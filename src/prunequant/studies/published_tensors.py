@@ -162,8 +162,8 @@ def make(at: At, data_dir: Path) -> dict:
     tail, steps = one["kurtosis"], _steps(one)
     small = np.isfinite(tail) & (steps > 0.5) & (steps < 8.5)
     rng, halves = np.random.default_rng(24), []
-    for power in range(-2, 17):
-        sigma = 2.0 ** (-power / 2)
+    for power in range(-10, 33):
+        sigma = 2.0 ** (-power / 4)
         halves.append({"sigma": sigma, "kurtosis": half_kurtosis(sigma * rng.standard_normal(100_000))})
     none = tail == -3
     spread = np.sqrt(one["error"] * 10 ** (one["quantization"] / 10))
