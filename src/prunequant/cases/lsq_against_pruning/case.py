@@ -181,7 +181,8 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     steps = chosen["steps"] * unit["length"]
     label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length")) + f" {seed}"
     rate = chosen["fine_rate"][method][str(unit["bits"])]
-    held, hooks = [], []
+    held: list[lsq.LSQ] = []
+    hooks: list[training.Hook] = []
     if method == "lsq":
         eight = [n for n in names if n in models.eight_bit(model)]
         for layers_, bits in ((eight, max(8, unit["bits"])), ([n for n in names if n not in eight], unit["bits"])):
