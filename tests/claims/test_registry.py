@@ -86,3 +86,21 @@ def test_every_change_since_the_first_ledger_is_said_on_its_card():
             assert FIRST[first] == began.was, f"{claim.id}: it was {FIRST[first]}, not {began.was}"
     gone = set(FIRST) - set(told)
     assert not gone, f"claims that are gone, and no claim says that it was one of them: {gone}"
+
+
+def test_every_row_of_the_ledger_says_what_its_filter_asks_and_what_its_controls_showed():
+    record = {row["id"]: row for row in json.loads((ROOT / "book" / "results" / "ledger.json").read_text("utf-8"))}
+    for claim in claims.registry().values():
+        row = claims.table([claim.id], record).markdown.splitlines()[-1]
+        for name in ("part", "paper", "verdict", "wording"):
+            assert f'data-{name}="' in row, claim.id
+        assert row.count("<br>") == len(claim.controls), claim.id
+        assert len(re.findall(r"(?<!\\)\|", row)) == 5, f"{claim.id}: a bar in a cell"
+
+
+def test_the_tally_counts_every_claim_once_and_the_papers_apart_from_ours():
+    text = claims.tally().plain.splitlines()
+    totals = {line.split(":")[0]: int(line.split(": ")[1].split()[0]) for line in text[:-1]}
+    assert totals["the four papers"] + totals["this book"] == len(claims.registry())
+    ours = sum(claim.source.paper == "ours" for claim in claims.registry().values())
+    assert totals["this book"] == ours

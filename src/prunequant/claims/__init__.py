@@ -5,12 +5,14 @@ controls. The claims of the chapter book/PART/CHAPTER.md stand in the module PAR
 measure with stands in `prunequant.studies`.
 """
 
-from .core import Budget, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
-from .render import check, show, table
+from .core import Budget, Change, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
+from .ledger import changes, in_order, table, tally
+from .render import check, show
 from .run import drift, kinds, run, run_all, to_record
 
 __all__ = [
     "Budget",
+    "Change",
     "Claim",
     "Evidence",
     "Figure",
@@ -18,14 +20,17 @@ __all__ = [
     "Registry",
     "Source",
     "Verdict",
+    "changes",
     "check",
     "claim",
     "drift",
+    "in_order",
     "kinds",
     "registry",
     "run",
     "run_all",
     "show",
     "table",
+    "tally",
     "to_record",
 ]

@@ -303,7 +303,7 @@ class Claim:
         if self.verdict is Verdict.LOOSE:
             if evidence.slack is None:
                 return "the verdict is 'loose' but no slack was measured"
-            if evidence.slack < self.factor:
+            if self.factor is not None and evidence.slack < self.factor:
                 return f"loose by {self.factor:g} × was claimed but the slack is {evidence.slack:.3g} ×"
             if self.ceiling is not None and not evidence.slack <= self.ceiling:
                 return f"loose by at most {self.ceiling:g} × was claimed but the slack is {evidence.slack:.3g} ×"
@@ -318,7 +318,7 @@ class Claim:
         """Module file (relative to the source root) and first line of the check, or of a control."""
         function = inspect.unwrap(function or self.check)
         line = inspect.getsourcelines(function)[1]
-        path = Path(inspect.getsourcefile(function)).resolve()
+        path = Path(inspect.getsourcefile(function) or inspect.getfile(function)).resolve()
         root = Path(__file__).resolve().parents[2]
         return (path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name), line
 
@@ -340,7 +340,7 @@ class Registry(Mapping[str, Claim]):
         self._claims: dict[str, Claim] = {}
 
     def __getitem__(self, key: str) -> Claim:
-        if key not in self._claims and key in (self._modules or ()):
+        if key not in self._claims and self._modules is not None and key in self._modules:
             import_module(self._modules[key])
         if key not in self._claims:
             raise KeyError(f"no claim {key!r}; known claims: {', '.join(sorted(self)) or 'none'}")

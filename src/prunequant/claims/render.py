@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
-from .core import PAPERS, WORDINGS, Budget, Claim, Evidence, Outcome, Verdict, registry
+from .core import WORDINGS, Budget, Claim, Evidence, Outcome, Verdict, registry
 from .run import run
 
 BADGES = {
@@ -95,7 +94,8 @@ def show(claim_id: str, page: str | None = None) -> Rendered:
     lines = [
         f":::{{admonition}} {claim.title}",
         f":class: pq-claim pq-card-{BADGES[claim.verdict][0]}",
-        f":name: {anchor(claim.id)}",
+        # A page that only borrows the card gives it no name: a name stands once in the book.
+        *([f":name: {anchor(claim.id)}"] if (page or claim.chapter) == claim.chapter else []),
         "",
         *statement_lines(claim),
     ]
@@ -136,28 +136,36 @@ def _code_links(claim: Claim, page: str) -> str:
 def evidence_table(evidence: Evidence) -> str:
     """Markdown table of one measurement."""
     notes = {figure.name: f" ({figure.tolerance.text()})" for figure in evidence.all_figures if figure.tolerance}
-    rows = "\n".join(f"| {_cell(name)} | {_cell(text + notes.get(name, ''))} |" for name, text in evidence.rows())
+    rows = "\n".join(f"| {cell(name)} | {cell(text + notes.get(name, ''))} |" for name, text in evidence.rows())
     return f"| quantity | value |\n|:--|:--|\n{rows}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that a table's cell can hold: no line break and no bar, in formulas as in words."""
     parts = re.split(r"(\$[^$]*\$)", text.replace("\n", " "))
     return "".join(p.replace("|", "\\vert ") if p.startswith("$") else p.replace("|", "&#124;") for p in parts)
 
 
+def _evidence(outcome: Outcome) -> Evidence:
+    """What the check measured, or a ValueError where nothing was."""
+    if outcome.evidence is None:
+        raise ValueError(f"claim {outcome.claim.id} was not measured: {outcome.skipped or outcome.error}")
+    return outcome.evidence
+
+
 def outcome_markdown(outcome: Outcome) -> str:
     """The check's table, then one line a control, then what speaks against the verdict, if anything."""
-    state = "held" if outcome.evidence.holds else "did not hold"
+    measured = _evidence(outcome)
+    state = "held" if measured.holds else "did not hold"
     card = f'<a href="#{anchor(outcome.claim.id)}"><code>{outcome.claim.id}</code></a>'
     parts = [
         f'<span id="{anchor(outcome.claim.id, "check")}"></span>**Check of {card}**: the statement {state}.',
         "",
-        evidence_table(outcome.evidence),
+        evidence_table(measured),
         "",
     ]
-    parts += [f"{'✓' if met else '✗'} {name}  " for name, met in outcome.evidence.conditions.items()]
-    parts += [""] if outcome.evidence.conditions else []
+    parts += [f"{'✓' if met else '✗'} {name}  " for name, met in measured.conditions.items()]
+    parts += [""] if measured.conditions else []
     for name, evidence in outcome.controls.items():
         word = "**held, but must fail**" if evidence.holds else "fails, as it must"
         at = f": not *{'*, *'.join(evidence.broken)}*" if evidence.broken else ""
@@ -173,9 +181,10 @@ def outcome_markdown(outcome: Outcome) -> str:
 
 def outcome_plain(outcome: Outcome) -> str:
     """The same for a terminal."""
-    lines = [f"{outcome.claim.id}: {'held' if outcome.evidence.holds else 'did not hold'}"]
-    lines += [f"  {name}: {text}" for name, text in outcome.evidence.rows()]
-    lines += [f"  {'met' if met else 'NOT MET'}: {name}" for name, met in outcome.evidence.conditions.items()]
+    measured = _evidence(outcome)
+    lines = [f"{outcome.claim.id}: {'held' if measured.holds else 'did not hold'}"]
+    lines += [f"  {name}: {text}" for name, text in measured.rows()]
+    lines += [f"  {'met' if met else 'NOT MET'}: {name}" for name, met in measured.conditions.items()]
     for name, evidence in outcome.controls.items():
         at = f", in: {'; '.join(evidence.broken)}" if evidence.broken else ""
         lines.append(f"  control, {name}: {'HELD' if evidence.holds else 'fails, as it must'}{at}")
@@ -197,40 +206,3 @@ def check(claim_id: str, budget: Budget = Budget.BOOK) -> Rendered:
     if not outcome.agrees:
         raise AssertionError(outcome_plain(outcome))
     return Rendered(outcome_markdown(outcome), outcome_plain(outcome))
-
-
-def table(
-    ids: Iterable[str] | None = None, record: Mapping[str, dict] | None = None, prefix: str = "", up: str = ""
-) -> Rendered:
-    """The ledger: paper, statement, verdict, key figure, links to proof, check and test.
-
-    Parameters
-    ----------
-    ids : claims in order, all when None.
-    record : id → row of `prunequant verify --json`, for the key figure; without it the column shows the remark only.
-    prefix : path from the page to the chapters (for the links), e.g. "" for book/ledger.
-    up : path from the page to the site's root, e.g. "../".
-    """
-    known = registry()
-    head = "| verdict | claim | what we found | first figure |\n|:--|:--|:--|:--|"
-    rows, plain = [], []
-    for claim_id in known if ids is None else ids:
-        claim = known[claim_id]
-        figure = ""
-        if record and "evidence" in record.get(claim_id, {}):
-            name, text = record[claim_id]["evidence"][0]
-            figure = f"{_cell(name)}: {_cell(text)}"
-            figure += "".join(f"; slack {t}" for n, t in record[claim_id]["evidence"] if n == "slack")
-        file, _ = claim.where()
-        links = (
-            f'<a href="{prefix}{claim.chapter}.html">proof</a> · '
-            f'<a href="{up}source/src/{file}.html#{claim.id}">check</a> · '
-            f'<a href="{up}source/{claim.test}.html">test</a>'
-        )
-        paper = PAPERS[claim.source.paper].split(",")[0]
-        rows.append(
-            f"| {badge(claim.verdict)} | **{_cell(claim.title)}** ({_cell(paper)}, {_cell(claim.source.place)}) "
-            f"`{claim.id}` · {links} | {_cell(claim.remark.strip())} | {figure} |"
-        )
-        plain.append(f"{claim.id:34} {claim.verdict.value:16} {claim.title}")
-    return Rendered("\n".join([head, *rows]) + "\n", "\n".join(plain))

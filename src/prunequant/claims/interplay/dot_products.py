@@ -51,7 +51,7 @@ def theorem3_9(budget: Budget) -> Evidence:
         and residual < 1e-11
         and all(d.exceeds("sq") > 0 and d.rms("sq") < d.rms("s") + d.rms("q") for d in all_of.values())
     )
-    return Evidence(holds=holds, figures=figures, trials=trials, seed=SEED)
+    return Evidence(holds=holds, figures=tuple(figures), trials=trials, seed=SEED)
 
 
 @theorem3_9.control("the root mean square claimed to exceed the sum")
@@ -59,7 +59,7 @@ def _(budget: Budget) -> Evidence:
     trials, all_of = _products(budget)
     ratios = {name: d.rms("sq") / (d.rms("s") + d.rms("q")) for name, d in all_of.items()}
     figures = [Figure(f"{name}: RMS over the sum of RMS", ratio, digits=2) for name, ratio in ratios.items()]
-    return Evidence(holds=any(ratio > 1 for ratio in ratios.values()), figures=figures, trials=trials, seed=SEED)
+    return Evidence(holds=any(ratio > 1 for ratio in ratios.values()), figures=tuple(figures), trials=trials, seed=SEED)
 
 
 @theorem3_9.control("the identity without its interaction term")

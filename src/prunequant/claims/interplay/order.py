@@ -131,7 +131,7 @@ def _witness(ties: str) -> Evidence:
     found = counterexample(Integer(3), "1:2", "qs<=sum", 1, ties, radius=6, trials=0)
     name = "smallest integer witness, INT3, L1"
     figures.append(Figure(name, "none" if found is None else str(found).split(":")[0]))
-    return Evidence(holds=all(e > 1e-9 for e in excess.values()) and found is not None, figures=figures)
+    return Evidence(holds=all(e > 1e-9 for e in excess.values()) and found is not None, figures=tuple(figures))
 
 
 @theorem3_6.control("ties broken by the original magnitude")
@@ -301,7 +301,8 @@ def _two_sided(budget: Budget, rows, groups) -> Evidence:
         Figure("INT4 rows: quantize first better", qs_better / seeds, interval=wilson(qs_better, seeds)),
         Figure("INT4 groups of 64: prune first better", sq_better / seeds, interval=wilson(sq_better, seeds)),
     )
-    holds = example.error("sq", 2) > example.error("qs", 2) and qs_better > seeds / 2 and sq_better > seeds / 2
+    crossed = qs_better > seeds / 2 and sq_better > seeds / 2
+    holds = bool(example.error("sq", 2) > example.error("qs", 2)) and crossed
     return Evidence(holds=holds, figures=figures, trials=seeds, seed=SEED)
 
 

@@ -77,7 +77,7 @@ def _near_threshold(budget: Budget, shuffle: bool) -> Evidence:
         figures.append(Figure(f"{name}: seeds above the threshold", f"{nats.excess.positive} of {len(rows)}"))
         figures.append(Figure(f"{name}: loss minus threshold", round(nats.excess.mean, 3), "nats", digits=1))
         figures.append(Figure(f"{name}: as perplexity", round(words.excess.mean, 2), digits=1))
-    return Evidence(holds=inside, figures=figures, trials=len(rows), seed=0)
+    return Evidence(holds=inside, figures=tuple(figures), trials=len(rows), seed=0)
 
 
 @claim(

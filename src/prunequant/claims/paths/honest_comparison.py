@@ -64,6 +64,10 @@ def honest_comparison(budget: Budget) -> Evidence:
 @honest_comparison.control("the winner on the calibration samples is the winner beyond them")
 def _(budget: Budget) -> Evidence:
     few = _comparison(budget)["white", "few"]
-    winners = [min(few, key=lambda name, i=i: few[name][:, i].mean()) for i in (0, 1)]
-    figures = (Figure("winner on calibration samples", winners[0]), Figure("winner beyond", winners[1]))
-    return Evidence(winners[0] == winners[1], figures, trials=len(few["rtn"]), seed=0)
+
+    def winner(column: int) -> str:
+        return min(few, key=lambda name: few[name][:, column].mean())
+
+    there, beyond = winner(0), winner(1)
+    figures = (Figure("winner on calibration samples", there), Figure("winner beyond", beyond))
+    return Evidence(there == beyond, figures, trials=len(few["rtn"]), seed=0)

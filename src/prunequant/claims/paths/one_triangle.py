@@ -84,7 +84,8 @@ def _(budget: Budget) -> Evidence:
 
 def independent_methods(w, x, step: float, seed: int) -> dict:
     """Round to nearest, GPFQ, SPFQ (the same draws) and textbook OPTQ, each as its own authors write it."""
-    draws = uniforms(*w.shape, seed).astype(np.float64)
+    features, neurons = w.shape
+    draws = uniforms(features, neurons, seed).astype(np.float64)
     out = {"nearest": step * np.rint(w / step)}
     for name in ("GPFQ", "SPFQ"):
         q, u = np.zeros_like(w), np.zeros((len(x), w.shape[1]))

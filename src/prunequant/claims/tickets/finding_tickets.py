@@ -42,7 +42,7 @@ def fast_tickets(budget: Budget) -> Evidence:
     found = {m: differencing_success(m, 8 * m, trials) for m in (8, 12, 16, 20, 24)}
     worst = min(found.values())
     figures = [Figure(f"success at M = 2^{m}, n = {8 * m}", f"{100 * k / trials:.1f} %") for m, k in found.items()]
-    return Evidence(clopper_pearson(worst, trials, 0.99).low >= 0.95, figures, trials=trials, seed=SEED)
+    return Evidence(clopper_pearson(worst, trials, 0.99).low >= 0.95, tuple(figures), trials=trials, seed=SEED)
 
 
 @fast_tickets.control("two samples per bit, M = 2²⁴")

@@ -125,7 +125,7 @@ def lemma3(budget: Budget) -> Evidence:
         Figure("subset sums, n = 24, M = 2⁸, t = M: lower bound", low),
         Figure("the same, measured success, at least", round(subsets.low, 4), digits=4),
         Figure("signs with discrepancy 1, n = 24: lower bound", below),
-        Figure("the same, measured success", 1 - missed / trials, interval=tuple(signs), digits=3),
+        Figure("the same, measured success", 1 - missed / trials, interval=(signs.low, signs.high), digits=3),
     )
     slack = (1 - low) / (1 - subsets.low)
     note = "slack: failure allowed / failure measured"

@@ -23,7 +23,8 @@ def example(shape=(8, 8, 8, 8)) -> tickets.Network:
 def both_plans(levels: int, shape=(32,) * 4) -> tuple[tickets.Plan, tickets.Plan]:
     """Plans of depth 2ℓ and ℓ + 1 that fail for at most one source in a hundred, all inputs signed."""
     step = Fraction(1, levels)
-    return tuple(tickets.plan(shape, step, failure=0.01, depth=depth) for depth in ("2l", "l+1"))
+    deep, shallow = (tickets.plan(shape, step, failure=0.01, depth=depth) for depth in ("2l", "l+1"))
+    return deep, shallow
 
 
 def copies_too_few(made: tickets.Plan, copies: int) -> tickets.Plan:

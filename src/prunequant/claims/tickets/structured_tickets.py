@@ -1,5 +1,7 @@
 """Claims of this book on layers with structure: convolutions, skips and attention."""
 
+from functools import partial
+
 import numpy as np
 
 from prunequant import tickets
@@ -70,8 +72,8 @@ def convolutions(channels: int, size: int) -> tuple[int, int]:
 def attention_example(width: int, tokens: int, seed: int = SEED) -> tuple[blocks.Attention, np.ndarray]:
     """A random integer attention block with four heads, and tokens with entries of both signs."""
     rng = np.random.default_rng(seed)
-    matrices = [rng.integers(-LEVELS, LEVELS + 1, (width, width)) for _ in range(4)]
-    block = blocks.Attention(*matrices, heads=4, temperature=20 / width / (30 * LEVELS) ** 2)
+    query, key, value, output = (rng.integers(-LEVELS, LEVELS + 1, (width, width)) for _ in range(4))
+    block = blocks.Attention(query, key, value, output, heads=4, temperature=20 / width / (30 * LEVELS) ** 2)
     return block, rng.integers(-30, 31, (tokens, width))
 
 
@@ -136,6 +138,6 @@ def _(budget: Budget) -> Evidence:
         hidden = np.maximum(x[:, :, None] * layer.u[None], 0).reshape(len(x), -1)
         return hidden @ layer.v.T // pair.factor
 
-    out = block.mix(tokens, [lambda t, p=p: rectified(p, t) for p in ticket.pairs])
+    out = block.mix(tokens, [partial(rectified, pair) for pair in ticket.pairs])
     wrong = float((out != torch_attention(block, tokens)).mean())
     return Evidence(wrong == 0, (Figure("share of outputs that differ", wrong, digits=2),), seed=SEED)

@@ -77,7 +77,8 @@ def _paper_rate(n: int) -> float:
 def _lemma4(budget: Budget, sampler: str) -> Evidence:
     """Failure at κ = 2/3 and 1/2 against n^(−1/7) for growing M, and success far beyond the threshold."""
     trials = budget.pick(4_000, 20_000, 1_000_000)
-    measured, slack, holds = {}, [], True
+    measured: dict[float, list[float]] = {}
+    slack, holds = [], True
     for samples_a_bit in (1.5, 2.0):
         for log2_bound in (8, 12, 16):
             n = int(samples_a_bit * log2_bound)

@@ -41,7 +41,9 @@ def _overhead(of: str) -> Evidence:
         for b in (8, 4, 2)
     ]
     figures.append(Figure("charged at b bits against free at b − 1, largest difference", identity, "dB", digits=2))
-    return Evidence(holds=all(abs(s - 0.0625) < 1e-12 for s in shares.values()) and identity < 1e-9, figures=figures)
+    return Evidence(
+        holds=all(abs(s - 0.0625) < 1e-12 for s in shares.values()) and identity < 1e-9, figures=tuple(figures)
+    )
 
 
 @claim(
@@ -73,7 +75,7 @@ def _zeros(grid: str) -> Evidence:
     figures = [Figure(f"zeros at {b} bits, mean of 50 tensors", s, digits=3) for b, s in shares.items()]
     figures += [Figure(f"zeros at {b} bits, normal law", s, digits=3) for b, s in normal.items()]
     least = min(shares[b] / normal[b] if normal[b] > 0 else 0.0 for b in shares)
-    return Evidence(holds=least > 1 and shares[2] > shares[4] > shares[8] > 0.01, figures=figures)
+    return Evidence(holds=least > 1 and shares[2] > shares[4] > shares[8] > 0.01, figures=tuple(figures))
 
 
 @claim(

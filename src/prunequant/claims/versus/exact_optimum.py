@@ -40,7 +40,7 @@ def _bound_against_optimum(budget: Budget, bound, chunked: bool = False) -> Evid
         exact = optimum.best_quantization(weights, gram, 2, scale)
         below = bound(weights, gram, scale)
         violations += below > exact.error * (1 + 1e-9) or not exact.proved
-        gaps.append(optimum.dual_gap_decibel(exact.error, below))
+        gaps.append(optimum.dual_gap_decibel(float(exact.error), below))
     figures = (
         Figure("bounds above the exact optimum", violations, f"of {len(gaps)}"),
         Figure("median overstatement of the reachable ratio", float(np.median(gaps)), "dB", digits=3),
@@ -115,10 +115,10 @@ def _big_m(factor: float, budget: Budget) -> Evidence:
             weights, gram = layer.channel(j)
             keep = len(weights) * 2 // 16
             found = optimum.best_pruning(weights, gram, keep)
-            proved &= found.proved
+            proved &= bool(found.proved)
             ratios.append(box_ratio(weights, found.values))
             _, boxed = boxed_optimum(weights, gram, keep, factor * weights.min(), factor * weights.max())
-            losses.append(optimum.dual_gap_decibel(boxed, found.error))
+            losses.append(optimum.dual_gap_decibel(boxed, float(found.error)))
     cut = sum(loss > 1e-6 for loss in losses)
     figures = (
         Figure("channels whose optimum the box cuts off", cut, f"of {len(losses)}"),
@@ -239,7 +239,7 @@ def _exact(budget: Budget, node_limit: int) -> Evidence:
             weights, gram = random_layer(rng, n)
             found = optimum.best_quantization(weights, gram, 4, best_scale(weights, 4), node_limit)
             proofs.append((n, bool(found.proved)))
-            nodes.append(found.nodes)
+            nodes.append(int(found.nodes))
         figures.append(Figure(f"median nodes at n = {n}, log10", np.log10(np.median(nodes)), digits=2))
     wrong = 0
     for _ in range(budget.pick(20, 100, 1000)):
