@@ -75,11 +75,15 @@ FIRST = json.loads(Path(__file__).with_name("first_verdicts.json").read_text(enc
 def test_every_change_since_the_first_ledger_is_said_on_its_card():
     """The first ledger's verdicts lead, through the changes that the claims tell, to those of today."""
     told = {}
+    moved = {change.formerly for claim in claims.registry().values() for change in claim.changes if change.formerly}
     for claim in claims.registry().values():
         began = claim.changes[0] if claim.changes else None
+        new = began is not None and began.was is None and not began.formerly
+        if new and claim.id in moved:  # a new statement under an id that an older one has left
+            continue
         first = (began.formerly or claim.id) if began else claim.id
         told[first] = claim
-        if began is None or (began.was is None and not began.formerly):
+        if began is None or new:
             assert (claim.id in FIRST) == (began is None), f"{claim.id} is new: Change(None, why)"
             assert began is not None or FIRST[claim.id] == claim.verdict, f"{claim.id}: verdict changed, not said"
         elif began.was is not None:

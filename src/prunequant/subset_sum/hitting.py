@@ -56,7 +56,7 @@ def hitting_times(
     Notes
     -----
     Trial i is a function of (seed, trial_offset + i) alone, whatever the number of threads. O(n·M·k/128) word
-    operations for k samples. Kumar & Natale 2025, Lemma 4 (reconstructed), which bounds P(time > n).
+    operations for k samples. Kumar & Natale 2025, Lemma 4, which bounds P(time > n).
 
     Examples
     --------

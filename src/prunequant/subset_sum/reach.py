@@ -1,6 +1,6 @@
 """Which integers of a window are subset sums: all targets of an instance decided together.
 
-Kumar & Natale 2025 ask for every weight of a quantization set (Lemma 5, reconstructed): every target of a window.
+Kumar & Natale 2025 ask for every weight of a quantization set (Lemma 5): every target of a window.
 """
 
 import numpy as np

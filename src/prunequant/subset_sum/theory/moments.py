@@ -244,12 +244,12 @@ def second_moment_ratio_limit(n: float, bound: float, target: float, problem: st
 
 
 def markov_bound(n: int, bound: int, target: int, problem: str = "subset_sum") -> float:
-    """P(Z > 0) <= min(1, E[Z]) (Lemma 3, upper half)."""
+    """P(Z > 0) <= min(1, E[Z]) (Markov; Kumar & Natale 2025, Theorem 5)."""
     return min(1.0, first_moment(n, bound, target, problem))
 
 
 def cauchy_schwarz_bound(n: int, bound: int, target: int, problem: str = "subset_sum") -> float:
-    """P(Z > 0) >= E[Z]²/E[Z²] (Lemma 3, lower half); for subset sums it never passes √3/2 = 0.866 by much.
+    """P(Z > 0) >= E[Z]²/E[Z²] (Cauchy and Schwarz; Theorem 6); for subset sums it never passes √3/2 = 0.866 by much.
 
     Examples
     --------
