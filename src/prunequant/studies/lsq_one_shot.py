@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prunequant.cases.lsq_against_pruning.presets import PRESETS
 from prunequant.cases.runner import Run
@@ -32,7 +33,8 @@ def one_shot_unit(model: str, bits: tuple, seed: int, folder: str = ".") -> dict
     from prunequant.finetune import batch_norm, pruning
     from prunequant.models import small
 
-    settings, run = PRESETS[PRESET], Run("cpu", None, Path(folder), lambda *progress: None)
+    settings: dict[str, Any] = {**PRESETS[PRESET]}
+    run = Run("cpu", None, Path(folder), lambda *progress: None)
     with using(torch=1):
         images = case.task(settings, seed, run)
         dense = case.dense(settings, model, seed, run, images)

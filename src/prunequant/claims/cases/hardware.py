@@ -8,7 +8,7 @@ import numpy as np
 from prunequant.cases import runner as case
 from prunequant.timing.schemes import kept, operations, scheme, stored_bytes
 
-from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
+from ..core import Budget, Evidence, Figure, Source, Verdict, claim
 
 PERCENTS = (50, 75, 90, 95, 99)
 MANY = 64  # inputs per call from which the claim speaks
@@ -59,7 +59,7 @@ def _work(row: dict, name: str) -> float:
 
 
 def _times_agree(rows: list[dict], names: tuple[str, ...]) -> bool:
-    """Whether each recorded ratio is that of the recorded times: quartiles in order, medians over the best dense one."""
+    """Whether each recorded ratio is that of the recorded times: quartiles in order, medians over the best dense."""
     baseline = _record()["settings"]["baseline"]
     for r in rows:
         dense = min(r["schemes"][b]["cold"][1] for b in baseline)

@@ -177,9 +177,10 @@ def _trained(pattern: str, shuffle: Pair = _as_given, index: str = "qs") -> Evid
     id="cases.order_lm_trained",
     title="Short training does not heal a tie rule",
     statement=r"""SmolLM2-135M is trained through 2:4 and MXFP4, the same start, steps and batches for both orders.
-Quantizing first with ties to the first index still costs held-out cross-entropy (the mean difference over paired seeds
-is positive, its 95 % interval excludes 0). With ties to the larger original weight both orders start as the same model,
-with equal loss at the first step, and less than a quarter of the cost is left after training (95 % interval).""",
+Quantizing first with ties to the first index still costs held-out cross-entropy (the mean difference over paired
+seeds is positive, its 95 % interval excludes 0). With ties to the larger original weight both orders start as the
+same model, with equal loss at the first step, and less than a quarter of the cost is left after training (95 %
+interval).""",
     source=Source("ours", "Part V; the setting of Harma et al. 2024, Table 2", "ours"),
     verdict=Verdict.HOLDS,
     remark="That they start equal is a theorem: four neighbours share a scale, so quantization cannot swap two of them "

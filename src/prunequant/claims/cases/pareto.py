@@ -102,13 +102,13 @@ def _pareto(budget: Budget, count: Count = packed_bytes, pair: bool = True) -> E
 @claim(
     id="cases.pareto",
     title="Half pruned is dominated by eight-bit weights, packed or not",
-    statement=r"""SmolLM2-135M without fine-tuning, its 210 linear layers. (i) Arithmetic: CSR with float32 values and
-32-bit indices takes 8 bytes for a weight that is kept, so with at most half of the weights pruned it is larger than
-bfloat16, whatever its loss. (ii) Measured: stored as bfloat16 values with a bitmap (30 and 50 % by magnitude) or as
-2:4, these models are still larger than int8 weights and have the higher loss (paired over windows, $p<0.05$ after Holm's
-correction for three), so none is in the set that no other scheme beats in both. (iii) With 90 % pruned and a bitmap
-the model is the smallest, and worse than a uniform guess. (iv) int8 weights change the loss by less than 0.02 nats
-(95 % interval).""",
+    statement=r"""SmolLM2-135M without fine-tuning, its 210 linear layers. (i) Arithmetic: CSR with float32 values
+and 32-bit indices takes 8 bytes for a weight that is kept, so with at most half of the weights pruned it is larger
+than bfloat16, whatever its loss. (ii) Measured: stored as bfloat16 values with a bitmap (30 and 50 % by magnitude)
+or as 2:4, these models are still larger than int8 weights and have the higher loss (paired over windows, $p<0.05$
+after Holm's correction for three), so none is in the set that no other scheme beats in both. (iii) With 90 % pruned
+and a bitmap the model is the smallest, and worse than a uniform guess. (iv) int8 weights change the loss by less
+than 0.02 nats (95 % interval).""",
     source=Source("ours", "Part V, measured", "ours"),
     verdict=Verdict.HOLDS,
     remark="As CSR nothing had to be measured: only the 90 % model is a contest of loss against bytes. Values rounded "

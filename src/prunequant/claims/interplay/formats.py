@@ -54,10 +54,10 @@ def _against_ml_dtypes(budget: Budget, quantize) -> Evidence:
 @claim(
     id="ours.formats",
     title="Each format is its specification, bit for bit",
-    statement=r"""The microscaling formats of this library (MXFP4, MXFP6, MXFP8 with E8M0 scales) give on every finite
-float32 the value that the specification prescribes: scale from the exponent of the largest magnitude, elements rounded
-half to even and saturated. The tests hold all formats against further oracles: exact rational arithmetic, gfloat, torch
-and torchao.""",
+    statement=r"""The microscaling formats of this library (MXFP4, MXFP6, MXFP8 with E8M0 scales) give on every
+finite float32 the value that the specification prescribes: scale from the exponent of the largest magnitude,
+elements rounded half to even and saturated. The tests hold all formats against further oracles: exact rational
+arithmetic, gfloat, torch and torchao.""",
     source=Source("ours", "tested", "ours"),
     verdict=Verdict.HOLDS,
     remark="No difference on millions of values, subnormal numbers, ties and saturation among them.",

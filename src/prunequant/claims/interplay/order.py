@@ -73,12 +73,12 @@ $$\|x-q(s(x))\|\;\le\;\|x-q(x)\|+\|x-s(x)\| .$$""",
     verdict=Verdict.CONDITIONAL,
     condition="every block keeps a value of its largest magnitude or is zeroed (groups nested in blocks, one axis), "
     "and the scale sees that magnitude alone",
-    truth=r"""If $q$ keeps zero and pruning leaves in every block a value of its largest magnitude, or nothing, then for
-every $x$ and $p\in[1,\infty]$ the inequality holds in $L_p$, and more exactly
-$\|x-q(s(x))\|_p^p=\|x_P\|_p^p+\|(x-q(x))_K\|_p^p$ for $p<\infty$, with $P$ the pruned and $K$ the kept places. The sum
-is attained in $L_1$, never in $L_2$ by a vector with both errors.""",
-    difference="That scales survive pruning is our hypothesis; without it there are counterexamples. The paper's proofs "
-    "are reported to be in $L_1$; the equality, and the other norms, are ours.",
+    truth=r"""If $q$ keeps zero and pruning leaves in every block a value of its largest magnitude, or nothing, then
+for every $x$ and $p\in[1,\infty]$ the inequality holds in $L_p$, and more exactly
+$\|x-q(s(x))\|_p^p=\|x_P\|_p^p+\|(x-q(x))_K\|_p^p$ for $p<\infty$, with $P$ the pruned and $K$ the kept places. The
+sum is attained in $L_1$, never in $L_2$ by a vector with both errors.""",
+    difference="That scales survive pruning is our hypothesis; without it there are counterexamples. The proofs "
+    "of the paper are reported to be in $L_1$; the equality, and the other norms, are ours.",
     remark="True in every norm, with a Pythagorean equality in place of the sum; only $L_1$ attains the sum.",
 )
 def theorem3_5(budget: Budget) -> Evidence:
@@ -395,9 +395,10 @@ def _two_sided(budget: Budget, rows: str | int, groups: str | int) -> Evidence:
 @claim(
     id="ours.cross_scale",
     title="Over several scales neither order is the better one",
-    statement=r"""When values under different scales compete for one place (unstructured pruning with a scale per row or
-group), each order is strictly better than the other for some $x$, in $L_1$ and $L_2$. On whole tensors too: for
-Student-$t(3)$ weights at 50 % sparsity, quantizing first wins with INT4 rows, pruning first with INT4 groups of 64.""",
+    statement=r"""When values under different scales compete for one place (unstructured pruning with a scale per
+row or group), each order is strictly better than the other for some $x$, in $L_1$ and $L_2$. On whole tensors too:
+for Student-$t(3)$ weights at 50 % sparsity, quantizing first wins with INT4 rows, pruning first with INT4 groups of
+64.""",
     source=Source("ours", "cross-scale counterexample", "ours"),
     verdict=Verdict.HOLDS,
     remark="Smallest example: $(3,\\ 1.4\\,|\\,1.39,\\ 0)$ in INT3; pruning first keeps 1.4 and stores it as 1.",
@@ -501,9 +502,9 @@ SEVERAL_SCALES = (
 @claim(
     id="ours.largest_error",
     title="For the largest single error, pruning first is always best",
-    statement=r"""Let scales survive pruning and let $|x_i-q(x)_i|\le|x_i|$ for every value (rounding to nearest, zero a
-level). Then $\|x-q(s(x))\|_\infty\le\|x-m\odot q(x)\|_\infty$ for **every** mask $m$ of
-the same pattern, over one scale or several, on odd grids or not.""",
+    statement=r"""Let scales survive pruning and let $|x_i-q(x)_i|\le|x_i|$ for every value (rounding to nearest,
+zero a level). Then $\|x-q(s(x))\|_\infty\le\|x-m\odot q(x)\|_\infty$ for **every** mask $m$ of the same pattern,
+over one scale or several, on odd grids or not.""",
     source=Source("ours", "largest error", "ours"),
     verdict=Verdict.HOLDS,
     remark="Magnitude pruning is the joint mask of $L_\\infty$; the counterexamples across scales need another norm.",

@@ -77,20 +77,21 @@ def _order(budget: Budget, fmt: str = "MXFP4", ties: str = "first", recorded: st
 @claim(
     id="harma2025.order_effect",
     title="Pruning first gives the better trained model",
-    statement=r"""Trained models lose less when they are pruned and then quantized than when they are quantized and then
-pruned, consistently over models and formats.""",
+    statement=r"""Trained models lose less when they are pruned and then quantized than when they are quantized and
+then pruned, consistently over models and formats.""",
     source=Source("harma2025", "Table 2"),
     verdict=Verdict.CONDITIONAL,
     condition="four bits, a mask that ranks quantized values blindly where they tie, and no training after it",
-    truth=r"""Perceptrons on handwritten digits and on noisy curves, 75 % pruned, no fine-tuning, 40 paired seeds: in
-MXFP4 and HBFP4 with ties to the first index quantizing first is the worse order on both tasks, after Holm's correction.
-On curves ties at random leave half to three quarters of that; ties to the larger original weight leave none. In INT8
-nothing is seen. After 100 steps of training in which masks are taken anew in every step nothing is left in MXFP4.""",
+    truth=r"""Perceptrons on handwritten digits and on noisy curves, 75 % pruned, no fine-tuning, 40 paired seeds:
+in MXFP4 and HBFP4 with ties to the first index quantizing first is the worse order on both tasks, after Holm's
+correction. On curves ties at random leave half to three quarters of that; ties to the larger original weight leave
+none. In INT8 nothing is seen. After 100 steps of training in which masks are taken anew in every step nothing is
+left in MXFP4.""",
     difference="The effect is that of blind ties: how much of it is the index depends on the task. Nothing is seen "
     "at eight bits in integers. Reported: the paper's experiments all fine-tune, and may quantize activations in one "
     "order only. A language model trained with its mask frozen at the first step keeps the price of ties (claim "
     "cases.order_lm_trained): the protocol of the mask is a likely reason for the two opposite answers.",
-    remark="Over 40 seeds in MXFP4: digits 0.13 nats by index and 0.03 at random, curves 0.09 and 0.07; 0 by magnitude.",
+    remark="In MXFP4: digits 0.13 nats by index and 0.03 at random, curves 0.09 and 0.07; none by magnitude.",
 )
 def order_effect_claim(budget: Budget) -> Evidence:
     """Five or more live seeds of the digits perceptron, and the recorded cells of both tasks."""
@@ -146,9 +147,9 @@ INT8 and 50 % they lie near it.)""",
     source=Source("harma2025", "Equation 12"),
     verdict=Verdict.CONDITIONAL,
     condition="by model and format: above $T$ on digits in MXFP8 and MXFP4, below it on curves in HBFP4",
-    truth=r"""Perceptrons, 75 % pruned and then quantized, 40 paired seeds: on digits MXFP8 and MXFP4 lie above $T$, with
-weights alone and with the inputs quantized too (95 % intervals); on curves HBFP4 lies below. INT8 costs under 0.0005
-nats by itself, so its $T$ is the pruned model's loss: that it lies there says nothing about orthogonality.""",
+    truth=r"""Perceptrons, 75 % pruned and then quantized, 40 paired seeds: on digits MXFP8 and MXFP4 lie above $T$,
+with weights alone and with the inputs quantized too (95 % intervals); on curves HBFP4 lies below. INT8 costs under
+0.0005 nats by itself, so its $T$ is the pruned model's loss: that it lies there says nothing about orthogonality.""",
     difference="Both sides of the threshold occur. A format that changes nothing lies on it exactly: near the "
     "threshold is evidence only where quantization costs something.",
     remark="Eight bits are not one case: MXFP8 adds 0.0025 nats over the threshold though it costs nothing alone.",
