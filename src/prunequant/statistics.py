@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ class Interval(NamedTuple):
     high: float
 
     def __contains__(self, value: object) -> bool:
-        return self.low <= value <= self.high
+        return self.low <= cast(float, value) <= self.high  # a tuple is asked for any object, an interval for numbers
 
 
 MAX_TRIALS = 2**53  # counts above are no longer exact in the floats that the quantiles are computed with

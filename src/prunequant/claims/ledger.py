@@ -88,19 +88,16 @@ def _controls(row: Mapping) -> str:
     return f'<details class="pq-controls"><summary>{count}</summary>{"".join(lines)}</details>'
 
 
-def tally(up: str = "") -> Rendered:
-    """How many claims have each verdict, paper by paper, the papers' own apart from ours.
-
-    Parameters
-    ----------
-    up : path from the page to the ledger's folder, for the links, e.g. "".
-    """
+def tally() -> Rendered:
+    """How many claims have each verdict, paper by paper, the papers' own apart from ours."""
     known = list(registry().values())
     verdicts = [verdict for verdict in Verdict if any(claim.verdict is verdict for claim in known)]
     count = Counter((claim.source.paper, claim.verdict) for claim in known)
     head = ["claims of", *(badge(verdict) for verdict in verdicts), "all"]
     lines = [head, [":--", *["--:"] * (len(head) - 1)]]
-    groups = [(name.split(",")[0], (paper,)) for paper, name in PAPERS.items() if paper != "ours"]
+    groups: list[tuple[str, tuple[str, ...]]] = [
+        (name.split(",")[0], (paper,)) for paper, name in PAPERS.items() if paper != "ours"
+    ]
     groups += [("**the four papers**", tuple(p for p in PAPERS if p != "ours")), ("**this book**", ("ours",))]
     plain = []
     for name, papers in groups:

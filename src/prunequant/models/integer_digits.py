@@ -14,11 +14,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import resources
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,12 +151,17 @@ def shipped_digits() -> Digits:
     >>> digits.network.shape, digits.network.parameters, digits.images.shape
     ((64, 32, 10), 2410, (899, 64))
     """
-    return read_digits(resources.files(__package__) / SHIPPED)
+    shipped = resources.files(__package__) / SHIPPED
+    return _parsed(shipped.read_text(encoding="utf-8"), str(shipped))
 
 
 def read_digits(path: str | PathLike) -> Digits:
     """Read what `record_digits` wrote, after its checksum has been compared."""
-    record = json.loads(path.read_text(encoding="utf-8"))
+    return _parsed(Path(path).read_text(encoding="utf-8"), os.fspath(path))
+
+
+def _parsed(text: str, path: str) -> Digits:
+    record = json.loads(text)
     if record.pop("sha256", None) != _checksum(record):
         raise ValueError(f"{path}: damaged, its contents do not have the checksum that it carries")
     labels = np.array(record["labels"], np.int64)

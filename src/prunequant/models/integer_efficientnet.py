@@ -88,7 +88,7 @@ class Layer:
     high: int
 
 
-Sums = Callable[[Layer, NDArray[np.int64], object], tuple[NDArray[np.int64], int]]
+Sums = Callable[[Layer, NDArray[np.int64], int | tuple], tuple[NDArray[np.int64], int]]
 
 
 def padding(size: int, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -117,15 +117,15 @@ class IntegerNetwork:
 
     def forward(self, x: NDArray[np.int64], sums: Sums = exact_sums) -> NDArray[np.int64]:
         """Integer logits in steps of 1/256; ``sums`` computes factor·(W∗x + bias) of a layer, its own or a ticket's."""
-        entry = None
+        entry = x
         for layer in self.layers:
             x, entry = advance(layer, x, entry, sums)
         return x[:, :, 0, 0]
 
 
 def advance(
-    layer: Layer, x: NDArray[np.int64], entry: NDArray[np.int64] | None, sums: Sums
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    layer: Layer, x: NDArray[np.int64], entry: NDArray[np.int64], sums: Sums
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """One layer: (its output, the input of the block it stands in). Pools to one place before the classifier."""
     place = layer.place
     if place.name == "classifier":
@@ -252,7 +252,7 @@ def quantize(state: dict[str, NDArray], images: NDArray[np.int64], levels: int =
 
     images : (N, 3, 224, 224) calibration pixels minus 127. The fit is a gain and an offset for each channel.
     """
-    x, unit, entry, entry_unit = images, 1 / 128, None, 0.0
+    x, unit, entry, entry_unit = images, 1 / 128, images, 1 / 128
     layers = []
     for place, wanted in float_forward(state, images):
         whole, step = whole_weights(state, place, levels)

@@ -42,7 +42,7 @@ def one_bit_scaling(
         those beyond it, so that no theorem applies. The last rows are the nearest value with fitted K, by method.
     Accuracies are means over `seeds` roundings.
     """
-    model = networks.digits_mlp(hidden, seed)
+    model = networks.digits_mlp(tuple(hidden), seed)
     x, _, test, labels = networks.digits()
     rows = []
     for size in sizes:
@@ -89,8 +89,7 @@ def pruned_convolution(
     model = networks.digits_convnet(seed)
     x = model[:3](networks.digits()[0][:40]).detach().numpy().astype(np.float64)
     weight = model[3].weight.detach().numpy().astype(np.float64)
-    shape = dict(stride=2, padding=1)
-    patches = unfold(x, 3, **shape)[0]
+    patches = unfold(x, 3, stride=2, padding=1)[0]
     w = weight.reshape(len(weight), -1).T
     norm, _ = theory.column_norms(patches)
     rows = []
@@ -102,7 +101,7 @@ def pruned_convolution(
                 continue
             share = failure / len(weight)
             values, (result,) = compress_convolution(
-                weight, x, Prune(size, stochastic), scaling=scaling, seed=seed, failure=share, **shape
+                weight, x, Prune(size, stochastic), stride=2, padding=1, scaling=scaling, seed=seed, failure=share
             )
             bound = theory.error_bound(size, scaling, norm, len(patches), failure, len(weight))
             rows.append(
@@ -358,7 +357,10 @@ def compare_pruners(
 
     rows = []
     for sparsity in sparsities:
-        found = {"magnitude": np.where(magnitude(w, sparsity), w, 0), "sparsegpt": sparsegpt(w, x, sparsity)}
+        found: dict[str, NDArray | None] = {
+            "magnitude": np.where(magnitude(w, sparsity), w, 0),
+            "sparsegpt": sparsegpt(w, x, sparsity),
+        }
         for label, feedback, stochastic, scaling in (
             ("hard gpfq", "path", False, 1.0),
             ("hard optq", "optq", False, 1.0),
@@ -425,7 +427,7 @@ def coverage_of(
     result = compress(w, x, operator, scaling=scaling, seed=seed, failure=failure)
     clipped = np.asarray(result.saturation) > 0
     norm, _ = theory.column_norms(x)
-    bound = theory.error_bound(operator.parameter, scaling, norm, len(x), failure)
+    bound = theory.error_bound(float(operator.parameter), scaling, norm, len(x), failure)
     bar = certificate(x, operator, scaling, failure)
     typical = float(np.quantile(result.error, 1 - failure))
     return {

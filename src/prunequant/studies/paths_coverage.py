@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from prunequant.models import efficientnet, networks
+from prunequant.models import efficientnet, networks, photographs
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
 from prunequant.studies import paths as studies
 from prunequant.studies.runner import At, Study
@@ -40,14 +40,15 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(name, inputs (samples, features), weights (features, neurons))."""
     model = networks.digits_mlp((64,))
     out = [("digits, first layer", networks.digits()[0][:256].numpy(), model[0].weight.detach().numpy().T)]
-    net, seen = efficientnet.load_efficientnet_lite0(), {}
+    net = efficientnet.load_efficientnet_lite0()
+    seen: dict[str, torch.Tensor] = {}
     modules = dict(net.named_modules())
     hooks = [
         modules[name].register_forward_pre_hook(lambda m, args, name=name: seen.__setitem__(name, args[0]))
         for name in LAYERS
     ]
     with torch.no_grad():
-        net(torch.cat([efficientnet.crops(image, 2, seed=1) for image in efficientnet.photographs().values()]))
+        net(torch.cat([efficientnet.crops(image, 2, seed=1) for image in photographs.load().values()]))
     for hook in hooks:
         hook.remove()
     for name in LAYERS:

@@ -46,7 +46,11 @@ def make(at: At, quick: bool) -> dict:
     scalings = [1, 16] if quick else [1, 2, 4, 8, 16, 32, 64]
     sparsities = [0.5, 0.7] if quick else [0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8]
     depth = {"depths": [1, 4] if quick else [1, 2, 4, 6], "scalings": [1, 2, 4, 16], "seeds": 1 if quick else 3}
-    both = {"scalings": [[1, 4] if quick else [1, 2, 4, 8]], "bits": [[4] if quick else [3, 4, 6]], "seeds": [seeds]}
+    both: dict[str, list] = {
+        "scalings": [[1, 4] if quick else [1, 2, 4, 8]],
+        "bits": [[4] if quick else [3, 4, 6]],
+        "seeds": [seeds],
+    }
     hidden = grid(hidden=[32] if quick else [128, 512], scalings=[scalings], seeds=[seeds])
     return {
         "name": "paths_studies",

@@ -197,7 +197,8 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     steps = chosen["steps"] * unit["length"]
     label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length")) + f" {seed}"
     rate = chosen["fine_rate"][method][str(unit["bits"])]
-    held, hooks = [], []
+    held: list[lsq.LSQ] = []
+    hooks: list[training.Hook] = []
     if method == "lsq":
         held = quantized(model, unit["bits"])
         stored = float(sum(h.bits() for h in held))

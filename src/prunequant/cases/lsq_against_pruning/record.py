@@ -114,7 +114,7 @@ def gain(rows: Sequence[Mapping], value: str, long: int, **cell: Any) -> np.ndar
 
 
 def _corrected(found: list[tuple[dict, Paired]]) -> list[dict]:
-    adjusted = holm([d.p for _, d in found]) if found else []
+    adjusted: list[float] = holm([d.p for _, d in found]).tolist() if found else []
     return [{**about, **asdict(d), "p_holm": float(p)} for (about, d), p in zip(found, adjusted)]
 
 
