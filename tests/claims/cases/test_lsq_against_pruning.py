@@ -44,8 +44,9 @@ def one_seed_for_all(record, preset):
 
 
 def a_loss_that_is_no_number(record, preset):
-    for row in of(record["rows"], method="lsq", bits=2, seed=1):
-        row["loss"] = float("inf")
+    if preset == "cpu":
+        for row in of(record["rows"], method="lsq", bits=2, seed=1):
+            row["loss"] = float("inf")
 
 
 def another_start(record, preset):
