@@ -307,6 +307,9 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "high": lambda: np.full(4, 2),
         "mu": lambda: np.full(4, 0.125),
         "order": lambda: np.array([2, 0, 3, 1]),
+        "errors": lambda: np.array([[4.0, 1.5, 0.25], [3.0, 0.5, 0.125]]),
+        "sizes": lambda: np.array([0, 2, 4]),
+        "budget": constant(6),
     },
     "path_following": {
         "weights": lambda: eighths(8, 3, seed=4) / 4,

@@ -40,6 +40,7 @@ STUDIES = {
     "paths-studies": "paths_studies",
     "phase-diagram": "phase_plan",
     "printed": "printed",
+    "published-tensors": "published_tensors",
     "real-weights": "real_weights",
     "threshold-efficientnet": "threshold_efficientnet",
     "ticket-efficientnet": "ticket_efficientnet",
