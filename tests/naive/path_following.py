@@ -46,12 +46,14 @@ def one_bit(x, u, size, stochastic=True):
     return size if u < (1 + x / size) / 2 else -size
 
 
-def prune(x, u, size, stochastic=True):
-    if abs(x) >= size:
+def prune(x, u, size, stochastic=True, c=1.0):
+    """With probability 2|x|/((c+1)K) a survivor, uniform in [cK, K]; given that it survives, u is uniform again."""
+    if abs(x) >= c * size:
         return x
     if not stochastic:
         return 0.0
-    return math.copysign(size, x) if u < abs(x) / size else 0.0
+    place = u * ((1 + c) / 2 * size)
+    return math.copysign(size * (c + (1 - c) * (place / abs(x))), x) if place < abs(x) else 0.0
 
 
 def prune_then_quantize(x, u, size, step, stochastic=True):

@@ -91,6 +91,22 @@ def test_the_best_tail_is_the_smaller_of_hoeffding_and_gaussian():
         assert np.array_equal(sample_bounds(x, Grid(1.0), failure=failure), np.minimum(*both))
 
 
+@pytest.mark.parametrize(
+    "operator", [OneBit(2.0), PruneThenQuantize(0.8, 0.5), Prune(0.8, c=0.3), Grid(0.3, False)], ids=repr
+)
+def test_certificates_are_proportional_to_the_width_and_shared_among_samples_and_both_tails(operator):
+    x = inputs(7, 20)
+    rows = influence(x)
+    if operator.stochastic:
+        wanted = np.linalg.norm(rows, axis=1).max() * np.sqrt(np.log(2 * 7 / 1e-3) / 2)
+        energy = np.linalg.norm(rows) / np.sqrt(7) / 2
+    else:
+        wanted = np.abs(rows).sum(axis=1).max() / 2
+        energy = np.sqrt(np.mean(np.abs(rows).sum(axis=1) ** 2)) / 2
+    assert certificate(x, operator, failure=1e-3) == pytest.approx(operator.width * wanted)
+    assert energy_certificate(x, operator) == pytest.approx(operator.width * energy)
+
+
 def test_one_size_a_neuron_gives_one_certificate_a_neuron():
     x = inputs()
     steps = np.array([0.1, 0.4, 0.2])

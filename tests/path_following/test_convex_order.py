@@ -75,6 +75,39 @@ def test_a_coin_is_the_largest_law_on_its_interval_and_sums_keep_the_order():
     assert convex_order.is_below(*two_uniforms, *two_coins)
 
 
+@given(laws(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_the_order_is_transitive_along_spreads_and_never_holds_backwards(law, seed):
+    rng, chain = np.random.default_rng(seed), [law]
+    for _ in range(2):
+        x, p = chain[-1]
+        down, up = rng.uniform(0.1, 1, (2, len(x)))
+        share = down / (down + up)
+        chain.append((np.concatenate([x - down, x + up]), np.concatenate([p * (1 - share), p * share])))
+    low, middle, high = chain
+    assert convex_order.is_below(*low, *middle) and convex_order.is_below(*middle, *high)
+    assert convex_order.is_below(*low, *high) and not convex_order.is_below(*high, *low)
+
+
+@given(laws(), laws(), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_linear_maps_of_independent_laws_stay_below_the_maps_of_their_gaussians(first, second, seed):
+    (x, p), (y, q) = first, second
+    rng = np.random.default_rng(seed)
+    size = max(np.abs(x).max(), np.abs(y).max())
+    points = np.array([(a, b) for a in x for b in y])
+    weights = np.multiply.outer(p, q).ravel()
+    matrix, direction, corners = rng.standard_normal((2, 2)), rng.standard_normal(2), rng.standard_normal((2, 5))
+    sigma = size * np.sqrt(theory.PAPER_CONSTANT)
+    along = matrix.T @ direction
+    assert convex_order.is_below_gaussian(points @ along, weights, sigma * np.linalg.norm(along))
+    angle = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    discrete = weights @ np.max(points @ matrix.T @ corners, axis=1)
+    gaussian = sigma * np.sqrt(np.pi / 2) * np.mean(np.max(circle.T @ matrix.T @ corners, axis=1))
+    assert discrete <= gaussian * (1 + 1e-6)
+
+
 def test_what_is_not_a_law_is_refused():
     with pytest.raises(ValueError, match=r"^other_values reach 1e"):
         convex_order.convolve([0], [1], [1e308], [1])

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naive import path_following as naive
-from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize
+from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, _kernels, compress
+from prunequant.path_following.operators import uniforms
 
 INTEGERS = [int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 STOCHASTIC = [
@@ -30,6 +31,8 @@ TWINS = [
     (OneBit(2.0, False), lambda x, u: naive.one_bit(x, u, 2.0, False)),
     (Prune(0.8), lambda x, u: naive.prune(x, u, 0.8)),
     (Prune(0.8, False), lambda x, u: naive.prune(x, u, 0.8, False)),
+    (Prune(0.8, c=0.4), lambda x, u: naive.prune(x, u, 0.8, c=0.4)),
+    (Prune(0.8, False, c=0.4), lambda x, u: naive.prune(x, u, 0.8, False, 0.4)),
     (PruneThenQuantize(0.75, 0.25), lambda x, u: naive.prune_then_quantize(x, u, 0.75, 0.25)),
     (PruneThenQuantize(0.8, 0.25), lambda x, u: naive.prune_then_quantize(x, u, 0.8, 0.25)),
     (PruneThenQuantize(0.8, 0.25, False), lambda x, u: naive.prune_then_quantize(x, u, 0.8, 0.25, False)),
@@ -108,11 +111,85 @@ def test_pruning_keeps_large_weights_and_zeroes_small_ones():
     assert np.all(drawn[:, 0] == 1.0) and np.all(drawn[:, 1] == -1.2) and set(drawn[:, 2]) <= {0.0, 1.0}
 
 
-def test_joint_pruning_on_the_grid_costs_no_more_than_the_dearer_of_the_two():
-    assert PruneThenQuantize(0.9, 0.3).parameter == pytest.approx(0.9)
-    assert PruneThenQuantize(0.3, 0.3).parameter == pytest.approx(0.3)
-    assert PruneThenQuantize(1.0, 0.3).parameter == pytest.approx(1.3)
-    assert PruneThenQuantize(1.0, 0.3).width == pytest.approx(1.2)
+def all_draws(operator, x, bits=20):
+    """T(x) at 2**bits evenly spaced uniforms: the law itself, up to one of them."""
+    draws = ((np.arange(2**bits) + 0.5) / 2**bits).astype(np.float32)
+    v, q = np.full(draws.size, float(x)), np.empty(draws.size)
+    kind, stochastic, *sizes = operator._coded(draws.size, np.float64)
+    _kernels.round_row(kind, stochastic, v, draws, *sizes, q, np.zeros(draws.size, np.int64))
+    return q
+
+
+@pytest.mark.parametrize("c", [1.0, 0.75, 0.5, 0.1, 1e-3])
+def test_pruning_is_unbiased_with_reach_and_width_k_for_every_c_of_the_paper(c):
+    operator = Prune(0.8, c=c)
+    for x in (*np.linspace(-1, 1, 21), 0.999 * c * 0.8, -1e-3 * c):
+        drawn = all_draws(operator, x)
+        assert drawn.mean() == pytest.approx(x, abs=0.8 * 2.0**-19)
+        assert np.abs(drawn - x).max() <= operator.parameter == 0.8
+        assert np.ptp(drawn) <= operator.width == 0.8
+        assert drawn.var() == pytest.approx(float(operator.spread(x)), abs=1e-5)
+        survivors = np.abs(drawn[drawn != 0])
+        if 0 < abs(x) < c * 0.8:
+            assert np.all((survivors >= c * 0.8) & (survivors <= 0.8)) and np.all(
+                np.sign(x) == np.sign(drawn[drawn != 0])
+            )
+            assert np.mean(drawn != 0) == pytest.approx(2 * abs(x) / ((1 + c) * 0.8), abs=1e-5)
+        elif x:
+            assert np.all(drawn == x)
+    assert np.abs(all_draws(operator, 0.01 * c)).max() == pytest.approx(0.8, abs=0.05)  # so M = K is reached
+
+
+def test_pruning_with_c_one_draws_the_very_weights_that_the_operator_without_c_drew():
+    x = np.random.default_rng(1).normal(0, 0.7, (64, 40))
+    for dtype in (np.float32, np.float64):
+        draws = uniforms(64, 40, 9)
+        size, v = dtype(0.8), x.astype(dtype)
+        before = np.where(
+            np.abs(v) < size, np.where(draws.astype(dtype) * size < np.abs(v), np.copysign(size, v), dtype(0)), v
+        )
+        for operator in (Prune(0.8), Prune(0.8, c=1.0)):
+            found = compress(v, np.eye(64, dtype=dtype), operator, "none", seed=9).weights
+            assert found.dtype == dtype and np.array_equal(found, before)
+
+
+def test_the_law_of_pruning_is_finite_at_c_one_alone_and_its_hard_threshold_is_at_ck():
+    with pytest.raises(ValueError, match=r"Prune.law: c is 0.5: survivors lie anywhere in \[cK, K\]"):
+        Prune(1.0, c=0.5).law(0.2)
+    assert np.array_equal(Prune(1.0, stochastic=False, c=0.5)(np.array([0.49, -0.5, 0.7])), [0, -0.5, 0.7])
+    assert np.array_equal(Prune(1.0, stochastic=False, c=0.5).spread([0.2, 0.7]), [0, 0])
+    assert (Prune(1.0, False, c=0.5).parameter, Prune(1.0, False, c=0.5).width) == (0.5, 1.0)
+    x = np.linspace(-1.2, 1.2, 25)
+    values, probabilities = Prune(0.8).law(x)
+    assert np.allclose(Prune(0.8).spread(x), (values**2 * probabilities).sum(-1) - x**2)
+    together, alone = Prune(np.array([0.5, 0.8]), c=0.3), Prune(0.8, c=0.3)
+    y = np.random.default_rng(0).normal(size=(6, 2))
+    assert np.array_equal(together(y, seed=2)[:, 1], np.hstack([y, alone(y, seed=2)])[:, 3])
+    assert together.part(1, 2).c == 0.3
+
+
+def test_joint_pruning_reaches_as_far_as_the_threshold_rounded_up_to_the_grid_and_no_further():
+    for size, step, reach in ((0.9, 0.3, 0.9), (0.3, 0.3, 0.3), (1.0, 0.3, 1.2), (0.2, 0.3, 0.3), (0.6, 1.2, 1.2)):
+        operator = PruneThenQuantize(size, step)
+        x = np.linspace(-3, 3, 60_001)
+        values, probabilities = operator.law(x)
+        moved = np.where(probabilities > 1e-12, np.abs(values - x[:, None]), 0)
+        assert operator.parameter == pytest.approx(reach) == operator.width
+        assert moved.max() == pytest.approx(reach, abs=1e-3)
+
+
+def test_pruning_before_rounding_to_twice_its_threshold_is_that_rounding():
+    """The operator of the paper's three values: δ = 2K. In law it is stochastic rounding, whatever c is."""
+    x = np.linspace(-5, 5, 2001)
+    both, grid = PruneThenQuantize(0.5, 1.0), Grid(1.0)
+    for value in range(-6, 7):
+        shares = [np.sum(p * np.isclose(v, value), axis=-1) for v, p in (both.law(x), grid.law(x))]
+        assert np.allclose(*shares, atol=1e-9)
+    for c in (0.2, 0.6):
+        for y in (0.05, 0.3, 0.45, 0.8):
+            survivors = all_draws(Prune(0.5, c=c), y, 14)
+            assert np.mean(survivors) / 1.0 == pytest.approx(y, abs=1e-4)  # P(T = 1), all survivors being below 1
+            assert survivors.max() <= 1
 
 
 def test_one_size_a_neuron_is_the_same_as_neuron_by_neuron():
@@ -141,6 +218,10 @@ def test_one_size_a_neuron_is_the_same_as_neuron_by_neuron():
         (lambda: Grid(1.0)(np.array([np.nan])), "x holds NaN"),
         (lambda: Grid(1.0)(np.ones(2), seed=2**64), "seed is 18446744073709551616"),
         (lambda: OneBit(-1), "size is -1"),
+        (lambda: Prune(1.0, c=0), r"Prune: c is 0: it must be a finite number in \(0, 1\]"),
+        (lambda: Prune(1.0, c=1.5), "Prune: c is 1.5"),
+        (lambda: Prune(1.0, c=np.nan), "Prune: c is nan"),
+        (lambda: Prune(np.ones(2), c=0.5).spread(0.1), "Prune.spread: size is one a neuron"),
         (lambda: PruneThenQuantize(1, np.inf), "step is inf"),
         (lambda: PruneThenQuantize(np.ones(3), np.ones(2)), "3 sizes but 2 steps"),
         (lambda: Grid(np.ones(3))(np.ones((2, 4))), "3 sizes but there are 4 neurons"),
@@ -153,10 +234,18 @@ def test_impossible_sizes_are_refused_by_name(make, message):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: FiniteGrid(0.1, 2.5), lambda: Grid("0.5"), lambda: Grid(0.5, 1), lambda: Grid(True)]
+    "make",
+    [
+        lambda: FiniteGrid(0.1, 2.5),
+        lambda: Grid("0.5"),
+        lambda: Grid(0.5, 1),
+        lambda: Grid(True),
+        lambda: Prune(1.0, c="1"),
+        lambda: Prune(1.0, c=np.ones(2)),
+    ],
 )
 def test_the_wrong_kind_of_size_or_flag_is_a_type_error(make):
-    with pytest.raises(TypeError, match=r"Grid: (levels|step|stochastic) is"):
+    with pytest.raises(TypeError, match=r"(Grid|Prune): (levels|step|stochastic|c) is"):
         make()
 
 

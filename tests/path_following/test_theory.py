@@ -38,6 +38,44 @@ def test_enough_levels_are_never_left():
     assert largest_correction <= k + 1 <= theory.levels_needed(1.0, 1.0, 1.0, 256, 32, 1.0, 0.01) + 1
 
 
+@pytest.mark.parametrize("ratio", [1.0, 3.0, 20.0])
+def test_levels_are_the_least_for_which_the_tail_lemma_fails_with_the_failure_asked_for(ratio):
+    for features, samples, c in ((64, 8, 1.0), (4096, 8, 4.0), (10**6, 64, 2.0)):
+        wide = theory.levels_needed(1.0, 0.25, ratio, features, samples, c, 0.01)
+        sharp = theory.levels_needed_sharp(1.0, 0.25, ratio, features, c, 0.01)
+        variance = np.pi / 2 * ratio**2 / (2 * c - 1)  # of a correction, in units of the step
+        for levels, holds in ((wide, True), (wide - 1, False)):
+            tail = np.sqrt(2) * (samples + features) * np.exp(-((levels - 4) ** 2) / (4 * variance))
+            assert (tail <= 0.01) == holds
+        for levels, holds in ((sharp, True), (sharp - 1, False)):
+            tail = 2 * features * np.exp(-2 * (levels - 4) ** 2 * (2 * c - 1) / ratio**2)
+            assert (tail <= 0.01) == holds
+
+
+def test_scalings_and_bounds_of_two_and_three_values_fail_with_just_the_failure_asked_for():
+    for n, m, ratio in ((64, 2, 1.0), (8192, 64, 5.0)):
+        c = theory.one_bit_scaling(n, ratio, 0.005)
+        assert 2 * n * np.exp(-(2 * c - 1) / (8 * ratio**2)) == pytest.approx(0.005)
+        bound = theory.one_bit_bound(2.0, c, 1.0, m, 0.005)
+        assert 2 * m * np.exp(-((bound / 2) ** 2) * (2 * c - 1) / (2 * c**2)) == pytest.approx(0.005)
+        for room, constant in ((0.25, 32 * np.pi), (0.5, 8 * np.pi)):
+            wide = theory.scaling_for_room(room, n, ratio, 0.005)
+            assert np.sqrt(2) * n * np.exp(-wide / (constant * ratio**2)) == pytest.approx(0.005)
+            assert wide > c
+    assert theory.scaling_for_room(1.0, 2, 1.0, 0.99) == pytest.approx(2 * np.pi * np.log(np.sqrt(2) * 2 / 0.99))
+
+
+def test_the_ceiling_of_pruning_falls_with_c_and_is_that_of_the_fixed_point():
+    for scaling in (1.0, 4.0):
+        found = [theory.sparsity_ceiling(scaling, c) for c in (1.0, 0.75, 0.5, 0.2)]
+        assert found == sorted(found, reverse=True) and found[0] == pytest.approx(1 - 1 / (np.pi * scaling))
+        for c, share in zip((1.0, 0.75, 0.5, 0.2), found):
+            s, mean = 1.0, np.sqrt(2 / np.pi)  # corrections of variance s², K = 1, weights negligible
+            for _ in range(2000):  # s² (2C − 1) is the variance of one rounding, at a Gaussian value small against cK
+                s = np.sqrt(max((2 * s * mean * (1 + c + c**2) / (3 * (1 + c)) - s**2) / (2 * scaling - 1), 1e-12))
+            assert 1 - 2 * s * mean / (1 + c) == pytest.approx(share, abs=1e-6)
+
+
 def test_scaling_for_sparsity_inverts_the_ceiling():
     for sparsity in (0.7, 0.9, 0.99):
         assert theory.sparsity_ceiling(theory.scaling_for_sparsity(sparsity)) == pytest.approx(sparsity)
@@ -96,7 +134,8 @@ CALLS = {
     theory.levels_needed_sharp: dict(largest_weight=1.0, step=0.5, ratio=2.0, features=100, scaling=1.0, failure=0.01),
     theory.one_bit_scaling: dict(features=100, ratio=2.0, failure=0.01),
     theory.one_bit_bound: dict(size=1.0, scaling=2.0, column_norm=1.0, samples=64, failure=0.01),
-    theory.sparsity_ceiling: dict(scaling=2.0),
+    theory.sparsity_ceiling: dict(scaling=2.0, c=1.0),
+    theory.scaling_for_room: dict(room=1.0, features=100, ratio=2.0, failure=0.01),
     theory.pruned_share: dict(size=2.0, scaling=1.0, deviation=1.0),
     theory.scaling_for_sparsity: dict(sparsity=0.5),
     theory.shortfall: dict(probability=0.1),

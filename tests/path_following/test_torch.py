@@ -18,6 +18,8 @@ OPERATORS = [
     OneBit(5.0),
     Prune(0.8),
     Prune(0.8, False),
+    Prune(0.8, c=0.3),
+    Prune(0.8, False, c=0.3),
     PruneThenQuantize(0.75, 0.25),
     PruneThenQuantize(0.8, 0.25, False),
 ]

@@ -28,6 +28,7 @@ OPERATORS = [
     (OneBit(4.0), lambda v, u: naive.one_bit(v, u, 4.0)),
     (Prune(0.8), lambda v, u: naive.prune(v, u, 0.8)),
     (Prune(0.8, False), lambda v, u: naive.prune(v, u, 0.8, False)),
+    (Prune(0.8, c=0.3), lambda v, u: naive.prune(v, u, 0.8, c=0.3)),
     (PruneThenQuantize(0.75, 0.25), lambda v, u: naive.prune_then_quantize(v, u, 0.75, 0.25)),
 ]
 

@@ -116,9 +116,16 @@ def round_row(kind, stochastic, v, draws, first, second, levels, q, clipped):
     elif kind == PRUNE:
         for j in range(n):
             size = abs(v[j])
+            c = second[j]
+            if not size < c * first[j]:
+                q[j] = v[j]
+                continue
             draw = draws[j] if stochastic else one
-            drawn = np.copysign(first[j], v[j]) if draw * first[j] < size else zero
-            q[j] = drawn if size < first[j] else v[j]
+            place = draw * ((one + c) * half * first[j])  # uniform below (1 + c)K/2, and below |v| for a survivor
+            if stochastic and place < size:
+                q[j] = np.copysign(first[j] * (c + (one - c) * (place / size)), v[j])
+            else:
+                q[j] = zero
     else:
         for j in range(n):
             z = abs(v[j]) / first[j]

@@ -10,9 +10,9 @@ operator (stochastic)      values                                         parame
 Grid(δ)                    δℤ                                             δ            δ
 FiniteGrid(δ, n)           n points, symmetric around 0                   δ            δ
 OneBit(K)                  −K, K                                          2K           2K
-Prune(K)                   0, ±K and everything beyond                    K            K
-PruneThenQuantize(K, δ)    0 and grid points of size ≥ about K            K + δ, or    δ⌈K/δ⌉
-                                                                          max(K, δ) if K ∈ δℤ
+Prune(K, c=1)              0, ±K and everything beyond                    K            K
+Prune(K, c), c < 1         0, ±[cK, K] and everything beyond cK           K            K
+PruneThenQuantize(K, δ)    0 and grid points of size ≥ about K            δ⌈K/δ⌉       δ⌈K/δ⌉
 =========================  =============================================  ===========  ==================
 
 With ``stochastic=False`` the nearest value is taken (ties to even; pruning becomes a hard threshold): no longer
@@ -22,6 +22,7 @@ unbiased, so no bound in probability applies. Sizes may be one number or one a n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,8 @@ from .checks import LARGEST, LEAST, check_seed, check_stream
 MAX_LEVELS = 2**24
 _MAX_VALUES = 2**27
 _SNAP = 1e-9  # K/δ this near an integer, relatively, is that integer
+
+Coded: TypeAlias = tuple[int, bool, NDArray, NDArray, int]  # kind, stochastic, two sizes a neuron, levels
 
 
 def _positive(name: str, value, where: str) -> float | NDArray:
@@ -71,6 +74,11 @@ def _plain(value) -> float | NDArray:
 @dataclass(frozen=True, eq=False)
 class Operator:
     """What all operators share: their checks, their law, how a weight is rounded; use one of the five below."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the value is drawn, or the nearest one taken: a field of each of the five."""
+        raise NotImplementedError
 
     def _check(self, *sizes: str) -> None:
         """Make the named fields positive numbers and `stochastic` a flag."""
@@ -152,10 +160,13 @@ class Operator:
         )
         return out.reshape(x.shape)
 
+    def _law(self, x: NDArray) -> tuple[NDArray, NDArray]:
+        raise NotImplementedError
+
     def _code(self) -> tuple[int, float | NDArray, float | NDArray, int]:
         raise NotImplementedError
 
-    def _coded(self, neurons: int, dtype) -> tuple[int, bool, NDArray, NDArray, int]:
+    def _coded(self, neurons: int, dtype) -> Coded:
         """Kind, stochastic, first and second size (one a neuron), levels: what the kernel takes."""
         kind, first, second, levels = self._code()
         sizes = []
@@ -308,37 +319,64 @@ class OneBit(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Prune(Operator):
-    """Keep what is at least K; below, become K·sign(x) with probability |x|/K and otherwise zero.
+    """Keep what is at least cK; below, draw a survivor uniformly from [cK, K], with the sign of x, or take zero.
+
+    A survivor has probability 2|x|/((1 + c)K), which makes the mean right whatever c is. At c = 1 it is K itself, with
+    probability |x|/K.
 
     Parameters
     ----------
     size : K > 0, one number or one a neuron.
-    stochastic : draw; otherwise the hard threshold x·1{|x| ≥ K}.
+    stochastic : draw; otherwise the hard threshold x·1{|x| ≥ cK}.
+    c : in (0, 1], where the survivors begin; c = 1 leaves the most zeros.
+
+    Notes
+    -----
+    The family of Zhang and Saab, arXiv 2412.18184, section 6; at |x| = cK itself, where theirs draws, x stays. One
+    uniform a weight serves twice: whether it survives and, if so, where. No value moves by more than K.
 
     Examples
     --------
     >>> Prune(1.0).law(-0.25)
     (array([ 0., -1.]), array([0.75, 0.25]))
+    >>> drawn = Prune(1.0, c=0.5)(np.full(1000, 0.25))
+    >>> bool(np.all((drawn == 0) | (drawn >= 0.5) & (drawn < 1))), round(float(np.mean(drawn == 0)), 1)
+    (True, 0.7)
     """
 
     size: float | NDArray
     stochastic: bool = True
+    c: float = 1.0
 
     def __post_init__(self) -> None:
         self._check("size")
+        object.__setattr__(self, "c", real(self.c, "Prune: c", 0, 1, open_low=True))
 
     @property
     def parameter(self) -> NDArray | float:
-        return self.size
+        return self.size if self.stochastic else self.c * self.size
 
     @property
     def width(self) -> NDArray | float:
-        return self.size if self.stochastic else 2 * self.size
+        return self.size if self.stochastic else 2 * self.c * self.size
 
     def _code(self):
-        return _kernels.PRUNE, self.size, 1.0, 0
+        return _kernels.PRUNE, self.size, self.c, 0
+
+    def spread(self, x: ArrayLike) -> NDArray:
+        """Variance of T(x) given x: 2|x|K(1 + c + c²)/(3(1 + c)) − x² below cK, and 0 from there on."""
+        if np.ndim(self.size):
+            raise ValueError("Prune.spread: size is one a neuron, give one number")
+        size = np.abs(_weights(x))
+        c = self.c
+        drawn = 2 * size * self.size * (1 + c + c**2) / (3 * (1 + c)) - size**2
+        return np.where((size < c * self.size) & self.stochastic, drawn, 0.0)
 
     def _law(self, x):
+        if self.c < 1:
+            raise ValueError(
+                f"Prune.law: c is {self.c}: survivors lie anywhere in [cK, K], finitely many values need c = 1"
+            )
         kept = np.abs(x) >= self.size
         up = np.where(kept, 1.0, np.abs(x) / self.size)
         return np.stack([np.zeros_like(x), np.where(kept, x, np.copysign(self.size, x))], -1), np.stack(
@@ -351,7 +389,8 @@ class PruneThenQuantize(Operator):
     """`Prune(size)` and then `Grid(step)`: unbiased by the tower rule.
 
     If K is a multiple of δ the survivors of size K are grid points already, and both together cost no more than the
-    dearer of the two; otherwise the width grows to the next multiple.
+    dearer of the two; otherwise M and the width grow to the next multiple, δ⌈K/δ⌉. With δ = 2K, the case of Zhang and
+    Saab (arXiv 2412.18184, Proposition 3), M = 2K and the law is that of `Grid(2K)`.
 
     Parameters
     ----------
@@ -390,8 +429,7 @@ class PruneThenQuantize(Operator):
     def parameter(self) -> NDArray | float:
         if not self.stochastic:
             return _plain(np.maximum(self.size, self.step / 2))
-        whole = self._ratio == np.rint(self._ratio)
-        return _plain(np.where(whole, np.maximum(self.size, self.step), np.add(self.size, self.step)))
+        return _plain(self.step * np.ceil(self._ratio))
 
     @property
     def width(self) -> NDArray | float:

@@ -5,8 +5,9 @@ is a ValueError or a TypeError.
 
 Symbols. M: the operator's `parameter`, ω its `width`, C ≥ 1 the scaling, m samples, N features, ε the allowed
 failure probability, ‖X_t‖ the norm of feature t over the samples, ρ the largest ratio of two such norms.
-The statements are those of Zhang and Saab, arXiv 2412.18184, reconstructed and proved in the book; "sharp" and
-"certificate" forms are the book's own.
+The statements are those of Zhang and Saab, arXiv 2412.18184 (Theorem 4.2, Lemma 4.3, Propositions 1 to 3), in our
+words and proved in the book; C²/(2C − 1), the forms called "sharp", those from Hoeffding's lemma, finite alphabets of
+more than three values, ceilings and certificates are the book's own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .checks import LARGEST, LEAST, check_failure, check_scaling, checked_matrix
 TAILS = ("best", "hoeffding", "gaussian")
 _MAX_COUNT = 2**62
 _LEAST_TAIL = 1e-300
+LEAST_ROOM = 1e-9
 PAPER_CONSTANT = np.pi / 2  # |X| ≤ M, mean zero: X ≤cx N(0, (π/2) M²)
 SHARP_CONSTANT = np.pi / 8  # support of length ω, mean zero: X ≤cx N(0, (π/8) ω²), best possible
 HOEFFDING_CONSTANT = 1 / 4  # the same support: variance proxy ω²/4 in the moment generating function
@@ -88,7 +90,7 @@ def error_bound(
 ) -> float:
     """‖Xw − Xq‖∞ ≤ M √(2πC p log N) max‖X_t‖ with probability 1 − √2 m N^(−p), p chosen for this failure.
 
-    One formula for all operators: quantization M = δ, pruning M = K, joint M = K + δ or max(K, δ). N drops out: only
+    One formula for all operators: quantization M = δ, pruning M = K, both M = δ⌈K/δ⌉. N drops out: only
     p log N = log(√2 m/ε) enters.
 
     Examples
@@ -126,6 +128,22 @@ def levels_needed_sharp(
     )
 
 
+def scaling_for_room(room: float, features: int, ratio: float, failure: float) -> float:
+    """The paper's C = 2π (ρ/room)² log(√2N/ε), at least 1: no correction of the N steps exceeds room · M.
+
+    `room` in (0, 1]: what is left between weights and last value, as a share of the operator's M. Two values, M = 4K
+    and room K: ¼, so 32π (Proposition 1); three values, M = 2K and room K: ½, so 8π (Proposition 3).
+
+    Examples
+    --------
+    >>> [round(scaling_for_room(0.25, n, 1.0, 0.005)) for n in (64, 256, 1024, 8192)]
+    [986, 1125, 1264, 1473]
+    """
+    room = real(room, "room", LEAST_ROOM, 1)
+    features, ratio, failure = _count(features, "features"), _ratio(ratio), check_failure(failure)
+    return float(max(1.0, 2 * np.pi * (ratio / room) ** 2 * np.log(np.sqrt(2) * features / failure)))
+
+
 def one_bit_scaling(features: int, ratio: float, failure: float) -> float:
     """C = ½(1 + 8ρ² log(2N/ε)): with K = 2‖w‖∞ no corrected weight leaves [−K, K], except with probability ε.
 
@@ -139,21 +157,25 @@ def one_bit_scaling(features: int, ratio: float, failure: float) -> float:
 
 
 def one_bit_bound(size: float, scaling: float, column_norm: float, samples: int, failure: float) -> float:
-    """K C/√(2C−1) max‖X_t‖ √(2 log(2m/ε)): the error of two values, logarithmic in N through C alone."""
+    """K C/√(2C−1) max‖X_t‖ √(2 log(2m/ε)): the error of two values ±K. N enters through C alone, as √log N."""
     size, column_norm = _size(size, "size"), _size(column_norm, "column_norm")
     scaling, samples, failure = check_scaling(scaling), _count(samples, "samples"), check_failure(failure)
     return float(size * scaling / np.sqrt(2 * scaling - 1) * column_norm * np.sqrt(2 * np.log(2 * samples / failure)))
 
 
-def sparsity_ceiling(scaling: float) -> float:
-    """1 − 1/(πC): the share of zeros that unbiased pruning with feedback tends to, however large K is made.
+def sparsity_ceiling(scaling: float, c: float = 1.0) -> float:
+    """The share of zeros that `Prune(K, c=c)` with feedback tends to, however large K is made: 1 − 1/(πC) at c = 1.
+
+    1 − 4(1 + c + c²)/(3(1 + c)² πC) in general, c in (0, 1]: least zeros for small c, most at c = 1. A heuristic, for
+    many more features than samples and columns of about one length.
 
     Examples
     --------
-    >>> [round(sparsity_ceiling(c), 3) for c in (1, 2, 4, 8)]
-    [0.682, 0.841, 0.92, 0.96]
+    >>> [round(sparsity_ceiling(scaling), 3) for scaling in (1, 2, 4, 8)], round(sparsity_ceiling(1, c=0.5), 3)
+    ([0.682, 0.841, 0.92, 0.96], 0.67)
     """
-    return float(1 - 1 / (np.pi * check_scaling(scaling)))
+    scaling, c = check_scaling(scaling), real(c, "c", 0, 1, open_low=True)
+    return float(1 - 4 * (1 + c + c**2) / (3 * (1 + c) ** 2 * np.pi * scaling))
 
 
 def pruned_share(size: float, scaling: float, deviation: float = 1.0) -> float:

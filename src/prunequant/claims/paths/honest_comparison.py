@@ -45,6 +45,14 @@ than C = 1; (v) on white data with four times more samples than features, neares
 )
 def honest_comparison(budget: Budget) -> Evidence:
     """Train and held-out errors of seven methods, paired over seeds."""
+    return _compared(budget)
+
+
+WINNER = "the winner on the calibration samples is not the winner beyond them"
+
+
+def _compared(budget: Budget, judged: int = 1) -> Evidence:
+    """The five statements; `judged` is where the winner's rank is taken: beyond the samples, or on them again."""
     found = _comparison(budget)
     few, many, correlated = found["white", "few"], found["white", "many"], found["correlated", "few"]
     ordered = all(
@@ -55,19 +63,24 @@ def honest_comparison(budget: Budget) -> Evidence:
     beaten = all(np.all(few["rtn"][:, 1] < few[name][:, 1]) for name in ("gpfq", "spfq", "optq"))
     calmer = all(np.all(part["spfq C=4"][:, 1] < part["spfq"][:, 1]) for part in (few, correlated))
     held = [float(many[name][:, 1].mean()) for name in ("rtn", "gpfq", "optq")]
-    close = max(held) / min(held) < 1.15
-    holds = ordered and all(1.1 < p < 1.6 for p in price) and beaten and calmer and close
-    figures = (*_comparison_figures(found), Figure("price of SPFQ over GPFQ, train", max(price)))
-    return Evidence(holds, figures, trials=len(few["rtn"]), seed=0)
-
-
-@honest_comparison.control("the winner on the calibration samples is the winner beyond them")
-def _(budget: Budget) -> Evidence:
-    few = _comparison(budget)["white", "few"]
 
     def winner(column: int) -> str:
         return min(few, key=lambda name: few[name][:, column].mean())
 
-    there, beyond = winner(0), winner(1)
-    figures = (Figure("winner on calibration samples", there), Figure("winner beyond", beyond))
-    return Evidence(there == beyond, figures, trials=len(few["rtn"]), seed=0)
+    there, beyond = winner(0), winner(judged)
+    holds = {
+        "(i) OPTQ < GPFQ < SPFQ on few calibration samples, in every seed": ordered,
+        "(ii) SPFQ costs 1.1 to 1.6 times GPFQ there": all(1.1 < p < 1.6 for p in price),
+        "(iii) nearest rounding alone is best of four on held-out white data": beaten,
+        "(iv) C = 4 is better held out than C = 1": calmer,
+        "(v) with many samples three methods come within 15 per cent": max(held) / min(held) < 1.15,
+        WINNER: there != beyond,
+    }
+    extra = (Figure("winner on calibration samples", there), Figure("winner where judged", beyond))
+    figures = (*_comparison_figures(found), *extra, Figure("price of SPFQ over GPFQ, train", max(price)))
+    return Evidence(holds, figures, trials=len(few["rtn"]), seed=0)
+
+
+@honest_comparison.control("the winner is judged on the calibration samples themselves", breaks=WINNER)
+def _(budget: Budget) -> Evidence:
+    return _compared(budget, judged=0)
