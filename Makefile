@@ -34,7 +34,7 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm portability book test refresh page shots serve notebooks lab lint format unit surface validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability prove book test refresh page shots serve notebooks lab lint format unit surface validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -98,9 +98,10 @@ notebooks: ## push the executed notebooks to a branch of their own, where Colab 
 test: warm ## everything that must hold: style, units and claims, chapters, pages
 	@MAKE="$(MAKE)" $(PY) tools/check_all.py lint unit validate site
 
-lint: env ## ruff: style and format
+lint: env ## ruff: style and format; mypy: types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 format: env ## let ruff rewrite what it can
 	@$(PY) -m ruff check --fix .
@@ -127,8 +128,12 @@ portability: warm ## all of it again as other machines would compute it (hours; 
 build: warm
 	@$(PY) tools/book.py build
 
-site: build ## build the pages and check links, images, self-sufficiency
+site: build ## build the pages; check links, images, self-sufficiency, and in a browser, where there is one, what only that sees
 	@$(PY) tools/sitecheck.py _build/html
+	@$(PY) tools/browsercheck.py _build/html
+
+prove: env ## prove by machine what can be, for all real numbers, and record it
+	@$(PRUNEQUANT) prove --json book/results/proofs.json
 
 bench: warm ## speed against peers (install them first: pip install -e '.[bench]')
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) $$script || exit 1; done

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,7 +246,19 @@ def _plain_array(x: Any, name: str, wanted: str) -> NDArray:
     return array.view(np.ndarray)
 
 
-def is_tensor(x: Any) -> bool:
+class _Device(Protocol):
+    @property
+    def type(self) -> str: ...
+
+
+class _Tensor(Protocol):
+    """What is asked of a torch tensor where torch is not imported."""
+
+    @property
+    def device(self) -> _Device: ...
+
+
+def is_tensor(x: object) -> TypeGuard[_Tensor]:
     """Whether it is a torch tensor; torch is not imported for the question.
 
     >>> is_tensor(np.ones(3))

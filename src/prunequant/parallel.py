@@ -20,13 +20,17 @@ class _Gate:
     """A lock that is taken until numba's threads are known to need none."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """As if nothing had been called yet, with a lock that nobody has taken."""
         self.lock = threading.Lock()
         self.needed = True
 
 
 _GATE = _Gate()
 if hasattr(os, "register_at_fork"):  # a copy of this process has no thread that could give the lock back
-    os.register_at_fork(after_in_child=_GATE.__init__)
+    os.register_at_fork(after_in_child=_GATE.renew)
 
 
 def one_at_a_time(kernel: Callable) -> Callable:

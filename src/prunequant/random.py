@@ -103,15 +103,16 @@ def philox4x32(
     c0: np.uint32, c1: np.uint32, c2: np.uint32, c3: np.uint32, k0: np.uint32, k1: np.uint32
 ) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
     """Philox4x32-10: four random uint32 from a counter of four and a key of two 32-bit words."""
-    c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
-    k0, k1 = np.uint64(k0), np.uint64(k1)
+    w0, w1, w2, w3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
+    key0, key1 = np.uint64(k0), np.uint64(k1)
     for _ in range(10):
-        p0 = _PHILOX_M0 * c0
-        p1 = _PHILOX_M1 * c2
-        c0, c1, c2, c3 = (p1 >> np.uint64(32)) ^ c1 ^ k0, p1 & _LOW_32, (p0 >> np.uint64(32)) ^ c3 ^ k1, p0 & _LOW_32
-        k0 = (k0 + _PHILOX_W0) & _LOW_32
-        k1 = (k1 + _PHILOX_W1) & _LOW_32
-    return np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)
+        p0 = _PHILOX_M0 * w0
+        p1 = _PHILOX_M1 * w2
+        w0, w1 = (p1 >> np.uint64(32)) ^ w1 ^ key0, p1 & _LOW_32
+        w2, w3 = (p0 >> np.uint64(32)) ^ w3 ^ key1, p0 & _LOW_32
+        key0 = (key0 + _PHILOX_W0) & _LOW_32
+        key1 = (key1 + _PHILOX_W1) & _LOW_32
+    return np.uint32(w0), np.uint32(w1), np.uint32(w2), np.uint32(w3)
 
 
 def warm() -> None:

@@ -20,6 +20,10 @@ MIN_ROWS = 64
 MAX_THREADS = 1 << 16
 
 
+def _most_kernel_threads() -> int:
+    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba's settings are set when it is imported
+
+
 @contextmanager
 def using(torch: int | None = None, kernels: int | None = None) -> Iterator[int | None]:
     """So many threads for torch and for compiled kernels inside the block; both are given back what they had.
@@ -54,27 +58,27 @@ def using(torch: int | None = None, kernels: int | None = None) -> Iterator[int 
     else:
         library = sys.modules.get("torch")
     if kernels is not None:
-        kernels = arguments.integer(kernels, "kernels", 1, numba.config.NUMBA_NUM_THREADS)
+        kernels = arguments.integer(kernels, "kernels", 1, _most_kernel_threads())
     threads = library.get_num_threads() if library else None
     of_kernels = numba.get_num_threads()  # starts numba's threads: a later start would undo what is set here
     try:
         if kernels is not None:
             numba.set_num_threads(kernels)
-        if library:
+        if threads is not None:
             pin(torch or threads)
         yield torch or threads
     finally:
         if kernels is not None:
             numba.set_num_threads(of_kernels)
-        if library:
+        if threads is not None:
             pin(threads)
 
 
-def pin(threads: int) -> None:
-    """Set torch's number of threads where it is another."""
+def pin(threads: int | None) -> None:
+    """Set torch's number of threads where it is another; None leaves it as it is."""
     import torch
 
-    if torch.get_num_threads() != threads:
+    if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 

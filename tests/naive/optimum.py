@@ -28,6 +28,14 @@ def best_pruning_error(weights, gram, keep, refit):
     return best
 
 
+def best_allocation_error(errors, sizes, budget):
+    """Least sum of errors over every choice of one option a neuron whose sizes fit the budget; infinite without one."""
+    sizes = np.broadcast_to(sizes, np.shape(errors))
+    choices = product(*[range(len(row)) for row in errors])
+    fitting = (c for c in choices if sum(s[o] for s, o in zip(sizes, c)) <= budget)
+    return min((sum(e[o] for e, o in zip(errors, c)) for c in fitting), default=np.inf)
+
+
 def random_problem(rng, n, correlation=0.5, samples=None):
     """A Gaussian layer whose neighbouring inputs correlate: weights and Gram matrix."""
     inputs = rng.standard_normal((samples or 2 * n, n))

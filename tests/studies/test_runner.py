@@ -73,7 +73,9 @@ def test_a_committed_record_answers_for_its_command_and_nothing_is_computed_agai
     kept = records.find(study.files[0])
     copy = shutil.copy(kept, tmp_path / study.files[0])
     monkeypatch.setattr(runner, "load", lambda _: replace(study, run=never))
-    assert run_study(name, out=copy, resume=True) == json.loads(kept.read_text(encoding="utf-8"))
+    assert run_study(name, somewhere(study, tmp_path), out=copy, resume=True) == json.loads(
+        kept.read_text(encoding="utf-8")
+    )
     assert copy.read_bytes() == kept.read_bytes() and list(tmp_path.iterdir()) == [copy]
 
 
@@ -86,7 +88,12 @@ def test_the_rows_of_a_committed_case_are_found_by_the_keys_of_todays_units(path
     assert [cases._key(case, used, unit, seed, about) for unit, seed in todo] == record["keys"]
 
 
-def test_every_committed_record_names_a_command_of_today():
+def somewhere(study, tmp_path):
+    """A place for each setting that is one on the reader's disk: no record names it."""
+    return {name: tmp_path for name, usual in study.settings.items() if isinstance(usual, Given) and usual.required}
+
+
+def test_every_committed_record_names_a_command_of_today(tmp_path):
     for path in records.find("ledger.json").parent.glob("*.json"):
         made = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(made, dict) or "rooms" in made:  # the ledger; the sweep, each room of which has its own
@@ -95,9 +102,8 @@ def test_every_committed_record_names_a_command_of_today():
         if words[:2] == ["prunequant", "record"]:
             study = runner.load(words[2])
             assert path.name in study.files
-            assert runner.command(study, runner.check_settings(study, runner.parse(study, words[3:]))) == " ".join(
-                words
-            )
+            given = somewhere(study, tmp_path) | runner.parse(study, words[3:])
+            assert runner.command(study, runner.check_settings(study, given)) == " ".join(words)
         else:
             assert words and "records" not in " ".join(words)
 

@@ -307,6 +307,9 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "high": lambda: np.full(4, 2),
         "mu": lambda: np.full(4, 0.125),
         "order": lambda: np.array([2, 0, 3, 1]),
+        "errors": lambda: np.array([[4.0, 1.5, 0.25], [3.0, 0.5, 0.125]]),
+        "sizes": lambda: np.array([0, 2, 4]),
+        "budget": constant(6),
     },
     "path_following": {
         "weights": lambda: eighths(8, 3, seed=4) / 4,
@@ -504,7 +507,6 @@ CALLS: dict[str, dict[str, Entry]] = {
     },
     "path_following.unfold": {"x": lambda: eighths(2, 2, 4, 4), "rows": lambda: np.array([0, 2])},
     "path_following.size_for_sparsity": {"steps": constant(4), "operator": constant(P.Prune)},
-    "models.networks.fit_step": {"candidates": constant(8)},
     "models.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
     "models.networks.agreement": {"inputs": lambda: samples()},
     "models.networks.output_error": {"inputs": lambda: samples()},
@@ -614,6 +616,7 @@ CALLS: dict[str, dict[str, Entry]] = {
 # A parameter that needs another one given with it.
 WITH = {
     ("distortion.best_scale", "block"): ("axis",),
+    ("distortion.best_step", "block"): ("axis",),
     ("path_following.compress", "alignment"): ("quantized_inputs",),
     ("path_following.compress_convolution", "alignment"): ("quantized_inputs",),
     ("path_following.prepare", "alignment"): ("quantized_inputs",),

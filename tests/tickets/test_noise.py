@@ -35,7 +35,7 @@ def test_the_quietest_ticket_is_the_least_of_all_subsets():
     target = np.array([[2], [-3], [1], [3]])
     for seed in range(40):
         fit = usable(blocks(seed, 0, 3, 1, 14), 1)
-        n = int(fit.count[0])
+        n = int(fit.number[0])
         v = weights(seed, 0, SECOND, 3, 0, 4 * 14).reshape(4, 14)[:, fit.position[0, :n]]
         least = []
         for row, w in zip(v, target[:, 0]):

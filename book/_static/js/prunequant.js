@@ -14,7 +14,7 @@
   }
 
   /* A narrow screen shows each row of these tables as a card (css); its lines need the names of their columns. */
-  var CARDS = ["verdict", "machine", "numbers compared"];
+  var CARDS = ["verdict", "machine", "numbers compared", "statement", "claims of", "claim", "printed", "status"];
   function named() {
     document.querySelectorAll(".bd-content table.table").forEach(function (table) {
       var heads = Array.from(table.querySelectorAll("thead th"), function (cell) { return cell.textContent.trim(); });
@@ -43,8 +43,71 @@
     if (window.MathJax && MathJax.startup && MathJax.startup.promise) MathJax.startup.promise.then(together);
   });
 
+  /* The ledger: choose among its rows. What is chosen stands in the address, so that a choice can be sent. */
+  var CHOICES = [["part", "part"], ["paper", "paper"], ["verdict", "verdict"], ["wording", "whose words"]];
+  function filtered() {
+    var marks = Array.from(document.querySelectorAll(".pq-row"));
+    if (!marks.length) return;
+    var table = marks[0].closest("table");
+    var asked = new URLSearchParams(window.location.search);
+    var form = document.createElement("form");
+    form.className = "pq-filter";
+    form.setAttribute("role", "search");
+    form.setAttribute("aria-label", "choose among the claims");
+    function field(name, label, control) {
+      var box = document.createElement("label");
+      box.append(label + " ", control);
+      control.name = name;
+      form.append(box);
+      return control;
+    }
+    var fields = CHOICES.map(function (choice) {
+      var select = document.createElement("select");
+      var values = [];
+      marks.forEach(function (mark) {
+        if (values.indexOf(mark.dataset[choice[0]]) < 0) values.push(mark.dataset[choice[0]]);
+      });
+      [""].concat(values).forEach(function (value) {
+        select.add(new Option(value || "all", value, false, value === asked.get(choice[0])));
+      });
+      return field(choice[0], choice[1], select);
+    });
+    var text = document.createElement("input");
+    text.type = "search";
+    text.value = asked.get("text") || "";
+    field("text", "text", text);
+    var count = document.createElement("output");
+    count.setAttribute("aria-live", "polite");
+    form.append(count);
+    (table.closest(".pst-scrollable-table-container") || table).before(form);
+
+    function apply() {
+      var words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      var shown = 0;
+      marks.forEach(function (mark) {
+        var row = mark.closest("tr");
+        var said = row.textContent.toLowerCase();
+        var fits = fields.every(function (select) { return !select.value || mark.dataset[select.name] === select.value; });
+        fits = fits && words.every(function (word) { return said.indexOf(word) >= 0; });
+        row.hidden = !fits;
+        shown += fits ? 1 : 0;
+      });
+      count.textContent = shown + " of " + marks.length + " claims";
+    }
+    function remember() {
+      var chosen = new URLSearchParams();
+      fields.concat(text).forEach(function (control) { if (control.value) chosen.set(control.name, control.value); });
+      var query = chosen.toString();
+      window.history.replaceState(null, "", (query ? "?" + query : window.location.pathname) + window.location.hash);
+    }
+    form.addEventListener("input", function () { apply(); remember(); });
+    form.addEventListener("submit", function (event) { event.preventDefault(); });
+    apply();
+  }
+
   function start() {
     named();
+    filtered();
     reachable();
   }
   if (document.readyState === "complete") {

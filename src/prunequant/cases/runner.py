@@ -171,7 +171,7 @@ def run_case(
         store = Store(folder / "rows.jsonl")
         before = read_record(out) if out is not None and Path(out).exists() else None
         todo = [(_key(case, used, unit, seed, about), unit, seed) for seed in range(count) for unit in case.units(used)]
-        if before and before["case"] != name:
+        if before and out is not None and before["case"] != name:
             raise ValueError(f"{os.fspath(out)} is a record of the case {before['case']}: give another --out")
         if before:
             _adopt(before, {key for key, _, _ in todo}, store)

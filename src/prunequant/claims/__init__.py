@@ -7,7 +7,7 @@ measure with stands in `prunequant.studies`.
 
 from .core import Budget, Change, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
 from .ledger import changes, in_order, table, tally
-from .render import check, show
+from .render import Rendered, check, show
 from .run import drift, kinds, run, run_all, to_record
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Figure",
     "Outcome",
     "Registry",
+    "Rendered",
     "Source",
     "Verdict",
     "changes",

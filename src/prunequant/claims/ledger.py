@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -10,11 +11,33 @@ from .chapters import PARTS
 from .core import PAPERS, Claim, Verdict, registry
 from .render import Rendered, anchor, badge, cell
 
+KINDS = (
+    "section",
+    "definition",
+    "lemma",
+    "proposition",
+    "theorem",
+    "corollary",
+    "equation",
+    "figure",
+    "table",
+    "appendix",
+)
+_PLACE = re.compile(rf"({'|'.join(KINDS)})s? (\d+(?:\.\d+)?|[A-Z]\b)", re.IGNORECASE)
+
 
 def in_order(claims: Iterable[Claim]) -> list[Claim]:
-    """Claims by paper, ours last, and within a paper as the book proves them."""
+    """Claims by paper, ours last, and within a paper by their place: sections, then lemmas, theorems, corollaries."""
     papers = list(PAPERS)
-    return sorted(claims, key=lambda claim: papers.index(claim.source.paper))
+
+    def place(claim: Claim) -> tuple[int, int, int, int]:
+        found = [(KINDS.index(kind.lower()), number) for kind, number in _PLACE.findall(claim.source.place)]
+        # "Section 6 and Proposition 2" is a proposition.
+        kind, number = next((pair for pair in found if pair[0]), found[0] if found else (len(KINDS), "0"))
+        major, _, minor = number.partition(".")
+        return papers.index(claim.source.paper), kind, int(major) if major.isdigit() else ord(major), int(minor or 0)
+
+    return sorted(claims, key=place)
 
 
 def table(
@@ -88,19 +111,16 @@ def _controls(row: Mapping) -> str:
     return f'<details class="pq-controls"><summary>{count}</summary>{"".join(lines)}</details>'
 
 
-def tally(up: str = "") -> Rendered:
-    """How many claims have each verdict, paper by paper, the papers' own apart from ours.
-
-    Parameters
-    ----------
-    up : path from the page to the ledger's folder, for the links, e.g. "".
-    """
+def tally() -> Rendered:
+    """How many claims have each verdict, paper by paper, the papers' own apart from ours."""
     known = list(registry().values())
     verdicts = [verdict for verdict in Verdict if any(claim.verdict is verdict for claim in known)]
     count = Counter((claim.source.paper, claim.verdict) for claim in known)
     head = ["claims of", *(badge(verdict) for verdict in verdicts), "all"]
     lines = [head, [":--", *["--:"] * (len(head) - 1)]]
-    groups = [(name.split(",")[0], (paper,)) for paper, name in PAPERS.items() if paper != "ours"]
+    groups: list[tuple[str, tuple[str, ...]]] = [
+        (name.split(",")[0], (paper,)) for paper, name in PAPERS.items() if paper != "ours"
+    ]
     groups += [("**the four papers**", tuple(p for p in PAPERS if p != "ours")), ("**this book**", ("ours",))]
     plain = []
     for name, papers in groups:

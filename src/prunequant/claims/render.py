@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from . import proofs
 from .core import WORDINGS, Budget, Claim, Evidence, Outcome, Verdict, registry
 from .run import run
 
@@ -88,6 +89,7 @@ def show(claim_id: str, page: str | None = None) -> Rendered:
         f"{source_line(claim)} · `{claim.id}`",
         f"{verdict_line(claim)}\n\n{claim.remark.strip()}",
         sanity,
+        proofs.line(claim.id),
         *change_lines(claim),
         _code_links(claim, page or claim.chapter),
     ]

@@ -50,7 +50,7 @@ def mask_bits(keep: float, mask: str = "bitmap") -> float:
         return 0.0
     if mask == "bitmap":
         return 1.0
-    if mask == "entropy":
+    if pattern is None:  # "entropy"
         return float(binary_entropy(keep))
     n, m = pattern
     if abs(keep - n / m) > 1e-12:

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from prunequant import arguments
 
 from .accounting import VALUE_BITS, equal_size_keep, mask_bits, mask_pattern
-from .grids import make_grid
+from .grids import check_bits, make_grid
 from .laws import GeneralizedNormal, Law
 from .snr import check_law, joint, pruning_snr, quantization, quantization_snr
 from .student import StudentT
@@ -29,7 +29,7 @@ def equal_size_sparsity(law: Law, bits: float, mask: str = "free", grid: str | A
     """
     check_law(law)
     if arguments.choice(mask, "mask", MASKS) == "same_nonzeros":
-        return 1.0 - (1.0 - quantization(law, bits, grid).zeros) * bits / VALUE_BITS
+        return 1.0 - (1.0 - quantization(law, check_bits(bits), grid).zeros) * bits / VALUE_BITS
     bits = arguments.real(bits, "bits", 0, VALUE_BITS, open_low=True, open_high=True)
     return _pruned(equal_size_keep(bits, mask), bits, "bits")
 

@@ -146,7 +146,7 @@ def survivors(law: Empirical, pruned: int, keep_negative: bool) -> Empirical:
     keep[tied[: law.x.size - pruned - np.count_nonzero(keep)]] = True
     left = object.__new__(Empirical)
     object.__setattr__(left, "x", law.x)
-    object.__setattr__(left, "kept", law.x[keep])
-    object.__setattr__(left, "_sides", _sides(left.kept))
-    object.__setattr__(left, "at_zero", float(np.count_nonzero(left.kept == 0) / law.x.size))
+    values = law.x[keep]
+    object.__setattr__(left, "_sides", _sides(values))
+    object.__setattr__(left, "at_zero", float(np.count_nonzero(values == 0) / law.x.size))
     return left

@@ -51,7 +51,7 @@ class Grid:
         return np.concatenate((down, [0.0] if self.has_zero else [], up))
 
 
-def check_bits(bits: int, largest: int = 16) -> int:
+def check_bits(bits: object, largest: int = 16) -> int:
     return arguments.integer(bits, "bits", 2, largest)
 
 
@@ -91,7 +91,7 @@ def make_grid(bits: int | None = None, grid: str | ArrayLike = "twos_complement"
             return Grid(_chain(magnitudes, False), _chain(magnitudes, False), False)
         if grid not in GRIDS:
             raise ValueError(f"grid is {grid!r}: it must be one of {GRIDS} or an array of levels")
-        low, high = integer_range(bits, grid)
+        low, high = integer_range(check_bits(bits), grid)
         return Grid(_chain(np.arange(1.0, high + 1), True), _chain(np.arange(1.0, 1 - low), True), True)
     if grid is None or isinstance(grid, bytes | bool):
         raise TypeError(f"grid is {arguments.shown(grid)}: it must be one of {GRIDS} or an array of levels")

@@ -108,8 +108,16 @@ class Law:
     """A symmetric law with mean zero. Sub-classes give `density`, `inner`, `upper`, `magnitude_quantile`."""
 
     symmetric = True
-    support = math.inf  # largest |x|
-    at_zero = 0.0  # P(X = 0)
+
+    @property
+    def support(self) -> float:
+        """The largest |x|."""
+        return math.inf
+
+    @property
+    def at_zero(self) -> float:
+        """P(X = 0)."""
+        return 0.0
 
     @property
     def sharp(self) -> bool:
@@ -170,7 +178,7 @@ class Law:
     def sample(self, size: int | tuple[int, ...], rng: np.random.Generator) -> NDArray:
         """Independent draws by inversion: `size` an integer or a shape, `rng` a NumPy Generator."""
         size = check_draws(size, rng)
-        return self.quantile(rng.random(size))
+        return np.asarray(self.quantile(rng.random(size)))
 
     @cached_property
     def second_moment(self) -> float:
@@ -361,18 +369,18 @@ class Logistic(Law):
         return np.where(t < 1.0, near, full - self.upper(order, t))
 
     def upper(self, order: int, t: ArrayLike) -> NDArray | float:
-        order, t = check_order(order, 2), np.asarray(half_line(t))
+        order, t = check_order(order, 2), half_line(t)
         if order == 0:
             return special.expit(-t)
-        t = np.minimum(t, 1e300)
-        decay = np.log1p(np.exp(-t))
-        first = t * special.expit(-t) + decay
+        x: NDArray | np.float64 = np.minimum(t, 1e300)
+        decay = np.log1p(np.exp(-x))
+        first = x * special.expit(-x) + decay
         if order == 1:
             return first
         # by parts twice: t² S + 2 t log(1 + e^-t) − 2 Li2(−e^-t)
-        tail = special.expit(-t)
-        square = np.where(tail > 0, np.minimum(t, 1e3) ** 2 * tail, 0.0)
-        return square + 2 * np.minimum(t, 1e3) * decay - 2 * special.spence(1.0 + np.exp(-t))
+        tail = special.expit(-x)
+        square = np.where(tail > 0, np.minimum(x, 1e3) ** 2 * tail, 0.0)
+        return square + 2 * np.minimum(x, 1e3) * decay - 2 * special.spence(1.0 + np.exp(-x))
 
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         with np.errstate(divide="ignore"):  # infinite at 1

@@ -72,12 +72,12 @@ def _moments(law: Law, grid: Grid, scales: np.ndarray, threshold: float) -> tupl
     rows = max(MAX_CELLS // max(grid.positive.thresholds.size, grid.negative.thresholds.size, 1), 1)
     if scales.size > rows:
         parts = [_moments(law, grid, scales[at : at + rows], threshold) for at in range(0, scales.size, rows)]
-        return tuple(np.concatenate(part) for part in zip(*parts))
+        return np.concatenate([cross for cross, _ in parts]), np.concatenate([square for _, square in parts])
     cross, square = np.zeros_like(scales), np.zeros_like(scales)
     short, long = sorted((grid.positive.thresholds, grid.negative.thresholds), key=len)
     if law.symmetric and short.size < long.size and np.array_equal(short, long[: short.size]):
         t = np.maximum(np.multiply.outer(scales, long), threshold)
-        one, none = law.upper(1, t), law.upper(0, t)  # both sides look at the same places
+        one, none = np.asarray(law.upper(1, t)), np.asarray(law.upper(0, t))  # both sides look at the same places
         for chain in (grid.positive, grid.negative):
             if n := chain.thresholds.size:
                 cross += np.ascontiguousarray(one[:, :n]) @ chain.jumps
@@ -104,7 +104,9 @@ def _error(law, grid, scales, threshold, power):
 def typical_magnitude(law: Law) -> float:
     """The median of |X|, of its nonzero values where more than half are zero: the unit of the scans over scales."""
     median = float(law.magnitude_quantile(0.5))
-    return median if median > 0 else float(np.median(np.abs(law.x[law.x != 0])))
+    if median > 0 or not isinstance(law, Empirical):  # only numbers have an atom at 0
+        return median
+    return float(np.median(np.abs(law.x[law.x != 0])))
 
 
 def _reach(law: Law, power: float) -> float:

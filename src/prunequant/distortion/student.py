@@ -124,16 +124,16 @@ class StudentT(Law):
 
     def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         nu, order = self.nu, check_order(order, 2)
-        t = np.minimum(half_line(t), self.support)
+        x: NDArray | np.float64 = np.minimum(half_line(t), self.support)
         if order == 0 and self._narrow:
-            return 0.5 - self._inner_raw(0, t)
+            return 0.5 - self._inner_raw(0, x)
         if order == 0:
             beyond = 0.0 if self.clip is None else special.stdtr(nu, -self.clip)
-            return (special.stdtr(nu, -t) - beyond) / self._mass
+            return (special.stdtr(nu, -x) - beyond) / self._mass
         if order == 1:  # ∝ ∫ sinh v cosh^(−nu) v dv, an elementary primitive with the limit at nu = 1
             if self.clip is None and nu <= 1:
-                return np.full_like(t, np.inf)
-            start = 0.5 * np.log1p(t * t / nu)
+                return np.full_like(x, np.inf)
+            start = 0.5 * np.log1p(x * x / nu)
             power = np.exp(-(nu - 1) * start)
             if self.clip is not None:
                 width = 0.5 * math.log1p(self.clip**2 / nu) - start
@@ -141,7 +141,7 @@ class StudentT(Law):
             else:
                 power = power / (nu - 1)
             return self._peak / self._mass * nu * power
-        return 0.5 * self.second_moment - self.inner(2, t)
+        return 0.5 * self.second_moment - self.inner(2, x)
 
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         p = probabilities(probability)

@@ -164,7 +164,7 @@ def attach(
         if first_last < UNQUANTIZED:
             integer(first_last, "first_last", 2, 12)
     ends = {layers[0], layers[-1]} if first_last is not None else set()
-    bits_by_layer = {name: first_last if name in ends else bits for name in layers}
+    bits_by_layer = {name: bits if first_last is None or name not in ends else first_last for name in layers}
     for name in layers:
         if parametrize.is_parametrized(model.get_submodule(name), "weight"):
             raise ValueError(f"layers holds {name!r}, whose weight is parametrized already: remove that first")

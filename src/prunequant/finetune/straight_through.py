@@ -66,7 +66,14 @@ class Compressed(nn.Module):
     """The parametrization of one weight; its mask is a buffer, and so part of the model's state."""
 
     def __init__(
-        self, weight: torch.Tensor, fmt: Format, pattern: str | float, order: str, ties: str, gradient: str, seed: int
+        self,
+        weight: torch.Tensor,
+        fmt: Format | None,
+        pattern: str | float | None,
+        order: str,
+        ties: str,
+        gradient: str,
+        seed: int,
     ) -> None:
         super().__init__()
         self.fmt, self.pattern, self.order, self.ties = fmt, pattern, order, ties
@@ -80,7 +87,7 @@ class Compressed(nn.Module):
         if self.order in ("s", "sq"):
             score = rows.abs()
         else:
-            quantized = self.fmt.quantize(rows)
+            quantized: torch.Tensor = _needed_format(self.fmt, self.order).quantize(rows)
             wide = rows.to(quantized.dtype)
             score = quantized.abs() if self.order == "qs" else quantized * (2 * wide - quantized)
         mask = keep_largest(score, self.pattern, self.ties, original=rows.abs(), seed=self.seed)
@@ -93,7 +100,7 @@ class Compressed(nn.Module):
             weight = weight.masked_fill(~self.mask, 0)
         if self.order == "s":
             return weight
-        made = from_rows(self.fmt.quantize(to_rows(weight)), weight.shape).to(weight.dtype)
+        made = from_rows(_needed_format(self.fmt, self.order).quantize(to_rows(weight)), weight.shape).to(weight.dtype)
         return made.masked_fill(~self.mask, 0) if self.order in ("qs", "joint") else made
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -232,12 +239,15 @@ def weights(
         rows = to_rows(weight).cpu()
         rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
         if order == "q":
-            made = fmt.quantize(rows)
+            made = _needed_format(fmt, order).quantize(rows)
         elif order == "s":
             made = rows * keep_largest(rows.abs(), pattern, ties, original=rows.abs(), seed=seed + i)
         else:
             with threads.using():
-                both = apply_orders(rows.contiguous().numpy(), fmt, pattern, (order,), ties, seed=seed + i)
+                both = apply_orders(
+                    rows.contiguous().numpy(), _needed_format(fmt, order), _needed_pattern(pattern, order), (order,),
+                    ties, seed=seed + i,
+                )  # fmt: skip
             made = torch.from_numpy(both.compressed[order].copy())
         out[f"{name}.weight"] = from_rows(made, weight.shape).contiguous().to(weight.device, weight.dtype)
     return out
@@ -247,10 +257,18 @@ def _check(fmt, pattern, order, ties) -> str | float | None:
     """The pattern, a sparsity as a number: however it was written, the configuration of the training is the same."""
     choice(order, "order", ORDERS), choice(ties, "ties", TIES)
     if order != "s":
-        instance(fmt, "fmt", Format, f"a format of prunequant.formats, for the order {order!r}")
+        _needed_format(fmt, order)
     if order != "q":
-        if pattern is None:
-            raise ValueError(f"pattern is None: the order {order!r} needs 'N:M' or a sparsity")
-        parsed = parse_pattern(pattern)
+        parsed = parse_pattern(_needed_pattern(pattern, order))
         return parsed if isinstance(parsed, float) else pattern
+    return pattern
+
+
+def _needed_format(fmt: Format | None, order: str) -> Format:
+    return instance(fmt, "fmt", Format, f"a format of prunequant.formats, for the order {order!r}")
+
+
+def _needed_pattern(pattern: str | float | None, order: str) -> str | float:
+    if pattern is None:
+        raise ValueError(f"pattern is None: the order {order!r} needs 'N:M' or a sparsity")
     return pattern

@@ -219,7 +219,7 @@ def fit(
             if done == steps or (checkpoint is not None and done % every == 0):
                 run.check_finite(done)
             if checkpoint is not None and (done == steps or done % every == 0):
-                run.save(checkpoint, done, settings)
+                run.save(Path(checkpoint), done, settings)
             if say is not None:
                 say(done, steps)
     for each in optimisers:

@@ -6,6 +6,8 @@ number by a product with its reciprocal, and an `exp2` need not be exact.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -78,9 +80,9 @@ def quantize(
 def _in_torch(x: torch.Tensor, fmt: Format) -> torch.Tensor:
     """The blocks along the last axis, to nearest, wherever the tensor lies."""
     if isinstance(fmt, Integer) and fmt.max_scaled:
-        rule, limit = _integer, 2.0 ** (127 if x.dtype == torch.float32 else 1023)
+        rule, limit = partial(_integer, fmt=fmt), 2.0 ** (127 if x.dtype == torch.float32 else 1023)
     elif isinstance(fmt, (HBFP, MX)):
-        rule, limit = _shared, 2.0**127
+        rule, limit = partial(_shared, fmt=fmt), 2.0**127
     else:
         raise TypeError(f"{fmt} has no torch implementation: give Integer (narrow or twos_complement), HBFP or MX")
     rows = x.reshape(1, -1) if fmt.block_size == 0 else x.reshape(-1, x.shape[-1])
@@ -96,7 +98,7 @@ def _in_torch(x: torch.Tensor, fmt: Format) -> torch.Tensor:
         if worst == float("inf") or worst != worst:
             raise ValueError("x holds NaN or infinity: every value must be finite")
         raise ValueError(f"x holds magnitudes of {limit:g} or more: too large for the scales of this format")
-    out = rule(blocks, largest, fmt).reshape(rows.shape)
+    out = rule(blocks, largest).reshape(rows.shape)
     return out[:, :length].reshape(x.shape)
 
 

@@ -18,9 +18,10 @@ Other rooms ask these properties, and `with_block` and `row_by_row` for a relati
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +43,7 @@ class Encoded:
     ----------
     codes : integer array in the layout of the values — one code a value (unpacked; `pack` makes the bits dense).
     scales : array, one entry a block in the order of the blocks — floats, or the bit patterns of E8M0 / E4M3 scales.
-    extra : further arrays a format needs (zero points, the tensor scale of NVFP4).
+    extra : what else a format needs (an array of zero points, the tensor scale of NVFP4).
     axis, dtype : the axis the blocks run along, and the dtype of the decoded values.
     """
 
@@ -50,7 +51,10 @@ class Encoded:
     scales: NDArray
     axis: int
     dtype: np.dtype
-    extra: dict[str, NDArray] = field(default_factory=dict)
+    extra: dict[str, NDArray | np.float32] = field(default_factory=dict)
+
+
+Stored: TypeAlias = tuple[NDArray, NDArray, dict[str, NDArray | np.float32]]  # codes, scales, extra: see `Encoded`
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def check_seed(seed: int) -> int:
     return arguments.integer(seed, "seed", 0, MAX_SEED)
 
 
-def check_finite(largest: NDArray | float, name: str = "x") -> None:
+def check_finite(largest: NDArray | np.floating | float, name: str = "x") -> None:
     """Refuse NaN and infinities, seen through the largest magnitudes of the blocks."""
     if not np.all(np.isfinite(largest)):
         raise ValueError(f"{name} holds NaN or infinity: every value must be finite")
@@ -221,13 +225,40 @@ def round_units(t: NDArray, rounding: str, seed: int) -> NDArray:
 class Format(ABC):
     """The common face of all number formats; see the module's docstring for the four properties."""
 
-    keeps_zero: bool = True
-    odd: bool = True
-    monotone: bool = True
-    max_scaled: bool = True
-    saturates: bool = False
-    tensor_scaled: bool = False
-    takes_scale: bool = False
+    @property
+    def keeps_zero(self) -> bool:
+        """Zero is a level."""
+        return True
+
+    @property
+    def odd(self) -> bool:
+        """rho(-t) = -rho(t), and the scale does not look at signs."""
+        return True
+
+    @property
+    def monotone(self) -> bool:
+        """A larger value never gets a smaller level."""
+        return True
+
+    @property
+    def max_scaled(self) -> bool:
+        """The scale is a function of the largest magnitude of the block alone."""
+        return True
+
+    @property
+    def saturates(self) -> bool:
+        """A block's largest magnitude may lie beyond the last level by more than half a step."""
+        return False
+
+    @property
+    def tensor_scaled(self) -> bool:
+        """A block's scale also looks at the largest magnitude of the whole array."""
+        return False
+
+    @property
+    def takes_scale(self) -> bool:
+        """`quantize` may be given the scale."""
+        return False
 
     @property
     @abstractmethod
@@ -256,6 +287,8 @@ class Format(ABC):
 
     def with_block(self, block: int) -> Format:
         """The same format with a scale for every `block` values, 1 to 2**31."""
+        if not is_dataclass(self):
+            raise TypeError(f"{self} is no dataclass with a field `block`: its class must define with_block")
         return replace(self, block=block)
 
     def row_by_row(self, largest: float) -> Format:
@@ -281,7 +314,7 @@ class Format(ABC):
         """The scale of every block, (rows, blocks a row): what `step` and the codes are multiplied with."""
 
     @abstractmethod
-    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:
         """Codes in the layout of the rows, one scale a block, and what else is stored."""
 
     @abstractmethod

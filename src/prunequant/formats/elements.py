@@ -65,7 +65,7 @@ class Element:
     def magnitudes(self) -> NDArray[np.float64]:
         """Non-negative values in the order of their bit patterns, which is increasing."""
         if self.integer:
-            return np.arange(128) * 2.0**-self.mantissa_bits
+            return np.arange(128, dtype=np.float64) * 2.0**-self.mantissa_bits
         code = np.arange(2 ** (self.bits - 1))
         exponent, mantissa = code >> self.mantissa_bits, code & (2**self.mantissa_bits - 1)
         fraction = mantissa * 2.0**-self.mantissa_bits + (exponent > 0)

@@ -14,6 +14,7 @@ from prunequant.formats.base import (
     Blocks,
     Encoded,
     Format,
+    Stored,
     as_values,
     block_largest,
     check_seen,
@@ -109,7 +110,9 @@ class Integer(Format):
 
     @property
     def block_size(self) -> int | None:
-        return {"tensor": 0, "row": None}.get(self.granularity, self.granularity)
+        if isinstance(self.granularity, str):
+            return 0 if self.granularity == "tensor" else None
+        return self.granularity
 
     @property
     def scale_bits(self) -> int:
@@ -211,10 +214,12 @@ class Integer(Format):
         check_seen(bits)
         return out
 
-    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:
         scale, low, _ = parameters = self.parameters(blocks)
         units = self._define(blocks, parameters, rounding, seed)
-        extra = {} if self.grid in ("narrow", "twos_complement") else {"zero_point": (-low).astype(np.int32)}
+        extra: dict[str, NDArray | np.float32] = {}
+        if self.grid not in ("narrow", "twos_complement"):
+            extra["zero_point"] = (-low).astype(np.int32)
         dtype = np.int8 if self.bits <= 8 and not extra else np.int32
         codes = (units + blocks.spread(-low) if extra else units).astype(dtype)
         return codes, scale, extra
@@ -222,7 +227,7 @@ class Integer(Format):
     def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:
         units = blocks.rows
         if encoded.extra:
-            units = units - blocks.spread(encoded.extra["zero_point"])
+            units = units - blocks.spread(np.asarray(encoded.extra["zero_point"]))
         return blocks.spread(encoded.scales) * units.astype(encoded.dtype) + 0
 
 

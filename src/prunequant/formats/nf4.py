@@ -12,6 +12,7 @@ from prunequant.formats.base import (
     Blocks,
     Encoded,
     Format,
+    Stored,
     as_values,
     block_largest,
     check_block,
@@ -87,7 +88,7 @@ class NF4(Format):
         np.multiply(NF4_LEVELS.astype(blocks.rows.dtype)[codes], blocks.spread(scale), out=out)
         return out
 
-    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:
         scale, codes = self._define(blocks, rounding, seed)
         return codes, scale, {}
 

@@ -13,6 +13,7 @@ from prunequant.formats.base import (
     Blocks,
     Encoded,
     Format,
+    Stored,
     as_values,
     block_largest,
     check_block,
@@ -117,9 +118,9 @@ class NVFP4(Format):
         np.multiply(values, total, out=out)
         return out
 
-    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:
         whole, scale, _, values = self._define(blocks, rounding, seed)
-        extra = {"tensor_scale": np.float32(whole)}
+        extra: dict[str, NDArray | np.float32] = {"tensor_scale": np.float32(whole)}
         return self._element.to_codes(values), self._scale_element.to_codes(scale), extra
 
     def _decode_rows(self, blocks: Blocks, encoded: Encoded) -> NDArray:

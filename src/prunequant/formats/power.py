@@ -13,6 +13,7 @@ from prunequant.formats.base import (
     Blocks,
     Encoded,
     Format,
+    Stored,
     as_values,
     block_largest,
     check_block,
@@ -34,8 +35,15 @@ def _floor_log2(x: NDArray) -> tuple[NDArray, NDArray]:
 class _PowerOfTwoScaled(Format):
     """Blocks with a power-of-two scale and a fixed element: the shared half of HBFP and MX."""
 
-    element: Element
-    saturates = True
+    block: int
+
+    @property
+    def saturates(self) -> bool:
+        return True
+
+    @property
+    def _element(self) -> Element:
+        raise NotImplementedError
 
     def _exponents(self, largest: NDArray) -> NDArray:
         raise NotImplementedError
@@ -82,7 +90,7 @@ class _PowerOfTwoScaled(Format):
         out[...] = np.ldexp(values, blocks.spread(exponent))
         return out
 
-    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:
         exponent, values = self._define(blocks, rounding, seed)
         return self._element.to_codes(values), (exponent + 127).astype(np.uint8), {}
 
@@ -240,7 +248,7 @@ class HBFP(_PowerOfTwoScaled):
             out.reshape(-1),
         )
 
-    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> tuple[NDArray, NDArray, dict[str, NDArray]]:
+    def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:
         exponent, units = self._define(blocks, rounding, seed)
         return units.astype(np.int8 if self.bits <= 8 else np.int16), (exponent + 127).astype(np.uint8), {}
 

@@ -104,7 +104,7 @@ def audit(
     out = []
     for name, fmt in formats.items():
         own = fmt.row_by_row(radius)
-        counts: dict[tuple, list] = {}
+        counts: dict[tuple[str, str, float], tuple[int, float, tuple[int, ...] | None]] = {}
         total = 0
         for batch in integer_vectors(radius, length, 1 << 17):
             batch = batch[np.any(batch != 0, axis=1)]
@@ -119,11 +119,12 @@ def audit(
                             continue
                         a, b = (errors[which] for which in STATEMENTS[statement][:2])
                         bad = a > b + 1e-9 * np.maximum(b, 1)
-                        cell = counts.setdefault((statement, ties, p), [0, 0.0, None])
+                        broken, worst, smallest = counts.get((statement, ties, p), (0, 0.0, None))
                         if np.any(bad):
-                            cell[0] += int(np.count_nonzero(bad))
-                            cell[1] = max(cell[1], float(np.max(a - b, where=bad, initial=0.0)))
-                            cell[2] = _smaller(cell[2], batch[bad])
+                            broken += int(np.count_nonzero(bad))
+                            worst = max(worst, float(np.max(a - b, where=bad, initial=0.0)))
+                            smallest = _smaller(smallest, batch[bad])
+                        counts[statement, ties, p] = broken, worst, smallest
         out += [Share(name, *key, total, *cell) for key, cell in counts.items()]
     return out
 

@@ -167,8 +167,8 @@ def _check_network(weights: list[NDArray], biases: list[NDArray], inputs: NDArra
         )
 
 
-def _relative(error: float, size: float) -> float:
-    return error / size if size else (np.inf if error else 0.0)
+def _relative(error: NDArray | float, size: NDArray | float) -> float:
+    return float(error / size) if size else (np.inf if error else 0.0)
 
 
 def decompose(
@@ -195,34 +195,34 @@ def decompose(
     activations = None if activations is None else check_format(activations, "activations")
     for name, given in (("weights", weights), ("biases", biases)):
         arguments.instance(given, name, Sequence, "a list of arrays, one a layer")
-    weights = [check_tensor(arguments.numbers(w, "weights"), "weights") for w in weights]
-    biases = [arguments.numbers(b, "biases") for b in biases]
+    matrices = [check_tensor(arguments.numbers(w, "weights"), "weights") for w in weights]
+    offsets = [arguments.numbers(b, "biases") for b in biases]
     inputs, labels = arguments.numbers(inputs, "inputs"), arguments.integers(labels, "labels")
     inputs = check_tensor(inputs, "inputs")
-    _check_network(weights, biases, inputs, labels)
+    _check_network(matrices, offsets, inputs, labels)
     labels = labels.astype(np.int64)
-    made = [apply_orders(w, fmt, pattern, ties=ties) for w in weights]
+    made = [apply_orders(w, fmt, pattern, ties=ties) for w in matrices]
     sets = {
         "s": [m.pruned for m in made],
         "q": [m.quantized for m in made],
         **{order: [m.compressed[order] for m in made] for order in ("sq", "qs", "joint")},
     }
-    dense = forward(weights, biases, inputs)
+    dense = forward(matrices, offsets, inputs)
     loss = {"dense": cross_entropy(dense[-1], labels)}
     layers = []
     for kind, compressed in sets.items():
         seen = activations if kind != "s" else None
-        carried = forward(compressed, biases, inputs, seen)
+        carried = forward(compressed, offsets, inputs, seen)
         loss[kind] = cross_entropy(carried[-1], labels)
-        for i, (w, c) in enumerate(zip(weights, compressed)):
+        for i, (w, c) in enumerate(zip(matrices, compressed)):
             h = inputs if i == 0 else np.maximum(dense[i - 1], 0)
-            alone = (h if seen is None else seen.quantize(h)) @ c.T + biases[i]
+            alone = (h if seen is None else seen.quantize(h)) @ c.T + offsets[i]
             size = float(norm(dense[i], 2))
             layers.append(
                 LayerErrors(
                     layer=i,
                     kind=kind,
-                    weights=float(_relative(norm(w - c, 2), norm(w, 2))),
+                    weights=_relative(norm(w - c, 2), norm(w, 2)),
                     output=_relative(float(norm(dense[i] - alone, 2)), size),
                     carried=_relative(float(norm(dense[i] - carried[i], 2)), size),
                     absolute=float(norm(dense[i] - carried[i], 2)),

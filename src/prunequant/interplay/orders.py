@@ -183,7 +183,9 @@ def apply_orders(
         rule["original"] = original.reshape(*x.shape[:batch], -1)
         return keep_largest(score.reshape(*x.shape[:batch], -1), pattern, axis=-1, **rule).reshape(x.shape)
 
-    quantize = dict(axis=scale_axis, rounding=rounding, seed=seed)
+    def quantize(values: NDArray) -> NDArray:
+        return fmt.quantize(values, scale_axis, rounding=rounding, seed=seed)
+
     zero = x.dtype.type(0)
     with np.errstate(over="ignore", invalid="ignore"):
         magnitude = np.abs(x) * factor
@@ -193,11 +195,11 @@ def apply_orders(
         raise ValueError("saliency is too large for x: their products overflow")
     keep = select(magnitude, magnitude)
     pruned = np.where(keep, x, zero)
-    quantized = fmt.quantize(x, **quantize)
+    quantized = quantize(x)
     compressed, masks = {}, {}
     for order in orders:
         if order == "sq":
-            masks[order], compressed[order] = keep, fmt.quantize(pruned, **quantize)
+            masks[order], compressed[order] = keep, quantize(pruned)
             continue
         if order == "qs":
             masks[order] = select(np.abs(quantized) * factor, magnitude)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -83,9 +83,9 @@ def _candidates(shape: tuple[int, ...], radius: int, trials: int, seed: int) -> 
     for k, start in enumerate(range(0, trials, 50_000)):
         size = (min(50_000, trials - start), *shape)
         if k % 2:
-            yield (rng.standard_normal, lambda size: rng.standard_t(3, size))[k // 2 % 2](size)
+            yield rng.standard_t(3, size) if k // 2 % 2 else rng.standard_normal(size)
         else:  # whole numbers, many of them zero: on the levels of a format more often than chance
-            yield rng.integers(-radius, radius + 1, size) * (rng.random(size) < 0.7) * 1.0
+            yield (rng.integers(-radius, radius + 1, size) * (rng.random(size) < 0.7)).astype(np.float64)
 
 
 def _checked_shape(shape: tuple[int, ...] | int) -> tuple[int, ...]:
@@ -152,26 +152,32 @@ def counterexample(
     own = fmt.row_by_row(radius)
     if fmt.block_size == 0 and len(shape) > 1:
         raise ValueError("granularity 'tensor' has no batch form for matrices: give shape a single length")
-    how = dict(ties=ties, axis=axis, scale_axis=scale_axis, rounding=rounding, seed=seed, batch=1)
     needed = tuple(k for k in ("sq", "qs", "joint") if k in STATEMENTS[statement][:2])
+
+    def compressed(batch: NDArray) -> Orders:
+        return apply_orders(
+            batch, own, pattern, needed, ties,
+            axis=axis, scale_axis=scale_axis, rounding=rounding, seed=seed, batch=1,
+        )  # fmt: skip
+
     for batch in _candidates(shape, radius, trials, seed):
-        bad = violations(apply_orders(batch, own, pattern, needed, **how), statement, norm)[2]
+        bad = violations(compressed(batch), statement, norm)[2]
         if np.any(bad):
-            x = _simplest(batch[np.argmax(bad)], own, pattern, needed, how, statement, norm)
-            made = apply_orders(x[None], own, pattern, needed, **how)
+            x = batch[np.argmax(bad)]
+            if rounding == "even":
+                x = _simplest(x, compressed, statement, norm)
+            made = compressed(x[None])
             left, right, _ = violations(made, statement, norm)
             return Counterexample(x, statement, norm, float(left[0]), float(right[0]), made)
     return None
 
 
-def _simplest(x, fmt, pattern, needed, how, statement, p):
+def _simplest(x: NDArray, compressed: Callable[[NDArray], Orders], statement: str, p: float) -> NDArray:
     """x rounded to the fewest decimals, then with as many zeros, as still break the statement."""
 
     def breaks(y: NDArray) -> bool:
-        return bool(violations(apply_orders(y[None], fmt, pattern, needed, **how), statement, p)[2][0])
+        return bool(violations(compressed(y[None]), statement, p)[2][0])
 
-    if how["rounding"] != "even":
-        return x
     for digits in range(6):
         if breaks(np.round(x, digits)):
             x = np.round(x, digits)

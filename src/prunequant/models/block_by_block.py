@@ -6,6 +6,9 @@ weights. Layers that read the same tensor (query, key and value; gate and up) ar
 
 Of the calibration tokens some are *measured*: chosen before any coin is thrown, they carry errors and certificates. A
 second set of tokens only runs along and is never shown to a method: the held-out errors come from it.
+
+For linear layers on all calibration tokens, on any device; `networks.compress_network` takes any module, convolutions
+and attention among them, on a sample of the rows.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunequant.arguments import integer
-from prunequant.path_following import FiniteGrid, Grid, Operator, Result, compress, theory
+from prunequant.models.layers import layer_seed
+from prunequant.path_following import FiniteGrid, Grid, Result, compress, theory
 from prunequant.path_following.certificates import influence_of
 from prunequant.path_following.checks import check_failure
 
@@ -40,7 +44,7 @@ class Method:
         """Whether a bound in probability belongs to it: mean-zero rounding of which nothing is clipped."""
         return self.stochastic and not self.finite
 
-    def operator(self, steps: NDArray, bits: int) -> Operator:
+    def operator(self, steps: NDArray, bits: int) -> Grid | FiniteGrid:
         """The grid of this method with one step a neuron."""
         if self.finite:
             return FiniteGrid(steps, 2**bits - 1, self.stochastic)
@@ -202,13 +206,14 @@ def compress_in_order(
             quantized_inputs=changed[: rows.calibration],
             alignment=method.alignment,
             damping=method.damping if method.feedback != "none" else None,
-            seed=_seed(seed, number),
+            seed=layer_seed(seed, number),
         )
+        rounded: torch.Tensor = result.weights  # as the weights were given
         with torch.no_grad():
-            for member, part in zip(members, result.weights.T.split(sizes)):
+            for member, part in zip(members, rounded.T.split(sizes)):
                 member.weight.copy_(part)
         before = weights.float().cpu().numpy()
-        after = result.weights.float().cpu().numpy()
+        after = rounded.float().cpu().numpy()
         share = failure / len(layers)
         found = _measure(group.inputs, changed, before, after, rows)
         if method.certified:
@@ -233,10 +238,6 @@ def compress_in_order(
 
 def _host(x) -> NDArray:
     return x.cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-
-
-def _seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
 
 
 def ratio(squares: NDArray) -> float:
@@ -266,7 +267,7 @@ def _squares(a: torch.Tensor) -> NDArray:
     return torch.linalg.vector_norm(a, dim=0).double().square().numpy()
 
 
-def certified_bounds(result: Result, rows: Rows, failure: float) -> tuple[NDArray, NDArray, NDArray]:
+def certified_bounds(result: Result, rows: Rows, failure: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     r"""Bounds on $\max_i|(Xw-\tilde Xq)_i|$ over the measured tokens, per neuron; their known and random part alone.
 
     Parameters

@@ -141,13 +141,13 @@ def windows(count: int | str = 16, data: str | Path | None = None) -> NDArray[np
     count : "E16" or 16: windows 0, 8, ..., 132 of the 133; "E8" or 8: every second one of those. Other numbers are
         taken evenly spaced from the sixteen. Perplexities of different sets must not be compared.
     """
-    count = {"E16": 16, "E8": 8}.get(count, count)
-    if not isinstance(count, (int, np.integer)) or not 1 <= count <= 16:
+    number = {"E16": 16, "E8": 8}.get(count) if isinstance(count, str) else count
+    if not isinstance(number, (int, np.integer)) or not 1 <= number <= 16:
         raise ValueError(f"count is {count!r}: give E16, E8 or a number from 1 to 16")
     held = tokens("heldout", data)
     every = held[: len(held) // WINDOW * WINDOW].reshape(-1, WINDOW)
     chosen = np.linspace(0, len(every) - 1, 16).astype(int)
-    return every[chosen[:: 16 // count] if 16 % count == 0 else chosen[np.linspace(0, 15, count).astype(int)]]
+    return every[chosen[:: 16 // number] if 16 % number == 0 else chosen[np.linspace(0, 15, number).astype(int)]]
 
 
 def batch(step: int, *, size: int, length: int, seed: int, data: str | Path | None = None) -> NDArray[np.int64]:

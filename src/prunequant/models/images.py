@@ -81,7 +81,7 @@ def digits(seed: int = 0) -> Images:
     ((1197, 1, 8, 8), (600, 1, 8, 8))
     """
     held = load("60-a-class", seed)
-    x, y = (np.float32(pixels.reshape(-1, 1, 8, 8)) / np.float32(PIXELS) for pixels in (held.train, held.test))
+    x, y = (pixels.reshape(-1, 1, 8, 8).astype(np.float32) / np.float32(PIXELS) for pixels in (held.train, held.test))
     return Images(x, held.train_labels, y, held.test_labels)
 
 

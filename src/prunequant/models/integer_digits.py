@@ -14,16 +14,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import resources
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer
+from prunequant.distortion import best_step
 from prunequant.extras import need
 from prunequant.models.digits import PIXELS
 from prunequant.models.digits import load as load_split
@@ -71,7 +74,7 @@ def train_digits(
     Notes
     -----
     Deterministic for a seed and a build of the linear algebra library; a few seconds. The scale of a layer
-    minimises the squared rounding error over a grid of scales.
+    minimises the squared rounding error, exactly.
     """
     need("sklearn")
     from sklearn.neural_network import MLPClassifier
@@ -109,7 +112,7 @@ def quantize(
     weights, divisors, constants = [], [], []
     x = inputs
     for l, (w, b) in enumerate(zip(coefficients, intercepts)):
-        scale = best_scale(w, levels)
+        scale = best_step(w, 2 * levels + 1)
         constant = max(1, int(np.ceil(np.abs(b).max() / (levels * scale * unit))))
         bias = np.clip(np.rint(b / (scale * unit * constant)), -levels, levels)
         whole = np.clip(np.rint(w / scale), -levels, levels)
@@ -124,13 +127,6 @@ def quantize(
             x = exact.relu(exact.round_half_up(sums, divisor))
             unit = unit * scale * divisor
     return Network(weights, levels, divisors, constants)
-
-
-def best_scale(w: NDArray, levels: int) -> float:
-    """The step that loses least in the mean square when w is rounded to step·{−levels..levels}, over 120 candidates."""
-    candidates = np.abs(w).max() / levels * np.linspace(0.3, 1.05, 120)
-    errors = [np.square(np.clip(np.rint(w / s), -levels, levels) * s - w).sum() for s in candidates]
-    return float(candidates[int(np.argmin(errors))])
 
 
 def shipped_digits() -> Digits:
@@ -149,12 +145,17 @@ def shipped_digits() -> Digits:
     >>> digits.network.shape, digits.network.parameters, digits.images.shape
     ((64, 32, 10), 2410, (899, 64))
     """
-    return read_digits(resources.files(__package__) / SHIPPED)
+    shipped = resources.files(__package__) / SHIPPED
+    return _parsed(shipped.read_text(encoding="utf-8"), str(shipped))
 
 
 def read_digits(path: str | PathLike) -> Digits:
     """Read what `record_digits` wrote, after its checksum has been compared."""
-    record = json.loads(path.read_text(encoding="utf-8"))
+    return _parsed(Path(path).read_text(encoding="utf-8"), os.fspath(path))
+
+
+def _parsed(text: str, path: str) -> Digits:
+    record = json.loads(text)
     if record.pop("sha256", None) != _checksum(record):
         raise ValueError(f"{path}: damaged, its contents do not have the checksum that it carries")
     labels = np.array(record["labels"], np.int64)

@@ -43,8 +43,8 @@ class Data:
 class Perceptron:
     """Weights (out, in) and biases of a perceptron with rectified hidden layers."""
 
-    weights: list[NDArray[np.float32]]
-    biases: list[NDArray[np.float32]]
+    weights: Sequence[NDArray[np.floating]]
+    biases: Sequence[NDArray[np.floating]]
 
     def loss(self, inputs: NDArray, labels: NDArray, activations: Format | None = None) -> float:
         """Mean cross-entropy in nats."""

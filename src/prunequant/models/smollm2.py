@@ -265,7 +265,7 @@ def load(path: str | Path | None = None) -> Llama:
     return model.eval()
 
 
-def read(path: str | Path) -> tuple[dict[str, object], Iterator[tuple[str, NDArray[np.float32]]]]:
+def read(path: str | Path) -> tuple[dict[str, str | int | float], Iterator[tuple[str, NDArray[np.float32]]]]:
     """The single-valued metadata of a GGUF file, and its tensors as (name in `Llama`, float32 (outputs, inputs)).
 
     Raises
@@ -311,7 +311,7 @@ def _name(name: str) -> str:
     return name
 
 
-def _config(fields: Mapping[str, object], path) -> Config:
+def _config(fields: Mapping[str, str | int | float], path) -> Config:
     if fields.get("general.architecture") != "llama":
         raise ValueError(f"{path} has architecture {fields.get('general.architecture')!r}: only 'llama' is read")
     try:

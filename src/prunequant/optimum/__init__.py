@@ -1,6 +1,7 @@
 """Exact layerwise optima and certified bounds: quantization as integer least squares, pruning as best subset."""
 
 from . import _kernels, _subsets
+from .allocation import allocate
 from .bounds import certified_bound, dual_gap_decibel, layer_bound, sdp_bound
 from .problem import NODE_LIMIT, Solution
 from .prune import best_pruning, magnitude_pruning, obs_pruning, refitted
@@ -9,6 +10,7 @@ from .quantize import babai, best_quantization, nearest
 __all__ = [
     "NODE_LIMIT",
     "Solution",
+    "allocate",
     "babai",
     "best_pruning",
     "best_quantization",

@@ -221,12 +221,12 @@ def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.nda
     n, k = cuts.shape
     low, high = low.astype(np.float64), high.astype(np.float64)  # their products may pass an int64
     nu = cp.Variable((n, k), nonneg=True)
-    mu = cp.Variable(n, nonneg=True) if box else np.zeros(n)
+    mu = cp.Variable(n, nonneg=True) if box else None
     gamma = cp.Variable((1, 1))
-    a = p - cp.diag(cp.sum(nu, axis=1)) + (cp.diag(mu) if box else 0)
+    a = p - cp.diag(cp.sum(nu, axis=1)) + (0 if mu is None else cp.diag(mu))
     b = p @ d - 0.5 * cp.sum(cp.multiply(2 * cuts + 1, nu), axis=1)
     value = -gamma[0, 0] + d @ p @ d - cp.sum(cp.multiply(cuts * (cuts + 1), nu))
-    if box:
+    if mu is not None:
         b = b + 0.5 * cp.multiply(mu, low + high)
         value = value + cp.sum(cp.multiply(mu, low * high))
     b = cp.reshape(b, (n, 1), order="C")
@@ -239,7 +239,7 @@ def _multipliers(p, d, cuts, low, high, box, solver) -> tuple[np.ndarray, np.nda
     if nu.value is None:
         return np.zeros((n, k)), np.zeros(n), failure or f"it ended as {problem.status}"
     # whatever point it reached is repaired and certified
-    return np.asarray(nu.value), np.asarray(mu.value) if box else np.zeros(n), ""
+    return np.asarray(nu.value), np.zeros(n) if mu is None else np.asarray(mu.value), ""
 
 
 def layer_bound(
@@ -285,22 +285,22 @@ def layer_bound(
     chunk = integer(chunk, "chunk", 1)
     node_limit = check_node_limit(node_limit)
     layer = _Layer(weights, gram, bits, scale, grid, "any", "given")
-    gram = layer.gram
-    full = inverse(gram)
-    n = len(gram)
+    matrix = layer.gram
+    full = inverse(matrix)
+    n = len(matrix)
     root = np.zeros((n, n))
-    singles = []
+    optima = []
     for start in range(0, n, chunk):
         part = slice(start, min(start + chunk, n))
         schur = inverse(full[part, part])
         found = best_quantization(
             layer.problem.weights[part], schur, layer.bits, layer.unit[part], node_limit, grid=layer.grid
         ).lower_bound
-        singles.append(found)
+        optima.append(found)
         values, vectors = np.linalg.eigh(schur)
         root[part, part] = (vectors / np.sqrt(values)) @ vectors.T
-    singles = np.array(singles)
-    least = max(float(np.linalg.eigvalsh(root @ gram @ root)[0]) - 1e-12 * n, 0.0)
+    singles = np.array(optima)
+    least = max(float(np.linalg.eigvalsh(root @ matrix @ root)[0]) - 1e-12 * n, 0.0)
     bound = layer.problem.error(np.maximum(singles.max(axis=0), least * singles.sum(axis=0)))
     return float(bound[0]) if layer.problem.one else bound
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from prunequant.arguments import choice, integers
@@ -44,7 +46,7 @@ def triangle(gram: np.ndarray, permutation: np.ndarray) -> np.ndarray:
     """Upper triangular r with rᵀr = gram[permutation][:, permutation] and a non-negative diagonal."""
     m = factor(gram[np.ix_(permutation, permutation)])
     if np.any(np.tril(m, -1)):
-        m = np.linalg.qr(m, mode="r")
+        m = cast(np.ndarray, np.linalg.qr(m, mode="r"))  # NumPy's stubs promise a q in every mode
         m = m * np.where(np.diag(m) < 0, -1.0, 1.0)[:, None]
     m = np.ascontiguousarray(m)
     # A pivot lost beside its row is a zero: the centre, a sum of the row over it, would pass the largest float.

@@ -130,7 +130,8 @@ def _align(w, x, y, order, damping):
 
 def compress_tensors(layer: Layer, rounding: Rounding, sizes) -> Result:
     """`compress` on the device of the weights as given; `sizes` are those of the rounding for this layer."""
-    rule, given = layer.rule, layer.given
+    given: torch.Tensor = layer.given
+    rule = layer.rule
     seed, stream, device = rounding.seed, rounding.stream, given.device
     start = torch.from_numpy(np.ascontiguousarray(layer.weights)).to(device)
     seen = torch.from_numpy(np.array(layer.inputs)).to(device)
@@ -153,7 +154,7 @@ def compress_tensors(layer: Layer, rounding: Rounding, sizes) -> Result:
         for r in range(rows):
             t = top + r
             v = start[t]
-            if factor is not None:
+            if block is not None:
                 v = v + gain[t] * (block[r] + factor[t, top:t] @ errors[top:t])
             out[t], outside = round_row(kind, stochastic, v, draws[r], first, second, levels)
             errors[t] = start[t] - out[t]

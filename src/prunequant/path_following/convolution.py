@@ -37,7 +37,8 @@ def _pads(padding) -> tuple[tuple[int, int], tuple[int, int]]:
     """((top, bottom), (left, right)) from a number, (rows, columns) or both ends of both."""
     wanted = f"an integer in [0, {MAX_EXTENT}], (rows, columns) or ((top, bottom), (left, right))"
     rows, columns = (_two("padding", p, wanted) for p in _two("padding", padding, wanted))
-    return tuple(tuple(integer(p, "padding", 0, MAX_EXTENT) for p in ends) for ends in (rows, columns))
+    top, bottom, left, right = (integer(p, "padding", 0, MAX_EXTENT) for p in (*rows, *columns))
+    return (top, bottom), (left, right)
 
 
 def unfold(

@@ -12,7 +12,7 @@ _CHUNK = 8192  # samples a float32 product may sum before it is added up in floa
 def power_of_two(*matrices: NDArray) -> float:
     """An exact scale that brings the largest entry near 1 when squares could leave the range, else 1."""
     size = max(float(max(abs(m.min()), abs(m.max()))) for m in matrices)
-    return 1.0 if size == 0 or 1e-6 < size < 1e6 else float(2.0 ** -max(np.round(np.log2(size)), -1000))
+    return 1.0 if size == 0 or 1e-6 < size < 1e6 else float(2.0 ** -max(float(np.round(np.log2(size))), -1000.0))
 
 
 def gram(x: NDArray, y: NDArray | None = None) -> NDArray:
@@ -142,7 +142,7 @@ def align(
     ridge = damping * diagonal.mean()
     h[np.diag_indices_from(h)] += ridge
     b[np.diag_indices_from(b)] += ridge
-    if order == "least-squares":
+    if isinstance(order, str):
         return w + np.linalg.lstsq(h, (b - h) @ w, rcond=None)[0]
     h[dead] = 0
     h[:, dead] = 0

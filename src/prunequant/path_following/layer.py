@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import shown
 from .checks import (
@@ -19,11 +19,11 @@ from .checks import (
     checked_matrix,
 )
 from .gram import feedback_factor
-from .operators import OneBit, Operator, check_operator
+from .operators import Coded, OneBit, Operator, check_operator
 from .tensors import half_of, is_tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Rule:
     """How the errors of earlier features are corrected by later ones; the arguments of `compress` of these names.
 
@@ -33,17 +33,23 @@ class Rule:
     Rule(feedback='optq', scaling=1.0, alignment=None, damping=0.01)
     """
 
-    feedback: str = "path"
-    scaling: float = 1.0
-    alignment: int | str | None = None
-    damping: float | None = None
+    feedback: str
+    scaling: float
+    alignment: int | str | None
+    damping: float
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        feedback: str = "path",
+        scaling: float = 1.0,
+        alignment: int | str | None = None,
+        damping: float | None = None,
+    ) -> None:
         checked = {
-            "feedback": check_feedback(self.feedback),
-            "scaling": check_scaling(self.scaling),
-            "alignment": None if self.alignment is None else check_alignment(self.alignment),
-            "damping": check_damping(self.damping, self.feedback),
+            "feedback": check_feedback(feedback),
+            "scaling": check_scaling(scaling),
+            "alignment": None if alignment is None else check_alignment(alignment),
+            "damping": check_damping(damping, feedback),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -57,7 +63,7 @@ class Rule:
         return feedback_factor(inputs, self.feedback, self.scaling, self.damping)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Layer:
     """A layer as it is computed with, and the rule: what `compress` is given, in one dtype, finite and of one shape.
 
@@ -77,28 +83,35 @@ class Layer:
 
     weights: NDArray = field(repr=False)
     inputs: NDArray = field(repr=False)
-    quantized_inputs: NDArray | None = field(default=None, repr=False)
-    rule: Rule = field(default_factory=Rule)
+    quantized_inputs: NDArray | None = field(repr=False)
+    rule: Rule
     given: object = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        given, rule = self.weights, self.rule
-        w = checked_matrix("weights", given)
-        x = checked_matrix("inputs", self.inputs, w.dtype)
+    def __init__(
+        self,
+        weights: ArrayLike,
+        inputs: ArrayLike,
+        quantized_inputs: ArrayLike | None = None,
+        rule: Rule | None = None,
+    ) -> None:
+        rule = Rule() if rule is None else rule
+        w = checked_matrix("weights", weights)
+        x = checked_matrix("inputs", inputs, w.dtype)
         if x.shape[1] != w.shape[0]:
             raise ValueError(
                 f"weights has shape {w.shape} but inputs has shape {x.shape}: inputs must be (samples, {w.shape[0]})"
             )
-        y = self.quantized_inputs
-        if y is not None:
-            y = checked_matrix("quantized_inputs", y, w.dtype)
+        y = None
+        if quantized_inputs is not None:
+            y = checked_matrix("quantized_inputs", quantized_inputs, w.dtype)
             if y.shape != x.shape:
                 raise ValueError(
                     f"inputs has shape {x.shape} but quantized_inputs {y.shape}: the same samples and features"
                 )
         elif rule.alignment not in (None, 0):
             raise ValueError(f"alignment is {shown(rule.alignment)} but there are no quantized_inputs to align to")
-        for name, value in (("weights", w), ("inputs", x), ("quantized_inputs", y), ("given", given)):
+        fields = {"weights": w, "inputs": x, "quantized_inputs": y, "rule": rule, "given": weights}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -165,7 +178,7 @@ class Rounding:
         operator = self.operator.part(number * neurons, (number + 1) * neurons)
         return replace(self, operator=operator, stream=number)
 
-    def sizes(self, layer: Layer) -> tuple[int, bool, NDArray, NDArray, int]:
+    def sizes(self, layer: Layer) -> Coded:
         """What the kernel takes of the operator for this layer.
 
         Raises

@@ -22,6 +22,7 @@ unbiased, so no bound in probability applies. Sizes may be one number or one a n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,8 @@ from .checks import LARGEST, LEAST, check_seed, check_stream
 MAX_LEVELS = 2**24
 _MAX_VALUES = 2**27
 _SNAP = 1e-9  # K/δ this near an integer, relatively, is that integer
+
+Coded: TypeAlias = tuple[int, bool, NDArray, NDArray, int]  # kind, stochastic, two sizes a neuron, levels
 
 
 def _positive(name: str, value, where: str) -> float | NDArray:
@@ -71,6 +74,11 @@ def _plain(value) -> float | NDArray:
 @dataclass(frozen=True, eq=False)
 class Operator:
     """What all operators share: their checks, their law, how a weight is rounded; use one of the five below."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the value is drawn, or the nearest one taken: a field of each of the five."""
+        raise NotImplementedError
 
     def _check(self, *sizes: str) -> None:
         """Make the named fields positive numbers and `stochastic` a flag."""
@@ -152,10 +160,13 @@ class Operator:
         )
         return out.reshape(x.shape)
 
+    def _law(self, x: NDArray) -> tuple[NDArray, NDArray]:
+        raise NotImplementedError
+
     def _code(self) -> tuple[int, float | NDArray, float | NDArray, int]:
         raise NotImplementedError
 
-    def _coded(self, neurons: int, dtype) -> tuple[int, bool, NDArray, NDArray, int]:
+    def _coded(self, neurons: int, dtype) -> Coded:
         """Kind, stochastic, first and second size (one a neuron), levels: what the kernel takes."""
         kind, first, second, levels = self._code()
         sizes = []

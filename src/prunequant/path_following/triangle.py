@@ -14,7 +14,7 @@ from . import _kernels
 from .checks import LEAST, check_output, check_seed, check_stream, checked_matrix
 from .gram import align
 from .layer import Layer, Rounding, Rule
-from .operators import Operator, Prune, check_operator, writable
+from .operators import Coded, Operator, Prune, check_operator, writable
 from .result import Result
 from .tensors import like, rounded_to
 
@@ -61,7 +61,7 @@ class Prepared:
         rounding = Rounding(operator, seed, stream, failure)
         return self._round(rounding, rounding.sizes(self.layer))
 
-    def _round(self, rounding: Rounding, sizes) -> Result:
+    def _round(self, rounding: Rounding, sizes: Coded) -> Result:
         layer = self.layer
         out, clipped = _rounded(self.start, self.factor, self.gain, sizes, rounding.seed, rounding.stream)
         values = rounded_to(out, layer.half)
@@ -76,12 +76,15 @@ class Prepared:
         )
 
 
-def _rounded(weights, factor, gain, sizes, seed: int, stream: int) -> tuple[NDArray, NDArray]:
+def _rounded(
+    weights: NDArray, factor: NDArray, gain: NDArray, sizes: Coded, seed: int, stream: int
+) -> tuple[NDArray, NDArray]:
     """(values, clipped steps a neuron) of one triangular rounding of what was checked."""
     out, clipped = np.empty_like(weights), np.zeros(weights.shape[1], np.int64)
+    (kind, stochastic, first, second, levels), (key0, key1) = sizes, _kernels.key(seed)
     _kernels.triangular_rounding(
-        weights, factor, gain, *sizes, *_kernels.key(seed), stream, _kernels.TILE, out, clipped
-    )  # fmt: skip
+        weights, factor, gain, kind, stochastic, first, second, levels, key0, key1, stream, _kernels.TILE, out, clipped
+    )
     check_output(out)
     return out, clipped
 
@@ -112,8 +115,8 @@ def triangular_rounding(weights, factor, gain, operator: Operator, seed: int = 0
             f" they must be ({len(w)}, {len(w)}) and ({len(w)},)"
         )
     sizes = check_operator(operator)._coded(w.shape[1], w.dtype)
-    parts = (writable(np.ascontiguousarray(part)) for part in (w, factor, gain))
-    return _rounded(*parts, sizes, seed, stream)[0]
+    w, factor, gain = (writable(np.ascontiguousarray(part)) for part in (w, factor, gain))
+    return _rounded(w, factor, gain, sizes, seed, stream)[0]
 
 
 def prepare(

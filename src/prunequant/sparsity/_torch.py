@@ -90,7 +90,11 @@ def _n_m(x, n, m, ties="first", *, axis=-1, original=None, seed=0) -> torch.Tens
     return keep_largest(x.detach().abs(), f"{n}:{m}", ties, axis=axis, original=original, seed=seed)
 
 
-_ON_DEVICE = {"keep_largest": keep_largest, "magnitude": _magnitude, "n_m": _n_m}
+_ON_DEVICE: dict[str, Callable[..., torch.Tensor]] = {
+    "keep_largest": keep_largest,
+    "magnitude": _magnitude,
+    "n_m": _n_m,
+}
 
 
 def _array(x):

@@ -1,5 +1,8 @@
 """The order of pruning and quantization on a small language model: two transformer blocks over characters.
 
+A decoder with learned places, biases and layer norms, measured for itself: `cases.byte_model` is a Llama over bytes,
+trained for a second to stand in for SmolLM2 on live pages.
+
 The text is the source of `scipy.stats` as installed: the same for the same pinned version, and its hash is part of
 every result. torch is imported where it is used.
 """
@@ -7,13 +10,13 @@ every result. torch is imported where it is used.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from prunequant import arguments
@@ -33,7 +36,7 @@ CHARACTERS = [chr(c) for c in (10, *range(32, 127))]
 @lru_cache(maxsize=1)
 def text() -> tuple[NDArray[np.int64], str]:
     """The corpus as numbers of newline and printable ASCII, others dropped, and the first half of its SHA-256."""
-    folder = Path(importlib.util.find_spec("scipy").origin).parent / "stats"
+    folder = Path(scipy.__file__).parent / "stats"
     whole = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     number = {c: i for i, c in enumerate(CHARACTERS)}
     kept = [number[c] for c in whole if c in number]

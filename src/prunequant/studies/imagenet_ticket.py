@@ -47,7 +47,8 @@ def digits(bias: NDArray[np.int64], levels: int) -> NDArray[np.int64]:
     rest = integers(bias, "bias")
     if rest.ndim != 1 or largest(rest) > 2**62:
         raise ValueError(f"bias has shape {rest.shape} and values up to {largest(rest)}: (O,) up to 2^62 is needed")
-    base, rest, out = 2 * levels + 1, rest.astype(np.int64), []
+    base, rest = 2 * levels + 1, rest.astype(np.int64)
+    out: list[NDArray[np.int64]] = []
     while not out or rest.any():
         digit = (rest + levels) % base - levels
         out.append(digit)
@@ -144,11 +145,12 @@ def load(path: str | PathLike) -> dict[str, LayerTicket]:
 
 
 def _pair(carving: Carving, seed: int, shape: list[int], depthwise: bool) -> Pair:
-    o, i, k, _ = shape = tuple(integer(side, "shape", 1, 2**31) for side in shape)
+    o, i, k, across = (integer(side, "shape", 1, 2**31) for side in shape)
     rows, columns = (k * k, o) if flag(depthwise, "depthwise") else (o * k * k, i)
-    if (carving.rows, carving.columns) != (rows, columns) or shape[3] != k or (depthwise and i != 1):
-        raise ValueError(f"masks of {carving.rows} by {carving.columns} weights for a kernel of shape {shape}")
-    return Pair(carving, seed, shape, depthwise)
+    if (carving.rows, carving.columns) != (rows, columns) or across != k or (depthwise and i != 1):
+        given = (o, i, k, across)
+        raise ValueError(f"masks of {carving.rows} by {carving.columns} weights for a kernel of shape {given}")
+    return Pair(carving, seed, (o, i, k, across), depthwise)
 
 
 def recover_efficientnet(
@@ -208,7 +210,7 @@ def recover_efficientnet(
         "layers_in_all": len(same),
         "logits_compared": int(ours.size),
         "logits_differing": int(np.count_nonzero(ours != logits)),
-        "prepared_photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
+        "photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
         "layers": rows,
     }
 

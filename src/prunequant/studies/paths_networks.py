@@ -13,12 +13,12 @@ from functools import lru_cache
 import torch
 
 from prunequant.experiments import grid
-from prunequant.models import efficientnet, networks
+from prunequant.models import efficientnet, networks, photographs
 from prunequant.studies import paths as studies
 from prunequant.studies.runner import At, Study
 
 # OPTQ as published corrects within a layer; aligned, it also mends what the layers below have changed, as GPFQ does
-METHODS = (
+METHODS: tuple[dict, ...] = (
     {"label": "rtn", "feedback": "none", "stochastic": False},
     {"label": "gpfq", "feedback": "path", "stochastic": False},
     {"label": "spfq", "feedback": "path", "stochastic": True},
@@ -55,7 +55,7 @@ def digits_unit(bits: int, label: str, seed: int) -> dict:
 @lru_cache(maxsize=1)
 def _deep(crops: int) -> tuple:
     model = efficientnet.load_efficientnet_lite0()
-    pictures = efficientnet.photographs().values()
+    pictures = photographs.load().values()
     calibration = torch.cat([efficientnet.crops(p, crops, seed=1) for p in pictures])
     return model, calibration, torch.cat([efficientnet.crops(p, 2 * crops, seed=2) for p in pictures])
 

@@ -132,8 +132,8 @@ def merge(rows: Iterable[Mapping]) -> list[PhaseCurve]:
     ------
     ValueError : the same shard twice, or shards of one curve with different numbers of trials: they would overlap
     """
-    sums: dict[tuple, np.ndarray] = {}
-    seen: dict[tuple, dict[int, int]] = {}
+    sums: dict[tuple[int, str, str, int, int], np.ndarray] = {}
+    seen: dict[tuple[int, str, str, int, int], dict[int, int]] = {}
     for row in rows:
         key = (row["log2_bound"], row["targets"], row["sampler"], row["n_max"], row["seed"])
         shards = seen.setdefault(key, {})
@@ -144,7 +144,7 @@ def merge(rows: Iterable[Mapping]) -> list[PhaseCurve]:
         shards[row["shard"]] = row["trials"]
         counts = np.array(row["counts"], dtype=np.int64)
         sums[key] = sums[key] + counts if key in sums else counts
-    return [PhaseCurve(*key, counts=tuple(counts.tolist())) for key, counts in sums.items()]
+    return [PhaseCurve(*key, tuple(counts.tolist())) for key, counts in sums.items()]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def tensor_row(
 ) -> dict:
     """Kurtosis; by bits the exact ratios (dB) of both, mask free, bitmap, entropy-coded; zeros; best splits."""
     law = Empirical(weights)
-    row = {"tensor": name, "shape": list(weights.shape), "kurtosis": law.kurtosis, "bits": list(bits)}
+    row: dict = {"tensor": name, "shape": list(weights.shape), "kurtosis": law.kurtosis, "bits": list(bits)}
     found = [distortion.quantization(law, b) for b in bits]
     row["quantization"] = [f.snr for f in found]
     row["zeros"] = [f.zeros for f in found]
@@ -69,7 +69,7 @@ def output_scale(weights: np.ndarray, gram: np.ndarray, bits: int, points: int =
     """The step of least output error among `points` around the least-squares one, by the heuristic solver."""
     base = best_scale(weights, bits)
     steps = base * np.exp(np.linspace(-0.7, 0.7, points))
-    errors = [optimum.babai(weights, gram, bits, s, order="blast", search=2).error for s in steps]
+    errors = [float(optimum.babai(weights, gram, bits, s, order="blast", search=2).error) for s in steps]
     return float(steps[int(np.argmin(errors))])
 
 
@@ -104,8 +104,11 @@ def channel_row(name: str, channel: int, bits: int, crops: int = 1, sdp: bool = 
         )
     if sdp:
         power = float(weights @ gram @ weights)
-        for key, options in (("sdp_paper", {"box": False, "cuts": 0}), ("sdp_box", {})):
-            bound = optimum.sdp_bound(weights, gram, bits, s, **options)
+        bounds = {
+            "sdp_paper": optimum.sdp_bound(weights, gram, bits, s, box=False, cuts=0),
+            "sdp_box": optimum.sdp_bound(weights, gram, bits, s),
+        }
+        for key, bound in bounds.items():
             row[key] = 10 * math.log10(power / bound) if bound > 0 else None
     note("magnitude", optimum.magnitude_pruning(weights, gram, paper))
     note("magnitude_refit", optimum.magnitude_pruning(weights, gram, paper, refit=True))

@@ -9,6 +9,7 @@ book/versus/real-weights and book/versus/exact-optimum show the record.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from prunequant.studies.runner import At, Study
 
 WIDTHS = {"project 96": ()}  # too wide for a proof within the node limit
 SDP_UP_TO = 32
-MODELS = {"EfficientNet-Lite0": real_layers.tensors, "all-MiniLM-L6-v2": real_rows.minilm_tensors}
+MODELS: dict[str, Callable[[], dict[str, np.ndarray]]] = {
+    "EfficientNet-Lite0": real_layers.tensors,
+    "all-MiniLM-L6-v2": real_rows.minilm_tensors,
+}
 
 
 def rounded(value: Any) -> Any:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from prunequant import arguments, experiments, extras, records
 
@@ -25,6 +26,7 @@ from prunequant import arguments, experiments, extras, records
 STUDIES = {
     "corpus": "corpus",
     "fashion-mnist-6000": "fashion_mnist_6000",
+    "lsq-one-shot": "lsq_one_shot",
     "lsq-rates": "lsq_rates",
     "lsq-rates-long": "lsq_rates",
     "lsq-rates-long-vit": "lsq_rates",
@@ -37,6 +39,8 @@ STUDIES = {
     "paths-networks": "paths_networks",
     "paths-studies": "paths_studies",
     "phase-diagram": "phase_plan",
+    "printed": "printed",
+    "published-tensors": "published_tensors",
     "real-weights": "real_weights",
     "threshold-efficientnet": "threshold_efficientnet",
     "ticket-efficientnet": "ticket_efficientnet",
@@ -171,7 +175,7 @@ def _checked(name: str, value: object, usual: object) -> object:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
@@ -199,8 +203,8 @@ def parse(study: Study, words: Sequence[str]) -> dict[str, object]:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, **options)
     known, rest = parser.parse_known_args(list(words))
     if rest:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in study.settings) or "none of its own"
-        raise ValueError(f"record {study.name} has no option {rest[0]}; it has {options}")
+        known_options = ", ".join(f"--{name.replace('_', '-')}" for name in study.settings) or "none of its own"
+        raise ValueError(f"record {study.name} has no option {rest[0]}; it has {known_options}")
     return {name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items()}
 
 

@@ -18,7 +18,7 @@ import torch
 from prunequant.experiments import grid
 from prunequant.formats import HBFP, MX, Format, Integer
 from prunequant.interplay import apply_orders, threshold
-from prunequant.models import efficientnet
+from prunequant.models import efficientnet, photographs
 from prunequant.statistics import paired
 from prunequant.studies.runner import At, Study
 
@@ -51,7 +51,7 @@ class Network:
 
     def __init__(self, crops: int) -> None:
         self.model = efficientnet.load_efficientnet_lite0()
-        images = efficientnet.photographs().values()
+        images = photographs.load().values()
         self.x = torch.cat([efficientnet.crops(image, crops // 2, seed=k) for k, image in enumerate(images)])
         self.layers = [m for m in self.model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
         self.dense = [layer.weight.detach().clone() for layer in self.layers]
@@ -94,7 +94,7 @@ def make(at: At, crops: int) -> dict:
     if crops < 4 or crops % 2:
         raise ValueError(f"crops is {crops}: it must be an even number, at least 4")
     names = list(FORMATS)
-    units = [{"format": "", "pattern": "", "kind": "dense"}]
+    units: list[dict] = [{"format": "", "pattern": "", "kind": "dense"}]
     units += grid(format=names, pattern=["0"], kind=["q"])
     units += grid(format=["INT8"], pattern=PATTERNS, kind=["s"]) + grid(format=names, pattern=PATTERNS, kind=BOTH)
     units = [unit | {"crops": crops} for unit in units]

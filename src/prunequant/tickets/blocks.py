@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,6 +84,10 @@ def find_shallow_residual(
     return ShallowResidual(prune(carve(goal, made, seed), seed).v, made.width, made.factor)
 
 
+def _map(matrix: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
+    return exact.matmul(x, matrix.T)
+
+
 @dataclass(frozen=True, eq=False)
 class Attention:
     """Integer multi-head self-attention: four (d, d) integer matrices on rows of tokens (N, d).
@@ -102,17 +107,17 @@ class Attention:
     levels: int = 255
 
     def __post_init__(self) -> None:
-        fields = {n: exact.integers(getattr(self, n), n) for n in ("query", "key", "value", "output")}
-        shape = fields["query"].shape
-        for name, w in fields.items():
+        matrices = {n: exact.integers(getattr(self, n), n) for n in ("query", "key", "value", "output")}
+        shape = matrices["query"].shape
+        for name, w in matrices.items():
             if w.ndim != 2 or not w.size or w.shape != (shape[0], shape[0]):
                 raise ValueError(f"{name} has shape {w.shape}: four matrices (d, d) are needed")
-        fields["heads"] = integer(self.heads, "heads", 1, shape[0])
-        if shape[0] % fields["heads"]:
-            raise ValueError(f"heads is {fields['heads']}: it must divide {shape[0]}")
-        fields["temperature"] = real(self.temperature, "temperature", 0, 1e9)
-        fields["levels"] = integer(self.levels, "levels", 1, 2**31)
-        for name, value in fields.items():
+        heads = integer(self.heads, "heads", 1, shape[0])
+        if shape[0] % heads:
+            raise ValueError(f"heads is {heads}: it must divide {shape[0]}")
+        temperature = real(self.temperature, "temperature", 0, 1e9)
+        levels = integer(self.levels, "levels", 1, 2**31)
+        for name, value in {**matrices, "heads": heads, "temperature": temperature, "levels": levels}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -123,7 +128,7 @@ class Attention:
     def forward(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens (N, d) to tokens (N, d)."""
         x = exact.integers(x, "x")
-        return self.mix(x, [lambda t, w=w: exact.matmul(t, w.T) for w in self.matrices])
+        return self.mix(x, [partial(_map, w) for w in self.matrices])
 
     def mix(
         self, x: NDArray[np.int64], maps: Sequence[Callable[[NDArray[np.int64]], NDArray[np.int64]]]
@@ -155,7 +160,7 @@ class AttentionTicket:
 
     def forward(self, x: ArrayLike) -> NDArray[np.int64]:
         """Tokens (N, d) to tokens (N, d); every map divides its raw sums by its factor, which leaves no remainder."""
-        return self.block.mix(exact.integers(x, "x"), [lambda t, p=p: _exact_map(p, t) for p in self.pairs])
+        return self.block.mix(exact.integers(x, "x"), [partial(_exact_map, pair) for pair in self.pairs])
 
 
 def _exact_map(pair: Pair, x: NDArray[np.int64]) -> NDArray[np.int64]:

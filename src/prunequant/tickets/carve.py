@@ -8,6 +8,7 @@ usable units of the sub-block that succeeded, and every word is checked against 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,7 @@ class Units(NamedTuple):
     position: NDArray[np.int64]
     factor: NDArray[np.int64]
     weight: NDArray[np.int64]
-    count: NDArray[np.int64]
+    number: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,10 +194,12 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
             for first in range(0, open_rows.size, CHUNK):
                 r, c = open_rows[first : first + CHUNK], open_cols[first : first + CHUNK]
                 items = np.empty((r.size, fit.position.shape[1]), np.int64)
-                lengths = fit.count[c]
-                arguments = (key, recipe.layer, recipe.source, columns, recipe.width, offset, size)
-                arguments += (fit.position, fit.factor, r, c, lengths, items)
-                run_rows(lambda a, b, given=arguments: kernels.gather_items(*given, a, b), r.size, 256)
+                lengths = fit.number[c]
+                gather = partial(
+                    kernels.gather_items, key, recipe.layer, recipe.source, columns, recipe.width, offset, size,
+                    fit.position, fit.factor, r, c, lengths, items,
+                )  # fmt: skip
+                run_rows(gather, r.size, 256)
                 solved = solve_words(items, goal[r, c], lengths)
                 done = np.flatnonzero(solved.found)
                 words[r[done], c[done], h] = solved.words[done]
@@ -231,11 +234,13 @@ def kept(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> Kep
                 continue
             fit = usable(part, half)
             words = carving.words[r, c, h]
-            outs = tuple(np.empty(r.size, np.int64) for _ in range(3))
-            arguments = (key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size)
-            arguments += (fit.position, fit.factor, r, c, words, *outs)
-            run_rows(lambda a, b, given=arguments: kernels.kept_sums(*given, a, b), r.size, 256)
-            for whole, piece in zip(result, outs):
+            sums, number, energy = (np.empty(r.size, np.int64) for _ in range(3))
+            add_up = partial(
+                kernels.kept_sums, key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size,
+                fit.position, fit.factor, r, c, words, sums, number, energy,
+            )  # fmt: skip
+            run_rows(add_up, r.size, 256)
+            for whole, piece in zip(result, (sums, number, energy)):
                 whole[r, c, h] = piece
     return result
 
@@ -273,7 +278,7 @@ def prune(carving: Carving, seed: int) -> Pruned:
                 key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size, fit.position, r, c,
                 carving.words[r, c, h], v_mask, v, 0, r.size,
             )  # fmt: skip
-    u_mask = v_mask.any(axis=0).reshape(u.shape)
+    u_mask = np.asarray(v_mask.any(axis=0)).reshape(u.shape)
     return Pruned(u * u_mask, v, u_mask, v_mask)
 
 

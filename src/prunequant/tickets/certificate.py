@@ -195,10 +195,10 @@ def block_failure(of: Law, blocks: tuple[int, ...], confidence: float = CONFIDEN
 
     blocks : ints in [1, 64]; confidence : float in [0, 1); laws : int in [1, 2^20]
     """
-    blocks = [integer(m, f"blocks[{i}]", 1, MAX_UNITS) for i, m in enumerate(exact.several(blocks, "blocks"))]
-    if not 1 <= len(blocks) <= MAX_BLOCKS:
-        raise ValueError(f"blocks has {len(blocks)} entries: from 1 to {MAX_BLOCKS} are needed")
-    return np.prod([upper_limits(of, confidence, laws)[:, m] for m in blocks], axis=0)
+    sizes = [integer(m, f"blocks[{i}]", 1, MAX_UNITS) for i, m in enumerate(exact.several(blocks, "blocks"))]
+    if not 1 <= len(sizes) <= MAX_BLOCKS:
+        raise ValueError(f"blocks has {len(sizes)} entries: from 1 to {MAX_BLOCKS} are needed")
+    return np.prod([upper_limits(of, confidence, laws)[:, m] for m in sizes], axis=0)
 
 
 def choose_blocks(of: Law, log_failure: float, weight_counts: NDArray | None = None, laws: int = 1) -> tuple[int, ...]:

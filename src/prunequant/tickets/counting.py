@@ -81,7 +81,7 @@ def brute_force_weights(u: NDArray[np.int64], v: NDArray[np.int64]) -> set[tuple
     if u.ndim != 1 or u.shape != v.shape:
         raise ValueError(f"u and v have shapes {u.shape} and {v.shape}: two equal vectors are needed")
     bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    slopes = set()
+    slopes: set[tuple[int, int]] = set()
     for first in bits:
         right, left = (x * (bits * v * np.maximum(first * u * x, 0)).sum(axis=1) for x in (1, -1))
         slopes.update(zip(right.tolist(), left.tolist()))

@@ -20,7 +20,7 @@ from prunequant.tickets import arithmetic as exact
 MAX_LEVELS = 2**62
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Network:
     """A quantized multilayer perceptron: integer weights, ReLU, integer rounding after a layer.
 
@@ -47,32 +47,38 @@ class Network:
            [-8]])
     """
 
-    weights: Sequence[NDArray]
-    levels: int | Sequence[int]
-    divisors: Sequence[int] | None = None
-    constants: Sequence[int] | None = None
+    weights: tuple[NDArray, ...]
+    levels: tuple[int, ...]
+    divisors: tuple[int, ...]
+    constants: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        listed = exact.several(self.weights, "weights")
+    def __init__(
+        self,
+        weights: Sequence[ArrayLike],
+        levels: int | Sequence[int],
+        divisors: Sequence[int] | None = None,
+        constants: Sequence[int] | None = None,
+    ) -> None:
+        listed = exact.several(weights, "weights")
         if not listed:
             raise ValueError("weights is empty: a network has at least one layer")
-        weights = tuple(exact.integers(w, f"weights[{i}]") for i, w in enumerate(listed))
-        none = (0,) * len(weights)
-        levels = _one_a_layer(self.levels, "levels", 1, len(weights))
-        divisors = none if self.divisors is None else _one_a_layer(self.divisors, "divisors", 0, len(weights))
-        constants = none if self.constants is None else _one_a_layer(self.constants, "constants", 0, len(weights))
-        for l, (w, k) in enumerate(zip(weights, levels)):
+        matrices = tuple(exact.integers(w, f"weights[{i}]") for i, w in enumerate(listed))
+        none = (0,) * len(matrices)
+        grids = _one_a_layer(levels, "levels", 1, len(matrices))
+        divide_by = none if divisors is None else _one_a_layer(divisors, "divisors", 0, len(matrices))
+        appended = none if constants is None else _one_a_layer(constants, "constants", 0, len(matrices))
+        for l, (w, k) in enumerate(zip(matrices, grids)):
             if w.ndim != 2 or not w.size:
                 raise ValueError(f"weights[{l}] has shape {w.shape}: (out, in) is needed")
             if exact.largest(w) > k:
                 raise ValueError(f"weights[{l}] reaches {exact.largest(w)}, off the grid: |w| ≤ {k} is allowed")
-            if l and w.shape[1] != weights[l - 1].shape[0] + bool(constants[l]):
+            if l and w.shape[1] != matrices[l - 1].shape[0] + bool(appended[l]):
                 raise ValueError(
-                    f"weights[{l}] has {w.shape[1]} inputs, but layer {l - 1} has {weights[l - 1].shape[0]} outputs"
-                    + (" and a constant is appended" if constants[l] else " and constants appends none")
+                    f"weights[{l}] has {w.shape[1]} inputs, but layer {l - 1} has {matrices[l - 1].shape[0]} outputs"
+                    + (" and a constant is appended" if appended[l] else " and constants appends none")
                 )
             w.setflags(write=False)
-        fields = {"weights": weights, "levels": levels, "divisors": divisors, "constants": constants}
+        fields = {"weights": matrices, "levels": grids, "divisors": divide_by, "constants": appended}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 

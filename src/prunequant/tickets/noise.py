@@ -8,6 +8,7 @@ subsets with the right sum is a ticket; the one with least Σ v² is found by dy
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -169,7 +170,7 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
                 break
             fit = usable_units(part, half)
             items = np.empty((r.size, fit.position.shape[1]), np.int64)
-            lengths = fit.count[c]
+            lengths = fit.number[c]
             kernels.gather_items(
                 key, recipe.layer, recipe.source, columns, recipe.width, offset, size, fit.position, fit.factor,
                 r, c, lengths, items, 0, r.size,
@@ -183,8 +184,7 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
             v = items // np.where(fit.factor[c] == 0, 1, fit.factor[c])
             costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
             found, least = np.zeros(r.size, np.uint64), np.empty(r.size)
-            arguments = (items, lengths, costs, goal[r, c], found, least)
-            run_rows(lambda a, b, given=arguments: laws.cheapest_subsets(*given, a, b), r.size, 16)
+            run_rows(partial(laws.cheapest_subsets, items, lengths, costs, goal[r, c], found, least), r.size, 16)
             done = np.isfinite(least)
             words[r[done], c[done], h] = found[done]
             tries[r[done], c[done], h] = attempt

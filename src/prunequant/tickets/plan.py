@@ -298,9 +298,12 @@ def plan(
     failure = _probability(failure, "failure")
     depth, method = choice(depth, "depth", DEPTHS), choice(method, "method", METHODS)
     signed_inputs, biases = flag(signed_inputs, "signed_inputs"), flag(biases, "biases")
-    if target_step is None and target is None:
+    if target_step is not None:
+        levels = _inverses(target_step, layers, "target_step")
+    elif target is not None:
+        levels = target.levels
+    else:
         raise ValueError("target_step is missing: give the step of the target's weights")
-    levels = target.levels if target_step is None else _inverses(target_step, layers, "target_step")
     sources = levels if source_step is None else _inverses(source_step, layers, "source_step")
     constants = (biases,) * layers if target is None else tuple(bool(c) for c in target.constants)
     made = Plan(

@@ -58,7 +58,7 @@ def weights(seed: int, layer: int, matrix: int, half_range: int, start: int, cou
 
 def blocks(seed: int, layer: int, half_range: int, columns: int, width: int) -> NDArray[np.int64]:
     """The entries of U that survive pruning: (columns, width), unit k of input j at [j, k]; at most 2^26 of them."""
-    seed, layer = check_seed(seed), check_layer(layer)
+    key, layer = check_seed(seed), check_layer(layer)
     half_range = integer(half_range, "half_range", 1, MAX_HALF_RANGE)
     columns, width = integer(columns, "columns", 0, 2**26), integer(width, "width", 0, 2**26)
     if columns * width > 2**26:
@@ -66,7 +66,7 @@ def blocks(seed: int, layer: int, half_range: int, columns: int, width: int) -> 
     starts = (np.arange(columns * width) * columns + np.arange(columns).repeat(width)).astype(np.int64)
     out = np.empty((columns * width, 1), np.int64)
     run_rows(
-        lambda start, stop: kernels.fill_rows(seed, layer, FIRST, starts, half_range, out, start, stop),
+        lambda start, stop: kernels.fill_rows(key, layer, FIRST, starts, half_range, out, start, stop),
         out.shape[0],
         4096,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 
 import numpy as np
@@ -88,9 +89,8 @@ def pad(x: NDArray, padding: int | Sequence[Sequence[int]]) -> NDArray:
     x = exact.integers(x, "x")
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}: (N, C, H, W) is needed")
-    if not exact.is_several(padding):
-        padding = ((padding, padding), (padding, padding))
-    sides = tuple(tuple(integer(p, "padding", 0, 2**8) for p in exact.several(side, "padding")) for side in padding)
+    given = exact.several(padding, "padding") if exact.is_several(padding) else ((padding, padding), (padding, padding))
+    sides = tuple(tuple(integer(p, "padding", 0, 2**8) for p in exact.several(side, "padding")) for side in given)
     if tuple(map(len, sides)) != (2, 2):
         raise ValueError(f"padding is {padding}: one number, or ((top, bottom), (left, right)), is needed")
     if x.shape[0] * x.shape[1] * (x.shape[2] + sum(sides[0])) * (x.shape[3] + sum(sides[1])) > MAX_PADDED:
@@ -162,7 +162,7 @@ class Pair:
         for jobs in _jobs(self):
             for image, result in zip(x, out):
                 arguments = (*jobs[:6], stride, *jobs[6:], np.ascontiguousarray(image), result)
-                run_rows(lambda a, b, given=arguments: kernels.convolve_kept(*given, a, b), self.shape[0], 4)
+                run_rows(partial(kernels.convolve_kept, *arguments), self.shape[0], 4)
         return out
 
 

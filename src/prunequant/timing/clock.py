@@ -110,7 +110,7 @@ def interleave(
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: at least 1 is needed")
     siblings = siblings or {}
-    out = {name: {"cold": [], "hot": []} for name in calls}
+    out: dict[str, dict[str, list[float]]] = {name: {"cold": [], "hot": []} for name in calls}
     about = {}
     begin = time.perf_counter()
     for name, call in calls.items():

@@ -152,7 +152,8 @@ def measure(settings: Mapping, unit: Mapping, seed: int, device: str) -> dict[st
     shape, batch = (unit["outputs"], unit["inputs"]), unit["batch"]
     generator = torch.Generator().manual_seed(2000 + seed)
     x = torch.randn(batch, shape[1], generator=generator).to(device)
-    rows, calls, siblings = {}, {}, {}
+    rows: dict[str, dict] = {}
+    calls, siblings = {}, {}
     for name in settings["schemes"]:
         found = _stored(name, (*shape, seed, device), batch)
         if isinstance(found, str):

@@ -29,7 +29,7 @@ TRANSFER = {
     **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
     **{"reestimate": 8, "watch": [1.0], "inputs": 200},
 }
-PRESETS = {
+PRESETS: dict[str, dict] = {
     "ci": {
         **COMMON,
         **{"seeds": 3, "task": "digits", "shift": 1, "flip": False, "batch": 64, "reestimate": 10, "watch": [1.0]},

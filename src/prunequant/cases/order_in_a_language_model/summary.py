@@ -41,12 +41,12 @@ def jackknife(statistic: Callable[..., float], *columns: ArrayLike) -> NDArray[n
     >>> jackknife(lambda a: float(np.mean(a)), [1.0, 2.0, 6.0]).round(6)
     array([1., 2., 6.])
     """
-    columns = [np.asarray(c, dtype=np.float64) for c in columns]
-    n = len(columns[0])
-    if n < 2 or any(c.shape != (n,) for c in columns):
-        raise ValueError(f"columns have shapes {[c.shape for c in columns]}: give vectors of one length, at least 2")
-    whole = statistic(*columns)
-    left = np.array([statistic(*(np.delete(c, i) for c in columns)) for i in range(n)])
+    vectors = [np.asarray(c, dtype=np.float64) for c in columns]
+    n = len(vectors[0])
+    if n < 2 or any(v.shape != (n,) for v in vectors):
+        raise ValueError(f"columns have shapes {[v.shape for v in vectors]}: give vectors of one length, at least 2")
+    whole = statistic(*vectors)
+    left = np.array([statistic(*(np.delete(v, i) for v in vectors)) for i in range(n)])
     return n * whole - (n - 1) * left
 
 

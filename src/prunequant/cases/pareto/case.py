@@ -123,7 +123,7 @@ def stack(name: str, model: smollm2.Llama, prompt: int) -> Stack:
         moved += float((one.weights - weight).double().square().sum())
         size += float(weight.double().square().sum())
         light = torch.empty(weight.shape, device="meta")  # the shape alone: the values would fill the memory
-        layers.append(tuple(replace(k, weights=light, exact=None) for k in (one, many)))
+        layers.append((replace(one, weights=light, exact=None), replace(many, weights=light, exact=None)))
     return Stack(tuple(layers), total, (moved / size) ** 0.5)
 
 
@@ -210,7 +210,9 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
         model, truth = smollm2.load().to(device), None
         text = corpus.windows(windows, data)
     spread = [input_spread(model, window[:SEEN]) for window in text]
-    stacks, found, missing = {}, {}, {}
+    stacks: dict[str, Stack] = {}
+    found: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
     for step, name in enumerate(schemes):
         say(f"{name}: storing, loss", step, len(schemes))
         try:
@@ -231,13 +233,14 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
                 if key not in inputs:
                     x = torch.randn(batch, key[0], generator=generator).to(device)
                     inputs[key] = pair[which].inputs(x)
-        made = {name: held.call(inputs, which) for name, held in stacks.items()}
+        made: dict[str, Callable[[], object]] = {name: held.call(inputs, which) for name, held in stacks.items()}
         if device != "cpu":
             graphs = {name: captured(call) for name, call in made.items()}
             made = {name: call for name, (call, _) in graphs.items()}
             eager |= {name for name, (_, whole) in graphs.items() if not whole}
         calls.append(made)
-    return Bench(stacks, found, spread, tuple(calls), tuple(sorted(eager)), missing)
+    one, many = calls
+    return Bench(stacks, found, spread, (one, many), tuple(sorted(eager)), missing)
 
 
 def units(settings: Mapping) -> list[dict]:

@@ -37,4 +37,4 @@ def nondominated(points: Mapping[str, Sequence[float]]) -> list[str]:
         raise ValueError(f"{names[int(np.isnan(costs).any(1).argmax())]} has a cost that is not a number")
     no_worse = (costs[:, None] <= costs[None]).all(-1)
     better = (costs[:, None] < costs[None]).any(-1)
-    return [name for name, beaten in zip(names, (no_worse & better).any(0)) if not beaten]
+    return [name for name, beaten in zip(names, np.asarray((no_worse & better).any(0))) if not beaten]

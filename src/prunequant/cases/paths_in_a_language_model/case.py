@@ -182,7 +182,8 @@ def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kept = at.scratch / f"{method.replace(' ', '-')}-{bits}.json"
     if method in PLAIN and kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
-    held, row = base(settings, at.device), {}
+    held = base(settings, at.device)
+    row: dict = {}
     if method == "no zero":
         smollm2.set_weights(held.model, {n: no_zero(w, bits) for n, w in held.weights.items()})
     elif method != "dense":

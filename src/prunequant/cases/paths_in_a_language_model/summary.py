@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from prunequant.statistics import paired
 
 
-def chosen(rows: Sequence[Mapping], method: str, bits: int | None = None, calibration: str | None = None) -> list[dict]:
+def chosen(
+    rows: Sequence[Mapping], method: str, bits: int | None = None, calibration: str | None = None
+) -> list[Mapping]:
     """The rows of one method, by seed."""
     found = [
         row

@@ -166,7 +166,7 @@ def samples_needed(bound: float, failure: float, target: float | str = 0) -> flo
         target = real(target, "target")
 
     def excess(n: float) -> float:
-        if target == "random":
+        if isinstance(target, str):
             return math.log(max(random_target_failure(n, bound), math.ulp(0.0))) - math.log(failure)
         return mixture_poisson_failure(n, bound, target, log=True) - math.log(failure)
 

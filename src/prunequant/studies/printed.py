@@ -1,0 +1,372 @@
+"""What the four papers print, beside what this library computes: paper, place, printed, ours, how the two compare.
+
+A number is *equal* when ours, rounded to the digits that the paper prints, is the printed one; read off a figure, when
+the two differ by no more than the figure can be read. Otherwise it is *off*, by the difference. A number of another
+setting (other networks, other data) is set beside ours without a judgement, and one that we cannot make says why. What
+a claim has measured is taken from the ledger, so that no number stands in two places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from prunequant import distortion, path_following, records, subset_sum
+from prunequant.distortion import Gaussian, StudentT
+from prunequant.path_following import convex_order
+from prunequant.studies.runner import At, Study
+
+EQUAL, OFF, LIMIT, BOUND = "equal", "off", "a limit", "true, not sharp"
+SLIP, OTHER, NOT_HERE = "slip", "other setting", "not here"
+STATUSES = {
+    EQUAL: "ours rounds to the printed number, or differs by less than the figure can be read",
+    OFF: "ours differs",
+    LIMIT: "the printed number is a limit, ours a value on the way to it",
+    BOUND: "the printed bound is true, and far from the value",
+    SLIP: "the paper contradicts itself there, or prints what it cannot mean",
+    OTHER: "ours is of other networks or data: set beside it, not judged",
+    NOT_HERE: "not reproducible here; the reason is given",
+}
+SEED = 811
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One number (or a few that stand together) of a paper.
+
+    `printed` and what `ours` returns are numbers, tuples of numbers, or words. `digits` are the decimals that the paper
+    prints; `read` is how closely a figure can be read. A `status` is given where it does not follow from the numbers.
+    """
+
+    paper: str
+    place: str
+    what: str
+    printed: float | tuple[float, ...] | str
+    ours: Callable[[], float | tuple[float, ...] | str] | None = None
+    unit: str = ""
+    digits: int = 1
+    read: float = 0.0
+    status: str = ""
+    why: str = ""
+    claim: str = ""
+
+
+@cache
+def _ledger() -> dict[str, dict]:
+    return {row["id"]: row for row in records.read("ledger.json")}
+
+
+def ledger(claim: str, figure: str, control: str = "") -> str:
+    """A figure of a claim, or of one of its controls, as the ledger prints it.
+
+    Raises
+    ------
+    KeyError : the ledger has no such figure.
+    """
+    row = _ledger()[claim]
+    row = row["controls"][control] if control else row
+    found = dict(map(tuple, row["evidence"]))
+    if figure not in found:
+        raise KeyError(f"{claim} has no figure {figure!r}: there are {', '.join(found)}")
+    return found[figure]
+
+
+def _success(samples: int, bound: int, trials: int = 20_000) -> float:
+    """Share of draws from {−M … M} without 0 whose first `samples` have a subset of the sum M/2."""
+    return float(np.mean(subset_sum.hitting_times(samples, bound, bound // 2, trials, SEED) <= samples))
+
+
+def _samples_for_half(bound: int) -> float:
+    """κ = log₂M/n where half of the draws succeed."""
+    times = subset_sum.hitting_times(4 * int(np.log2(bound)), bound, bound // 2, 20_000, SEED)
+    return float(np.log2(bound) / np.median(times))
+
+
+def _each(function: Callable, arguments) -> tuple[float, ...]:
+    return tuple(float(function(argument)) for argument in arguments)
+
+
+WIDTHS = range(8, 1, -1)
+
+KUMAR = (
+    Printed(
+        "kumar2025",
+        "section 2",
+        "threshold of log₂M/n where subset sums begin to exist",
+        printed=1.0,
+        ours=lambda: _samples_for_half(2**16),
+        digits=0,
+        status=LIMIT,
+        why="a limit: at M = 2¹⁶ half of the draws succeed at ours, and it grows with M",
+        claim="kumar2025.lemma4",
+    ),
+    Printed(
+        "kumar2025",
+        "Lemma 4, Theorem 1",
+        "failure with n = 16 samples, M = 2⁸: n^(−1/7) at constant 1",
+        printed=16 ** (-1 / 7),
+        ours=lambda: 1 - _success(16, 2**8),
+        digits=2,
+        status=BOUND,
+        why="the truth falls exponentially in n",
+        claim="kumar2025.lemma4",
+    ),
+    Printed(
+        "kumar2025",
+        "proof of Lemma 5",
+        "uniform samples asked for: more than 2·log₂(1/δ), at δ = 1/16 with M = 2⁸",
+        printed="8",
+        ours=lambda: f"success with 8 samples: {_success(8, 2**8):.0%}",
+        status=SLIP,
+        why="exactly so many are at the threshold, log₂M/n = 1",
+        claim="kumar2025.lemma5",
+    ),
+    Printed(
+        "kumar2025",
+        "Theorem 3, introduction",
+        "parameters of a two-layer source for width d",
+        printed="d·log(1/δ)",
+        ours=lambda: "d²·log(1/δ)",
+        status=SLIP,
+        why="the theorem itself has d²; the introduction means the width",
+        claim="kumar2025.theorem3",
+    ),
+)
+
+ZHANG = (
+    Printed(
+        "zhang2025",
+        "Lemma 4.3 (e)",
+        "variance of the Gaussian above a coin of size 1: π/2",
+        printed=round(np.pi / 2, 4),
+        ours=lambda: float(convex_order.least_gaussian([-1, 1], [0.5, 0.5])) ** 2,
+        digits=4,
+        why="and none is smaller",
+        claim="zhang2025.convex_order",
+    ),
+    Printed(
+        "zhang2025",
+        "Theorem 4.2",
+        "factor of the variance at C = 1, 2, 4",
+        printed=(1.0, 2.0, 4.0),
+        ours=lambda: _each(lambda c: c * c / (2 * c - 1), (1, 2, 4)),
+        digits=2,
+        status=BOUND,
+        why="C²/(2C−1) does as well",
+        claim="zhang2025.domination",
+    ),
+    Printed(
+        "zhang2025",
+        "section 5",
+        "largest move M of the one-bit operator with values ±2K, in K",
+        printed=4.0,
+        ours=lambda: float(path_following.OneBit(2.0).parameter),
+        digits=0,
+        claim="zhang2025.one_bit",
+    ),
+    Printed(
+        "zhang2025",
+        "section 6",
+        "largest move M of the pruning operator, in K",
+        printed=1.0,
+        ours=lambda: float(path_following.Prune(1.0).parameter),
+        digits=0,
+        claim="zhang2025.pruning",
+    ),
+)
+
+KUZMIN = (
+    Printed(
+        "kuzmin2023",
+        "section 3.3",
+        "INT4 on the normal law",
+        printed=19.1,
+        ours=lambda: distortion.quantization_snr(Gaussian(), 4),
+        unit="dB",
+        why="with the step of least error",
+        claim="kuzmin2023.gaussian",
+    ),
+    Printed(
+        "kuzmin2023",
+        "section 3.3",
+        "75 % pruned, normal law",
+        printed=5.6,
+        ours=lambda: distortion.pruning_snr(Gaussian(), 0.75),
+        unit="dB",
+        claim="kuzmin2023.gaussian",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 1",
+        "quantized to 8 … 2 bits, normal law",
+        printed=(40, 35, 30, 24.5, 19, 14, 8),
+        ours=lambda: _each(lambda b: distortion.quantization_snr(Gaussian(), b), WIDTHS),
+        unit="dB",
+        read=0.6,
+        why="read off the figure",
+        claim="kuzmin2023.gaussian",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 1",
+        "pruned to the size of 8 … 2 bits, normal law",
+        printed=(11.5, 10, 8.5, 7, 5.6, 4.3, 3),
+        ours=lambda: _each(lambda b: distortion.pruning_snr(Gaussian(), 1 - b / 16), WIDTHS),
+        unit="dB",
+        read=0.3,
+        why="read off the figure",
+        claim="kuzmin2023.gaussian",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 6",
+        "kurtosis of t(2) truncated at .5, 10, 20",
+        printed=(1.9, 8.0, 17.5),
+        ours=lambda: _each(lambda clip: StudentT(2.0, clip).kurtosis, (0.5, 10.0, 20.0)),
+        read=0.1,
+        why="read off the figure",
+        claim="kuzmin2023.heavy_tails",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 2",
+        "kurtosis from which pruning wins at 2, 3, 4 bits",
+        printed=(6.0, 11.0, 18.0),
+        ours=lambda: _each(lambda b: distortion.crossover(distortion.clipped_student(2.0), b).kurtosis, (2, 3, 4)),
+        read=1.0,
+        why="with the best step, as section 2 says; the figure is drawn with a min-max range",
+        claim="kuzmin2023.heavy_tails",
+    ),
+    Printed(
+        "kuzmin2023",
+        "section 6",
+        "a bitmap, as a share of the 16-bit weights",
+        printed=6.25,
+        ours=lambda: 100 * distortion.mask_overhead(4, of="dense"),
+        unit="%",
+        digits=2,
+        claim="kuzmin2023.mask_overhead",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Table 2",
+        "zeros made by rounding to 8, 4, 2 bits, mean over 46 networks",
+        printed=(13.0, 35.0, 59.0),
+        ours=lambda: " / ".join(
+            ledger("kuzmin2023.natural_sparsity", f"zeros at {b} bits, mean of 50 tensors") for b in (8, 4, 2)
+        ),
+        unit="%",
+        digits=0,
+        status=OTHER,
+        why="ours: EfficientNet-Lite0 alone, as shares",
+        claim="kuzmin2023.natural_sparsity",
+    ),
+    Printed(
+        "kuzmin2023",
+        "equation (1)",
+        "levels of a b-bit grid, from −2^b to 2^b − 1",
+        printed="2^(b+1)",
+        ours=lambda: "2^b",
+        status=SLIP,
+        why="that is a grid of b + 1 bits; Figure 1 is drawn with 2^b",
+        claim="kuzmin2023.gaussian",
+    ),
+    Printed(
+        "kuzmin2023",
+        "section 3.4, appendix E",
+        "networks of the model zoo",
+        printed="46 and 45",
+        status=SLIP,
+        why="the section says 46, the appendix says and lists 45",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Table 1",
+        "ImageNet accuracies after fine-tuning, 126 numbers",
+        printed="see there",
+        status=NOT_HERE,
+        why="nine networks trained on ImageNet, COCO and text; ours are small networks on small images",
+        claim="kuzmin2023.finetuning",
+    ),
+)
+
+HARMA = (
+    Printed(
+        "harma2025",
+        "Table 2, as reported",
+        "perplexity of OPT-125M, 50 %: pruned first and quantized first",
+        printed=(30.22, 34.71),
+        digits=2,
+        status=NOT_HERE,
+        why="fine-tuning of OPT-125M; our SmolLM2-135M is trained for sixteen steps",
+        claim="cases.order_lm_trained",
+    ),
+    Printed(
+        "harma2025",
+        "Table 1, as reported",
+        "perplexity of LLaMA-2-7B, 2:4 and INT8, in the two orders",
+        printed=(9.37, 14.65),
+        digits=2,
+        status=NOT_HERE,
+        why="7 billion weights",
+        claim="harma2025.order_effect",
+    ),
+)
+
+ALL = (*KUMAR, *ZHANG, *KUZMIN, *HARMA)
+
+
+def judged(item: Printed, ours: float | tuple[float, ...] | str | None) -> str:
+    """How ours compares with what is printed: a key of `STATUSES`."""
+    if item.status:
+        return item.status
+    printed = np.atleast_1d(np.asarray(item.printed, dtype=float))
+    found = np.atleast_1d(np.asarray(ours, dtype=float))
+    if printed.shape != found.shape:
+        raise ValueError(f"{item.what}: {printed.size} numbers are printed and {found.size} are ours")
+    near = np.abs(found - printed) <= item.read if item.read else np.round(found, item.digits) == printed
+    return EQUAL if bool(np.all(near)) else OFF
+
+
+def text(value: float | tuple[float, ...] | str | None, digits: int, unit: str) -> str:
+    """Numbers as they are shown, one more decimal than the paper has."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    numbers = value if isinstance(value, tuple) else (value,)
+    return f"{' / '.join(f'{number:.{digits}f}' for number in numbers)} {unit}".rstrip()
+
+
+def rows() -> list[dict]:
+    """Every number with ours beside it and how they compare, in the order of the papers."""
+    made = []
+    for item in ALL:
+        ours = item.ours() if item.ours else None
+        status = judged(item, ours)
+        made.append({
+            "paper": item.paper, "place": item.place, "what": item.what,
+            "printed": text(item.printed, item.digits, item.unit),
+            "ours": text(ours, item.digits + 1, item.unit),
+            "status": status, "why": item.why, "claim": item.claim,
+        })  # fmt: skip
+    return made
+
+
+def make(at: At) -> dict:
+    """The record: what each status means, and the rows."""
+    return {"statuses": STATUSES, "rows": rows()}
+
+
+def show(record: Mapping) -> str:
+    """How many of each status."""
+    count = {status: sum(row["status"] == status for row in record["rows"]) for status in record["statuses"]}
+    return ", ".join(f"{number} {status}" for status, number in count.items() if number)
+
+
+STUDIES = {
+    "printed": Study("printed", "the papers' printed numbers beside ours", ("printed.json",), make, 0.2, show=show)
+}

@@ -1,0 +1,55 @@
+"""The check in a browser sees errors, boxes that stand open, and a filter that does not filter."""
+
+import pytest
+from browsercheck import filter_problems, find, look, rows, standing_open
+
+ROW = (
+    '<tr{}><td><p><span class="pq-row" id="row-{}" data-part="{}" data-paper="this book" data-verdict="{}">'
+    "</span></p></td></tr>"
+)
+PAGE = '<!doctype html><body><table class="table">{}</table><script>{}</script>'
+
+
+def test_a_folded_box_and_one_that_stands_open_are_told_apart():
+    folded = '<div class="toggle admonition dropdown toggle-hidden">'
+    assert standing_open(folded) == []
+    assert standing_open('<div class="solution dropdown admonition">') == ["admonition dropdown solution"]
+    assert standing_open('<div class="admonition note">') == []
+
+
+def test_rows_are_read_as_shown_or_hidden():
+    dom = ROW.format("", "a", "paths", "loose") + ROW.format(' hidden=""', "b", "paths", "holds")
+    assert rows(dom) == (["row-a"], ["row-b"])
+
+
+@pytest.fixture
+def browser():
+    found = find()
+    if found is None:
+        pytest.skip("no Chromium and no Chrome at hand")
+    return found
+
+
+def test_an_error_of_a_script_is_seen(tmp_path, browser):
+    (tmp_path / "bad.html").write_text('<!doctype html><body><script>throw new Error("broken here")</script>')
+    assert any("broken here" in line for line in look(browser, tmp_path, "bad"))
+    (tmp_path / "good.html").write_text("<!doctype html><body><script>document.title = 'fine'</script>")
+    assert look(browser, tmp_path, "good") == []
+
+
+def test_a_table_without_its_filter_is_seen(tmp_path, browser):
+    page = tmp_path / "ledger.html"
+    body = ROW.format("", "a", "paths", "loose") + ROW.format("", "b", "tickets", "holds")
+    page.write_text(PAGE.format(body, ""))
+    assert any("?verdict=loose shows 2 rows where 1 fit" in line for line in filter_problems(browser, page))
+
+
+def test_the_filter_of_the_book_passes(tmp_path, browser):
+    from pathlib import Path
+
+    script = Path(__file__).resolve().parents[2] / "book" / "_static" / "js" / "prunequant.js"
+    page = tmp_path / "ledger.html"
+    kinds = [("paths", "loose"), ("tickets", "holds"), ("paths", "holds")]
+    body = "".join(ROW.format("", number, *kind) for number, kind in enumerate(kinds))
+    page.write_text(PAGE.format(body, script.read_text(encoding="utf-8")))
+    assert list(filter_problems(browser, page)) == []
