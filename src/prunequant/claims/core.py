@@ -21,7 +21,7 @@ from .chapters import chapter_of, index, test_of
 
 PAPERS = {
     "kumar2025": "Kumar and Natale 2025, arXiv 2508.11020",
-    "zhang2025": "Zhang and Saab 2024, arXiv 2412.18184",
+    "zhang2025": "Zhang and Saab 2025, arXiv 2412.18184",
     "kuzmin2023": "Kuzmin et al. 2023, arXiv 2307.02973",
     "harma2025": "Harma et al. 2024, arXiv 2405.20935",
     "ours": "this book",
