@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prunequant.statistics import clopper_pearson, paired_mean, wilson
+from prunequant.statistics import clopper_pearson, paired, paired_mean, paired_resplits, wilson
 
 
 @given(st.integers(1, 60), st.floats(0.001, 0.999))
@@ -82,3 +82,31 @@ def test_every_confidence_gives_an_interval_around_the_estimate(confidence):
 def test_a_bad_argument_is_named(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+def test_differences_over_splits_that_share_their_data_have_nadeau_and_bengios_variance():
+    d = np.array([0.3, 0.1, 0.5, 0.2, 0.4])
+    found, plain = paired_resplits(d, 1000 / 5000), paired(d)
+    error = np.sqrt((1 / 5 + 1000 / 5000) * d.var(ddof=1))
+    expected = stats.t.interval(0.95, 4, d.mean(), error)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.p == pytest.approx(2 * stats.t.sf(d.mean() / error, 4)) and found.p > plain.p
+    assert (found.mean, found.positive, found.seeds) == (plain.mean, 5, 5)
+    assert paired_resplits([1.0, 1.0], 0.2).p == 0
+
+
+def test_the_corrected_interval_covers_the_truth_where_the_plain_one_does_not():
+    """Splits of one pool: the mean of all, estimated from half of it again and again, against the pool's own mean."""
+    rng = np.random.default_rng(0)
+    plain = corrected = 0
+    for _ in range(400):
+        pool = rng.standard_normal(60)
+        splits = [rng.permutation(pool)[:10].mean() for _ in range(8)]  # 10 test values, 50 others
+        plain += paired(splits).low < 0 < paired(splits).high  # the truth is the law's mean, not the pool's
+        corrected += paired_resplits(splits, 10 / 50).low < 0 < paired_resplits(splits, 10 / 50).high
+    assert plain < 0.9 * 400 < 0.93 * 400 < corrected
+
+
+def test_a_share_of_test_data_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="test_share is 0"):
+        paired_resplits([1.0, 2.0], 0)

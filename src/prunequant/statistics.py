@@ -184,6 +184,34 @@ def paired(differences: ArrayLike, confidence: float = 0.95) -> Paired:
     return Paired(mean, interval.low, interval.high, p, int(np.count_nonzero(d > 0)), d.size)
 
 
+def paired_resplits(differences: ArrayLike, test_share: float, confidence: float = 0.95) -> Paired:
+    """`paired` for differences over repeated random splits of the same data into training and test.
+
+    Such differences are not independent: two splits share most of their training data, so the variance of the mean
+    does not fall as 1/n. Nadeau and Bengio (2003, "Inference for the generalization error", equation 9) replace
+    1/n by 1/n + n_test/n_train in the variance; everything else is Student's.
+
+    Parameters
+    ----------
+    differences : (splits,) one a split, at least two.
+    test_share : n_test/n_train, above 0, up to 1e6.
+    confidence : of the interval.
+
+    Examples
+    --------
+    >>> str(paired_resplits([1.0, 2.0, 3.0], 1 / 5))
+    '+2.0000 ± 3.1422 (p = 0.11, 3 of 3 positive)'
+    """
+    share = arguments.real(test_share, "test_share", 0, 1e6, open_low=True)
+    plain = paired(differences, confidence)
+    widen = float(np.sqrt(1 + plain.seeds * share))
+    half = widen * (plain.high - plain.low) / 2
+    d = one_a_seed(differences, "differences")
+    error = float(d.std(ddof=1)) / np.sqrt(d.size)
+    p = float(2 * stats.t.sf(abs(plain.mean) / (widen * error), d.size - 1)) if error > 0 else plain.p
+    return Paired(plain.mean, plain.mean - half, plain.mean + half, p, plain.positive, plain.seeds)
+
+
 def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
     """Mean of a − b over pairs and its 95 % percentile interval under resampling of the pairs.
 

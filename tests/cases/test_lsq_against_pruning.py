@@ -14,6 +14,7 @@ from prunequant.cases.lsq_against_pruning.mirror import Mirror, decibels
 from prunequant.cases.lsq_against_pruning.presets import rates
 from prunequant.finetune import lsq
 from prunequant.models import small as models
+from prunequant.studies import lsq_one_shot
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = {"tuned": True, "lsq": [2], "free": [2], "bitmap": [3], "entropy": [3]}
@@ -127,6 +128,68 @@ def test_the_small_case_runs_and_counts_the_same_bits_for_both(name):
     assert [w["step"] for w in q["watch"]] == [0, 3, 6]
     assert p["watch"][0]["cka"] == pytest.approx(1)  # both start from the dense network of their seed
     assert np.mean(rows["twin", "none", 16]["cka"]) < 1
+
+
+def one_run(tmp_path, method, name="resnet", mask="none"):
+    """One unit of the tiny case on seed 3, its dense network kept in the folder."""
+    settings = {**study.PRESETS["ci"], "models": tiny(name), "inputs": 50}
+    bits = 16 if method == "tuned" else 2
+    unit = {"model": name, "method": method, "mask": mask, "bits": bits, "length": 1}
+    return study.run_unit(settings, unit, 3, case.Run("cpu", None, tmp_path, lambda *progress: None))
+
+
+def test_every_method_sees_the_same_batches_in_the_same_order(monkeypatch, tmp_path):
+    one_run(tmp_path, "dense")
+    whole, seen = study.training.fit, []
+
+    def watched(model, feed, **how):
+        seen.append([feed(step) for step in range(how["steps"])])
+        return whole(model, feed, **how)
+
+    monkeypatch.setattr(study.training, "fit", watched)
+    for method, mask in (("lsq", "none"), ("pruning", "free"), ("tuned", "none")):
+        one_run(tmp_path, method, mask=mask)
+    first, *others = seen
+    assert len(others) == 2 and len(first) == 6
+    for other in others:
+        assert all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(("method", "mask"), [("pruning", "free"), ("tuned", "none")])
+def test_weights_that_are_counted_with_16_bits_are_rounded_to_16_bits_before_the_test(
+    monkeypatch, tmp_path, method, mask
+):
+    one_run(tmp_path, "dense")
+    whole, tested = study._measured, []
+
+    def watched(model, *rest):
+        tested.append({n: model.get_submodule(n).weight.detach().clone() for n in models.layers(model)})
+        return whole(model, *rest)
+
+    monkeypatch.setattr(study, "_measured", watched)
+    one_run(tmp_path, method, mask=mask)
+    (weights,) = tested
+    assert all(torch.equal(w, w.half().float()) for w in weights.values())
+
+
+def test_one_shot_states_are_of_the_sizes_of_the_case_and_quantized_ones_are_where_its_runs_begin(
+    monkeypatch, tmp_path
+):
+    settings = {**study.PRESETS["ci"], "models": tiny("vit"), "inputs": 50}
+    monkeypatch.setattr(lsq_one_shot, "PRESETS", {"cpu": settings})
+    sizes = []
+
+    def counted(model, names):
+        sizes.append([int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names])
+
+    monkeypatch.setattr(study, "half", counted)
+    found = lsq_one_shot.one_shot_unit("vit", (2,), 3, str(tmp_path))
+    row = one_run(tmp_path, "lsq", "vit")
+    (quantized,) = [state for state in found["states"] if state["method"] == "lsq"]
+    start = np.mean(np.array(quantized["cka"])[found["inner"]])
+    assert start == pytest.approx(row["watch"][0]["cka"], abs=1e-6)
+    (kept,) = sizes
+    assert kept == [lsq_record.keep(n, 2 if inner else 8, "free") for n, inner in zip(row["weights"], row["inner"])]
 
 
 def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):

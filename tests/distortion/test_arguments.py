@@ -20,6 +20,7 @@ WITH_INTEGERS = {
     "joint": lambda n: ds.joint(Laplace(), 0.5, n(8)),
     "joint_snr": lambda n: ds.joint_snr(Empirical(X), 0.5, n(4)),
     "best_scale": lambda n: ds.best_scale(X.reshape(8, 12), n(8), axis=n(1), block=n(6)).tolist(),
+    "best_step": lambda n: ds.best_step(X.reshape(8, 12), n(8), axis=n(1), block=n(6)).tolist(),
     "scale_error": lambda n: ds.scale_error(X, n(2), n(8)),
     "integer_entropy": lambda n: ds.integer_entropy(Gaussian(), n(8)),
     "entropy_coded": lambda n: ds.entropy_coded(Gaussian(), n(2), n(10)),

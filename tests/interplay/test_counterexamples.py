@@ -6,6 +6,7 @@ import pytest
 from prunequant.formats import HBFP, MX, NF4, NVFP4, Integer
 from prunequant.interplay import apply_orders, compare, counterexample, dot_products
 from prunequant.interplay.audit import FORMATS, audit, table
+from prunequant.interplay.search import integer_vectors
 
 INT4 = Integer(4)
 
@@ -169,3 +170,30 @@ def test_random_search_finds_and_simplifies_what_small_integers_do_not_show():
     found = counterexample(fmt, 0.5, "sq<=qs", 2, radius=3, trials=200_000)
     assert found is not None
     assert np.all(found.x == np.round(found.x, 5))
+
+
+def test_a_multiple_of_a_harmless_vector_can_be_a_counterexample_where_scales_are_powers_of_two():
+    small, large = np.array([0.0, 11, 11, 12]), 7 * np.array([0.0, 11, 11, 12])
+    fmt = MX("fp6_e2m3")
+    harmless, made = (apply_orders(x, fmt, "2:4", ("sq", "qs")) for x in (small, large))
+    assert harmless.quantized.tolist() == small.tolist() and harmless.error("qs", 1) == harmless.error("sq", 1)
+    assert made.quantized.tolist() == [0, 80, 80, 80]
+    assert close(made.error("sq", 1), 84) and close(made.error("qs", 1), 90)
+
+
+@pytest.mark.parametrize("fmt", [Integer(4, granularity="row"), Integer(3, granularity="row")])
+def test_a_multiple_of_a_vector_is_compressed_to_the_multiple_where_scales_follow_the_largest_value(fmt):
+    x = np.random.default_rng(0).integers(-9, 10, (500, 4)).astype(float)
+    one, seven = (apply_orders(k * x, fmt, "2:4", ("sq", "qs"), batch=1) for k in (1, 8))
+    for order in ("sq", "qs"):
+        np.testing.assert_allclose(seven.compressed[order], 8 * one.compressed[order], rtol=1e-12)
+
+
+def test_the_two_orders_of_twos_complement_differ_in_values_and_never_in_error():
+    x = np.concatenate(list(integer_vectors(9, 4)))
+    x = x[np.any(x != 0, axis=1)]
+    made = apply_orders(x, Integer(4, "twos_complement", "row"), "2:4", ("sq", "qs"), "magnitude", batch=1)
+    different = np.any(made.compressed["sq"] != made.compressed["qs"], axis=1)
+    assert np.count_nonzero(different) == 1053
+    for p in (1, 2, np.inf):
+        np.testing.assert_allclose(made.error("sq", p), made.error("qs", p), atol=1e-9)

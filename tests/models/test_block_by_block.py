@@ -9,6 +9,7 @@ from torch import nn
 
 from prunequant.models import block_by_block, smollm2
 from prunequant.models.block_by_block import Method, Rows, compress_in_order, record_groups, row_steps
+from prunequant.models.layers import layer_seed
 from prunequant.path_following import FiniteGrid, Grid, compress
 from prunequant.path_following._torch import compress_tensors
 from prunequant.path_following.layer import Layer, Rounding, Rule
@@ -116,7 +117,7 @@ def test_every_layer_sees_what_the_compressed_layers_below_hand_on(model, tokens
         operator = Grid(steps) if method.stochastic else FiniteGrid(steps, 15, False)
         found = compress(
             matrix.T, group.inputs[:160], operator, method.feedback, quantized_inputs=now.inputs[:160],
-            alignment=method.alignment, damping=0.01, seed=block_by_block._seed(5, number),
+            alignment=method.alignment, damping=0.01, seed=layer_seed(5, number),
         ).weights.T  # fmt: skip
         parts = np.split(found, np.cumsum([len(weights[n]) for n in group.names])[:-1])
         smollm2.set_weights(literal, dict(zip(group.names, parts)))

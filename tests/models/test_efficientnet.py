@@ -34,6 +34,14 @@ def test_same_padding_keeps_the_ceiling_of_size_over_stride():
                 assert (size + before + after - kernel) // stride + 1 == -(-size // stride)
 
 
+def test_padding_is_tensorflows():
+    assert [efficientnet.same_padding(*size) for size in ((224, 3, 2), (112, 3, 1), (56, 5, 2))] == [
+        (0, 1),
+        (1, 1),
+        (1, 2),
+    ]
+
+
 def test_crops_are_the_same_for_the_same_seed():
     image = photographs.load()["china"]
     first, again = efficientnet.crops(image, 3, seed=4), efficientnet.crops(image, 3, seed=4)

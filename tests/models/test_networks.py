@@ -9,8 +9,9 @@ import torch
 import torch.nn.utils.prune
 from torch import nn
 
+from prunequant.distortion import best_step
 from prunequant.models import networks
-from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, compress
+from prunequant.path_following import Grid, OneBit, Prune, compress
 from prunequant.studies import paths as studies
 
 
@@ -349,15 +350,21 @@ def test_a_result_of_zeros_alone_is_said_and_bad_layers_are_named(mlp):
             networks.compress_network(**(dict(model=mlp, calibration=x, operator=Grid(0.1)) | change))
 
 
-def test_the_fitted_step_is_the_best_of_a_fine_scan():
+def test_a_grid_of_a_network_has_the_exact_step_of_each_neuron():
     w = np.random.default_rng(0).normal(size=(300, 4))
-    for levels in (2, 4, 7, 16):
+    for bits in (1, 2, 4):
+        chosen = networks.grids(bits)(w)
+        assert chosen.levels == 2**bits and np.array_equal(chosen.step, best_step(w, 2**bits, axis=0))
+        assert np.array_equal(networks.grids(bits, finite=False)(w).step, chosen.step)
 
-        def errors(steps, levels=levels):
-            return np.sum((FiniteGrid(steps, levels, False)(w) - w) ** 2, axis=0)
 
-        scanned = [errors(np.full(4, step)) for step in np.linspace(0.02, 3, 150)]
-        assert np.all(errors(networks.fit_step(w, levels)) <= 1.02 * np.min(scanned, axis=0))
+def test_a_neuron_of_zeros_stays_one_at_every_width():
+    w = np.stack([np.zeros(40), np.random.default_rng(0).normal(size=40)], axis=1)
+    x = np.random.default_rng(1).normal(size=(60, 40))
+    for bits, stochastic in ((1, False), (3, False), (3, True)):
+        for dtype in (np.float64, np.float32):
+            result = compress(w.astype(dtype), x.astype(dtype), networks.grids(bits, stochastic)(w.astype(dtype)))
+            assert result.error[0] < 1e-25 < result.error[1]
 
 
 def test_studies_return_rows_with_their_names():
@@ -416,10 +423,8 @@ def test_data_that_cannot_be_made_is_refused_by_name():
 def test_fitted_steps_and_grids_refuse_what_they_cannot_make():
     w = np.ones((3, 2))
     for call, message in [
-        (lambda: networks.fit_step(w, 1), "levels is 1"),
-        (lambda: networks.fit_step(w, 4, 2**31), "candidates is 2147483648"),
-        (lambda: networks.grids(25), "bits is 25"),
-        (lambda: networks.fit_step(np.full((3, 2), np.nan), 4), "weights holds nan"),
+        (lambda: networks.grids(17), "bits is 17"),
+        (lambda: networks.grids(4)(np.full((3, 2), np.nan)), "x holds NaN"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()

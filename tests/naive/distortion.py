@@ -34,9 +34,24 @@ def rounding_error(x, scale, table):
     return float(np.sum((x - scale * table[np.argmin(np.abs(x[:, None] - scale * table), axis=1)]) ** 2))
 
 
+def symmetric(count):
+    """So many levels, one apart, on both sides of zero: 0, ±1 … or ±½, ±3/2 …"""
+    return np.arange(count) - (count - 1) / 2
+
+
+def scanned_step(x, table, fractions):
+    """The step of least error among fractions of the one at which the largest number is the last level: no optimum."""
+    steps = np.abs(x).max() / table[-1] * fractions
+    return float(steps[np.argmin([rounding_error(x, step, table) for step in steps])])
+
+
 def best_scale_error(x, bits, grid):
-    """Least Σ (x − s q)² over all scales: between two neighbouring events the levels do not change."""
-    table = levels(bits, grid)
+    """Least Σ (x − s q)² over all scales."""
+    return least_error(x, levels(bits, grid))
+
+
+def least_error(x, table):
+    """The same for any levels: between two neighbouring events no number changes its level."""
     thresholds = 0.5 * (table[1:] + table[:-1])
     with np.errstate(divide="ignore"):
         events = np.unique((x[:, None] / thresholds[thresholds != 0]).ravel())

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from naive import distortion as naive
+from prunequant.distortion import best_step
 from prunequant.models import integer_efficientnet as efficientnet
 from prunequant.studies import imagenet_ticket as efficientnet_ticket
 from prunequant.tickets import files
@@ -31,10 +33,62 @@ def test_the_float_network_sees_a_palace_and_a_daisy(state):
     assert logits[:, :, 0, 0].argmax(axis=1).tolist() == [698, 985]
 
 
+def test_what_the_integers_are_fitted_to_is_the_float_network(state):
+    import torch
+
+    images = efficientnet.prepared_photographs()[0][:, :, 60:157, 50:150]
+    *_, (_, logits) = efficientnet.float_forward(state, images)
+    with torch.no_grad():
+        wanted = state(torch.from_numpy(images / 128)).numpy()
+    assert np.allclose(logits[:, :, 0, 0], wanted, rtol=0, atol=1e-11 * np.abs(wanted).max())
+
+
+def test_batch_norm_is_folded_into_the_convolution(state):
+    import torch
+
+    rng, places = np.random.default_rng(0), {place.name: place for place in efficientnet.architecture()}
+    for name in ("stem", "block1.depthwise", "block3.project", "classifier"):
+        place = places[name]
+        weight, bias = efficientnet.folded(state, place)
+        channels = len(weight) if place.depthwise else weight.shape[1]
+        x = rng.standard_normal((1, channels, 1, 1))
+        layer = state.get_submodule(place.key)
+        with torch.no_grad():
+            y = layer(torch.from_numpy(x if place.norm else x[:, :, 0, 0]))
+            y = state.get_submodule(place.norm)(y) if place.norm else y
+        middle = weight[:, :, weight.shape[2] // 2, weight.shape[2] // 2]  # all that one pixel between zeros meets
+        ours = middle[:, 0] * x[0, :, 0, 0] if place.depthwise else middle @ x[0, :, 0, 0]
+        assert np.allclose(ours + bias, y.numpy().ravel(), rtol=0, atol=1e-11 * np.abs(ours + bias).max())
+
+
 def test_every_weight_is_four_bits_and_there_are_four_million_of_them(small):
     network, _ = small
     assert network.parameters == 4_608_992 and len(network.layers) == 50
     assert max(int(np.abs(l.weight).max()) for l in network.layers) == 7
+
+
+def test_each_output_channel_has_the_step_that_loses_least(state):
+    names = {"stem", "block2.depthwise", "block2.project"}
+    table = naive.symmetric(15)
+    for place in efficientnet.architecture():
+        if place.name in names:
+            weight, _ = efficientnet.folded(state, place)
+            whole, step = efficientnet.whole_weights(state, place)
+            alive = step > 1e-3 * np.median(step)
+            for row, q, s in zip(weight[alive], whole[alive], step[alive]):
+                lost = np.square(row - q * s).sum()
+                assert lost <= naive.least_error(row.ravel(), table) + 1e-12 * np.square(row).sum()
+                scanned = naive.scanned_step(row.ravel(), table, np.linspace(0.3, 1.05, 80))
+                assert lost <= naive.rounding_error(row.ravel(), scanned, table) + 1e-12 * np.square(row).sum()
+
+
+def test_a_dead_channel_gets_a_thousandth_of_the_median_step():
+    w = np.random.default_rng(0).standard_normal((9, 4, 3, 3))
+    w[2], w[5] = 0.0, 1e-12 * w[5]
+    step = efficientnet.channel_steps(w, 7)
+    alive = [i for i in range(9) if i not in (2, 5)]
+    assert np.array_equal(step[alive], [best_step(w[i], 15) for i in alive])
+    assert step[2] == step[5] == pytest.approx(1e-3 * np.median(step), rel=1e-12)
 
 
 def test_the_weights_of_a_layer_depend_on_no_photograph(state, small):
@@ -82,12 +136,6 @@ def test_biases_are_written_in_balanced_digits():
     assert np.abs(digits).max() <= 7
     assert np.array_equal(digits @ 15 ** np.arange(digits.shape[1]), values)
     assert efficientnet_ticket.digits(np.zeros(3, int), 7).shape == (3, 1)
-
-
-def test_padding_is_tensorflows():
-    assert efficientnet.padding(224, 3, 2) == ((0, 1), (0, 1))
-    assert efficientnet.padding(112, 3, 1) == ((1, 1), (1, 1))
-    assert efficientnet.padding(56, 5, 2) == ((1, 2), (1, 2))
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

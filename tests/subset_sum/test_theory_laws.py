@@ -95,3 +95,9 @@ def test_bad_arguments_are_named():
         theory.mixture_poisson_failure(0, 256, 1)
     with pytest.raises(ValueError, match="above the threshold"):
         theory.mixture_poisson_tail(3, 256, 1)
+
+
+@pytest.mark.parametrize(("n", "bound", "target"), [(8, 256, 256), (9, 256, 128), (10, 1024, 1024)])
+def test_plain_poisson_is_the_exponential_of_the_gaussian_mean(n, bound, target):
+    mean = theory.first_moment_gaussian(n, bound, target)
+    assert theory.poisson_failure(n, bound, target) == pytest.approx(np.exp(-mean), rel=1e-9)

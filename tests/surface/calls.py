@@ -288,6 +288,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "a": array(1.0, 2.0, 2.5),
         "b": array(0.5, 2.0, 1.5),
         "successes": constant(40),
+        "test_share": constant(0.2),
         "differences": array(1.0, 2.0, 2.5, 0.5),
     },
     "optimum": {
@@ -505,7 +506,6 @@ CALLS: dict[str, dict[str, Entry]] = {
     },
     "path_following.unfold": {"x": lambda: eighths(2, 2, 4, 4), "rows": lambda: np.array([0, 2])},
     "path_following.size_for_sparsity": {"steps": constant(4), "operator": constant(P.Prune)},
-    "models.networks.fit_step": {"candidates": constant(8)},
     "models.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
     "models.networks.agreement": {"inputs": lambda: samples()},
     "models.networks.output_error": {"inputs": lambda: samples()},
@@ -615,6 +615,7 @@ CALLS: dict[str, dict[str, Entry]] = {
 # A parameter that needs another one given with it.
 WITH = {
     ("distortion.best_scale", "block"): ("axis",),
+    ("distortion.best_step", "block"): ("axis",),
     ("path_following.compress", "alignment"): ("quantized_inputs",),
     ("path_following.compress_convolution", "alignment"): ("quantized_inputs",),
     ("path_following.prepare", "alignment"): ("quantized_inputs",),

@@ -100,3 +100,12 @@ def test_indivisible_steps_are_named():
         c.window_failure(c.law("relu", 8, 8), 4097)
     assert c.most_window_units(5) == 2**14
     assert c.common_grid(3, 2) == 4
+
+
+def test_laws_that_share_a_confidence_have_wider_limits():
+    of = c.law("relu", 3, 3)
+    counts, trials = c.failures(of)
+    k = int(counts[1, 39])
+    alpha = (1 - 0.99) / (counts.size * 5)
+    assert c.upper_limits(of, 0.99, laws=5)[2, 40] == pytest.approx(stats.beta.isf(alpha, k + 1, trials - k), rel=1e-12)
+    assert c.upper_limits(of, 0.99, laws=5)[2, 40] > c.upper_limits(of, 0.99)[2, 40]

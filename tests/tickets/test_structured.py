@@ -131,3 +131,16 @@ def test_a_law_of_many_weights_is_measured_in_bounded_time_and_others_as_before(
     law, trials = certificate.law, certificate.live_trials
     assert trials(law("relu", 255, 255)) == trials(law("uniform", 255, 255, 510)) == certificate.LIVE_TRIALS
     assert trials(law("relu", 7, 7, 5100)) == certificate.LIVE_TRIALS // 10
+
+
+def test_the_four_maps_of_an_attention_block_share_the_failure_that_is_asked_for():
+    r = np.random.default_rng(4)
+    query, key, value, output = (r.integers(-7, 8, (4, 4)) for _ in range(4))
+    block = blocks.Attention(query, key, value, output, heads=2, temperature=0.01)
+    found = blocks.find_attention(block, 7, seed=1, failure=0.04)
+    certified = []
+    for pair, matrix in zip(found.pairs, block.matrices):
+        recipe = pair.carving.recipe
+        limits = certificate.block_failure(recipe.law, recipe.blocks)
+        certified.append(limits[np.abs(matrix)].sum())
+    assert all(failure <= 0.01 for failure in certified) and sum(certified) <= 0.04

@@ -1,4 +1,8 @@
-"""A small Llama over the bytes of the shipped text, trained in a second: what live pages and tests compress."""
+"""A small Llama over the bytes of the shipped text, trained in a second: what live pages and tests compress.
+
+It stands in for SmolLM2, whose module it is at another size; `studies.characters` is a decoder of another kind,
+measured for itself.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from .coding import entropy_coded, integer_entropy
 from .empirical import Empirical
 from .grids import integer_range, make_grid
 from .laws import Gaussian, GeneralizedNormal, Laplace, Law, Logistic, Uniform
-from .scale import best_scale, scale_error
+from .scale import best_scale, best_step, scale_error
 from .snr import Distortion, joint, joint_snr, pruning, pruning_snr, quantization, quantization_snr
 from .student import StudentT
 
@@ -43,6 +43,7 @@ __all__ = [
     "Uniform",
     "advantage",
     "best_scale",
+    "best_step",
     "binary_entropy",
     "clipped_student",
     "crossover",

@@ -161,6 +161,7 @@ class GradualPruner(_Masked):
             weight = dense_weight(self.model.get_submodule(name))
             sparsity = cubic(step, self.start, self.end - self.start, final)
             mask = self.masks[name].to(weight.device)
+            # Pruned weights are 0 already; below them only a kept weight of exactly 0 could be taken in their place.
             score = torch.where(mask, weight.abs(), -torch.ones_like(weight))
             self.masks[name] = keep_largest(score, sparsity)
         self.apply()

@@ -6,6 +6,9 @@ weights. Layers that read the same tensor (query, key and value; gate and up) ar
 
 Of the calibration tokens some are *measured*: chosen before any coin is thrown, they carry errors and certificates. A
 second set of tokens only runs along and is never shown to a method: the held-out errors come from it.
+
+For linear layers on all calibration tokens, on any device; `networks.compress_network` takes any module, convolutions
+and attention among them, on a sample of the rows.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunequant.arguments import integer
+from prunequant.models.layers import layer_seed
 from prunequant.path_following import FiniteGrid, Grid, Result, compress, theory
 from prunequant.path_following.certificates import influence_of
 from prunequant.path_following.checks import check_failure
@@ -202,7 +206,7 @@ def compress_in_order(
             quantized_inputs=changed[: rows.calibration],
             alignment=method.alignment,
             damping=method.damping if method.feedback != "none" else None,
-            seed=_seed(seed, number),
+            seed=layer_seed(seed, number),
         )
         rounded: torch.Tensor = result.weights  # as the weights were given
         with torch.no_grad():
@@ -234,10 +238,6 @@ def compress_in_order(
 
 def _host(x) -> NDArray:
     return x.cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-
-
-def _seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
 
 
 def ratio(squares: NDArray) -> float:

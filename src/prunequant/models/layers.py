@@ -231,6 +231,11 @@ def why(model: nn.Module, name: str, tensor: torch.Tensor) -> str:
     return f"a parameter of {kind}, which is no linear layer, convolution of one or two axes, or attention"
 
 
+def layer_seed(seed: int, number: int) -> int:
+    """The seed of layer `number` of a network, or of a group of layers: each draws a stream of its own."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
+
+
 def chosen_rows(count: int, wanted: int, seed: int, number: int) -> NDArray:
     """`wanted` of `count` rows, ascending; the number of the layer makes the draw its own."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, number)))

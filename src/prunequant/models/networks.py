@@ -4,6 +4,9 @@ One forward pass of the original records what every layer sees; one forward pass
 the moment its input arrives, and goes on with the compressed weights. Linear layers, convolutions of one or two axes
 with any stride, padding, dilation and groups, and the projections of attention; what stays as it is (biases, norms,
 embeddings, parameters of other modules) is listed with its reason. torch is imported where it is used.
+
+For any module, from a sample of the rows that each layer sees; `block_by_block` is for decoders, whose linear layers
+share their inputs, with errors on tokens that no method has seen.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import flag, instance, integer, shown
+from prunequant.distortion import best_step
 from prunequant.extras import need
 from prunequant.models.digits import PIXELS
 from prunequant.models.digits import load as load_digits
-from prunequant.path_following.checks import check_failure, check_seed, checked_matrix
+from prunequant.path_following.checks import check_failure, check_seed
 from prunequant.path_following.convolution import compress_groups
 from prunequant.path_following.layer import Rounding, Rule
-from prunequant.path_following.operators import MAX_LEVELS, FiniteGrid, Grid, Operator
+from prunequant.path_following.operators import FiniteGrid, Grid, Operator
 from prunequant.path_following.result import Result
 from prunequant.path_following.tensors import as_array, is_half, like
 
@@ -95,43 +99,17 @@ class NetworkReport(Sequence):
         return 1 - sum(entry.share for entry in self.left_alone)
 
 
-def fit_step(weights: NDArray, levels: int, candidates: int = 60) -> NDArray:
-    """(neurons,): for each column the step of a symmetric grid with the least squared memoryless error.
-
-    A scan of `candidates` clipping points between 1/20 of the largest weight and that weight itself; from 2 to 10,000
-    of them, and from 2 to 2**24 levels.
-
-    Examples
-    --------
-    >>> fit_step(np.array([[-1.5], [0.5], [1.5]]), 4)
-    array([1.])
-    """
-    weights = checked_matrix("weights", weights, np.float64)
-    levels, candidates = integer(levels, "levels", 2, MAX_LEVELS), integer(candidates, "candidates", 2, 10_000)
-    top = np.abs(weights).max(axis=0)
-    top = np.where(top > 0, top, 1.0)
-    best, least = top.copy(), np.full(top.shape, np.inf)
-    offset = 0.5 if levels % 2 == 0 else 0.0
-    for ratio in np.linspace(0.05, 1, candidates):
-        step = ratio * top / ((levels - 1) / 2)
-        k = np.clip(np.rint(weights / step - offset), -(levels // 2), (levels - 1) // 2) + offset
-        error = np.sum((weights - k * step) ** 2, axis=0)
-        better = error < least
-        best, least = np.where(better, step, best), np.where(better, error, least)
-    return best
-
-
 def grids(bits: int, stochastic: bool = False, finite: bool = True) -> Callable[[NDArray], Operator]:
-    """For `compress_network`: weights → a grid of 2**bits levels with one fitted step a neuron.
+    """For `compress_network`: weights → a grid of 2**bits levels with one step a neuron, the best in squares.
 
     With ``finite=False`` the grid has no end: nothing is clipped, so every neuron is certified, and a few weights may
-    need more than `bits`. `bits` is in [1, 24].
+    need more than `bits`. `bits` is in [1, 16].
     """
-    bits = integer(bits, "bits", 1, 24)
+    bits = integer(bits, "bits", 1, 16)
     stochastic, finite = flag(stochastic, "stochastic"), flag(finite, "finite")
 
     def choose(weights: NDArray) -> Operator:
-        step = fit_step(weights, 2**bits)
+        step = best_step(weights, 2**bits, axis=0)
         return FiniteGrid(step, 2**bits, stochastic) if finite else Grid(step, stochastic)
 
     return choose
@@ -227,7 +205,7 @@ def compress_network(
         if chosen is None:
             left[key] = "the function `operator` gave None for it"
             return
-        layer_seed = int(np.random.SeedSequence((seed, len(reports))).generate_state(1, np.uint64)[0])
+        own = torch_layers.layer_seed(seed, len(reports))
         changed = None
         if len(before) == 1:
             after = site.patches(x, rows[key])
@@ -236,7 +214,7 @@ def compress_network(
             made, results = compress_groups(
                 values.reshape(site.groups, len(values) // site.groups, -1),
                 np.concatenate(before, axis=1),
-                Rounding(chosen, layer_seed, failure=failure),
+                Rounding(chosen, own, failure=failure),
                 rule if changed is not None else rule.unaligned(),
                 changed,
             )

@@ -1,5 +1,8 @@
 """The order of pruning and quantization on a small language model: two transformer blocks over characters.
 
+A decoder with learned places, biases and layer norms, measured for itself: `cases.byte_model` is a Llama over bytes,
+trained for a second to stand in for SmolLM2 on live pages.
+
 The text is the source of `scipy.stats` as installed: the same for the same pinned version, and its hash is part of
 every result. torch is imported where it is used.
 """

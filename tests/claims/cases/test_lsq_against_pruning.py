@@ -3,8 +3,97 @@
 import pytest
 
 from claims.measured import as_recorded, claims_of
+from claims.tampered import broken_by, of
+
+SIZE = "both are stored in as many bits, counted anew"
+STEPS = "both are trained for as many steps"
+SEEDS = "both have the same five seeds or more, no two alike"
+START = "each pruned network starts as the dense one of its seed"
+RATE = "each has the learning rate that its own search found best"
+PAPER = ("kuzmin2023.finetuning", "kuzmin2023.representations_trend", "cases.lsq_vs_pruning")
 
 
 @pytest.mark.parametrize("claim_id", claims_of(__file__))
 def test_a_claim_agrees_with_its_verdict_and_with_the_ledger_and_its_controls_fail(claim_id):
     as_recorded(claim_id)
+
+
+def pruned(record):
+    return of(record["rows"], method="pruning", mask="free")
+
+
+def half_the_bits(record, preset):
+    for row in pruned(record):
+        row["bits_per_weight"] /= 2
+
+
+def half_the_weights(record, preset):
+    for row in pruned(record):
+        row["kept"] = [k // 2 for k in row["kept"]]
+
+
+def ten_times_the_steps(record, preset):
+    for row in of(record["rows"], method="lsq"):
+        row["steps"] *= 10
+
+
+def one_seed_for_all(record, preset):
+    for row in of(record["rows"], method="lsq"):
+        first = of(record["rows"], **{k: row[k] for k in ("model", "method", "mask", "bits", "length")}, seed=0)[0]
+        row["loss"], row["cka"] = first["loss"], first["cka"]
+
+
+def a_loss_that_is_no_number(record, preset):
+    if preset == "cpu":
+        for row in of(record["rows"], method="lsq", bits=2, seed=1):
+            row["loss"] = float("inf")
+
+
+def another_start(record, preset):
+    for row in pruned(record):
+        row["watch"][0]["loss"] += 0.1
+
+
+def the_rate_of_lsq_for_both(record, preset):
+    for chosen in record["settings"]["models"].values():
+        chosen["fine_rate"]["pruning"] = dict(chosen["fine_rate"]["lsq"])
+
+
+@pytest.mark.parametrize("claim_id", PAPER)
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (half_the_bits, SIZE),
+        (half_the_weights, SIZE),
+        (ten_times_the_steps, STEPS),
+        (one_seed_for_all, SEEDS),
+        (another_start, START),
+        (the_rate_of_lsq_for_both, RATE),
+    ],
+)
+def test_a_record_without_a_hypothesis_of_the_comparison_turns_the_claim_red(monkeypatch, claim_id, change, condition):
+    assert condition in broken_by(monkeypatch, claim_id, change)
+
+
+@pytest.mark.parametrize("claim_id", PAPER)
+def test_an_infinite_loss_turns_the_claim_red(monkeypatch, claim_id):
+    found = broken_by(monkeypatch, claim_id, a_loss_that_is_no_number)
+    assert "every loss is finite" in found or "infinity" in found[0] or "finite" in found[0]
+
+
+@pytest.mark.parametrize("change", [half_the_bits, ten_times_the_steps, another_start])
+def test_the_confirmation_of_the_level_stands_on_the_same_hypotheses(monkeypatch, change):
+    """The claim fails as stated in any case; what must turn red is what it says is true instead."""
+    broken_by(monkeypatch, "kuzmin2023.representations_level", change)
+
+
+def as_good_as_lsq(record, preset):
+    rows = record["rows"]
+    for row in pruned(record):
+        twin = {k: row[k] for k in ("model", "bits", "length", "seed")}
+        row["loss"] = of(rows, **twin, method="lsq")[0]["loss"]
+
+
+@pytest.mark.parametrize("claim_id", ["kuzmin2023.finetuning", "cases.lsq_vs_pruning"])
+def test_pruned_networks_as_good_as_quantized_ones_turn_the_claim_red(monkeypatch, claim_id):
+    assert any("ahead" in c or "smaller loss" in c for c in broken_by(monkeypatch, claim_id, as_good_as_lsq))

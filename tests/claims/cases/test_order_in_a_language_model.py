@@ -3,8 +3,94 @@
 import pytest
 
 from claims.measured import as_recorded, claims_of
+from claims.tampered import broken_by, of
+from prunequant.claims.cases import order_in_a_language_model as claims
 
 
 @pytest.mark.parametrize("claim_id", claims_of(__file__))
 def test_a_claim_agrees_with_its_verdict_and_with_the_ledger_and_its_controls_fail(claim_id):
     as_recorded(claim_id)
+
+
+def mxfp4(record, part):
+    return of(record["rows"], part=part, pattern="0.3", format="MXFP4")
+
+
+def a_broken_quantized_model(record, preset):
+    for row in record["rows"]:
+        if "q" in row.get("losses", {}):
+            row["losses"]["q"] = [99.0] * len(row["losses"]["q"])
+
+
+def one_seed_for_all(record, preset):
+    rows = mxfp4(record, "seeds")
+    for row in rows:
+        row["losses"] = rows[0]["losses"]
+
+
+def fair_ties_that_leave_a_third(record, preset):
+    for row in mxfp4(record, "seeds"):
+        kinds = row["losses"]
+        kinds["qs magnitude"] = [a + (b - a) / 3 for a, b in zip(kinds["sq"], kinds["qs"])]
+
+
+def nothing_left_on_the_shipped_weights(record, preset):
+    for row in mxfp4(record, "shipped"):
+        if "losses" in row:
+            row["losses"]["qs magnitude"] = row["losses"]["sq"]
+
+
+def quantizing_first_ahead_in_one_format(record, preset):
+    for row in of(record["rows"], part="shipped", pattern="0.3", format="INT8"):
+        if "losses" in row:
+            row["losses"]["qs"] = [v - 0.02 for v in row["losses"]["qs"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (a_broken_quantized_model, claims.FINITE),
+        (one_seed_for_all, claims.SEEDS),
+        (fair_ties_that_leave_a_third, claims.FAIR),
+        (nothing_left_on_the_shipped_weights, "on the shipped weights fair ties leave something: the contrary cell"),
+        (quantizing_first_ahead_in_one_format, claims.AHEAD),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_the_order_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "cases.order_lm", change)
+
+
+def trained(record, **cell):
+    return of(record["rows"], pattern="2:4", format="MXFP4", **cell)
+
+
+def another_start(record, preset):
+    trained(record, kind="qs magnitude")[0]["training"][0] += 0.1
+
+
+def twice_the_steps(record, preset):
+    for row in trained(record, kind="sq"):
+        row["training"] = row["training"] * 2
+
+
+def a_broken_run(record, preset):
+    for row in trained(record, kind="qs", seed=3):
+        row["losses"]["qs"] = [99.0] * len(row["losses"]["qs"])
+
+
+def healed(record, preset):
+    for row, other in zip(trained(record, kind="qs"), trained(record, kind="qs magnitude")):
+        row["losses"]["qs"] = other["losses"]["qs magnitude"]
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (another_start, claims.EQUAL),
+        (twice_the_steps, claims.STEPS),
+        (a_broken_run, claims.FINITE),
+        (healed, claims.COSTS),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_trained_models_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "cases.order_lm_trained", change)

@@ -133,13 +133,14 @@ def dense(
         return model
     optimiser = _optimiser(settings, model, chosen["rate"], chosen.get("head_rate"))
     _fit(settings, model, images, optimiser, chosen["dense_steps"], begin, run, f"dense {name} {begin} {seed}")
-    batch_norm.reestimate(model, _some(settings, images, seed, run), settings["reestimate"])
+    batch_norm.reestimate(model, statistics_batches(settings, images, seed, run), settings["reestimate"])
     with beside(place) as unfinished:
         torch.save(model.state_dict(), unfinished)
     return model
 
 
-def _some(settings: Mapping, images, seed: int, run: Run) -> Callable:
+def statistics_batches(settings: Mapping, images, seed: int, run: Run) -> Callable:
+    """The batches that batch normalisation is estimated anew from: other ones than those of the training."""
     return batches(images, settings["batch"], seed + 1_000_000, settings["shift"], settings["flip"], run.device)
 
 
@@ -152,8 +153,23 @@ def kept_by_layer(model: nn.Module, bits: int, mask: str) -> dict[str, int]:
     }
 
 
+def sparsities(model: nn.Module, bits: int, mask: str) -> dict[str, float]:
+    """The final sparsity of each layer of a `GradualPruner` that keeps as many weights as `kept_by_layer` says."""
+    kept = kept_by_layer(model, bits, mask)
+    # half a weight more, so that rounding cannot keep one too many
+    return {n: 1 - (k - 0.5) / model.get_submodule(n).weight.numel() for n, k in kept.items()}
+
+
+def quantized(model: nn.Module, bits: int) -> list[lsq.LSQ]:
+    """LSQ attached to every layer, in place, at its least-squares start: `bits` bits, at least 8 where 8 are due."""
+    eight = [n for n in models.layers(model) if n in models.eight_bit(model)]
+    few = [n for n in models.layers(model) if n not in eight]
+    return [lsq.attach(model, b, layers=on, first_last=b) for on, b in ((eight, max(8, bits)), (few, bits))]
+
+
 @torch.no_grad()
-def _half(model: nn.Module, names: list[str]) -> None:
+def half(model: nn.Module, names: list[str]) -> None:
+    """Round the weights of these layers to half precision: they are counted with 16 bits."""
     for name in names:
         weight = model.get_submodule(name).weight
         weight.copy_(weight.half().float())
@@ -184,15 +200,10 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     held: list[lsq.LSQ] = []
     hooks: list[training.Hook] = []
     if method == "lsq":
-        eight = [n for n in names if n in models.eight_bit(model)]
-        for layers_, bits in ((eight, max(8, unit["bits"])), ([n for n in names if n not in eight], unit["bits"])):
-            held.append(lsq.attach(model, bits, layers=layers_, first_last=bits))
+        held = quantized(model, unit["bits"])
         stored = float(sum(h.bits() for h in held))
     elif method == "pruning":
-        # half a weight more, so that rounding cannot keep one too many
-        final = {
-            n: 1 - (k - 0.5) / c for (n, k), c in zip(kept_by_layer(model, unit["bits"], unit["mask"]).items(), sizes)
-        }
+        final = sparsities(model, unit["bits"], unit["mask"])
         end = max(1, int(0.75 * steps))
         hooks.append(pruning.GradualPruner(model, names, final, 0, end, max(1, steps // 40)))
     elif method != "tuned":
@@ -203,14 +214,14 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     hooks.append(mirror.watch(model, points))
     _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
     if method != "lsq":
-        _half(model, names)
+        half(model, names)
     if method == "pruning":
         kept = [int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names]
         row["kept"] = kept
         stored = float(sum(stored_by_layer(k, n, unit["mask"]) for k, n in zip(kept, sizes)))
     elif method == "tuned":
         stored = float(VALUE_BITS * sum(sizes))
-    batch_norm.reestimate(model, _some(settings, images, seed, run), settings["reestimate"])
+    batch_norm.reestimate(model, statistics_batches(settings, images, seed, run), settings["reestimate"])
     found = row | _measured(model, mirror, images, run)
     return found | {"steps": steps, "watch": mirror.seen, "bits_per_weight": stored / sum(sizes)}
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from prunequant.distortion import equal_size_keep, stored_bits
-from prunequant.statistics import Paired, holm, paired
+from prunequant.statistics import Paired, holm, paired, paired_resplits
 
 VALUE_BITS, SCALE_BITS = 16, 32  # of a kept weight, and of a layer's learned step
 QUANTIZED = {"method": "lsq", "mask": "none"}
+TEST_SHARE = 1000 / 5000  # test images to training images of "fashion-small", which every seed splits anew
 
 
 def keep(count: int, bits: int, mask: str) -> int:
@@ -153,3 +154,95 @@ def summarise(settings: Mapping, rows: Sequence[Mapping]) -> dict:
         out["ahead"] = {v: comparisons(rows, v) for v in BETTER}
         out["longer"] = {v: longer(rows, v) for v in ("accuracy", "loss")}
     return out
+
+
+# ---- what the claims on these rows take for granted ----------------------------------------------------------------
+
+
+def above(differences: Sequence[np.ndarray], level: float = 0.05) -> tuple[list[bool], list[Paired]]:
+    """Which mean differences are positive after the corrections for shared splits and for many, and all of them.
+
+    The seeds split one pool of images anew, so the variance is Nadeau and Bengio's (`paired_resplits`); the p-values
+    are Holm's over the list.
+    """
+    found = [paired_resplits(d, TEST_SHARE) for d in differences]
+    return [d.mean > 0 and p < level for d, p in zip(found, holm([d.p for d in found]))], found
+
+
+def _of(rows: Sequence[Mapping], cell: Mapping) -> list[Mapping]:
+    return sorted((r for r in rows if all(r[k] == v for k, v in cell.items())), key=lambda r: r["seed"])
+
+
+def _stored(row: Mapping) -> float:
+    """Bits of all weights of a row, counted anew: from its kept weights, or from its widths and steps."""
+    widths = [row["bits"] if inner else max(8, row["bits"]) for inner in row["inner"]]
+    if row["method"] == "pruning":
+        return sum(stored_by_layer(k, n, row["mask"]) for k, n in zip(row["kept"], row["weights"]))
+    scales = SCALE_BITS * len(widths) if row["method"] == "lsq" else 0
+    return scales + sum(b * n for b, n in zip(widths, row["weights"]))
+
+
+def same_size(p: Mapping, q: Mapping) -> bool:
+    """Whether a pruned network fills the room of its quantized twin, by the rows' own counts and counted anew."""
+    total, layers = sum(q["weights"]), len(q["weights"])
+    counted = all(math.isclose(_stored(r), r["bits_per_weight"] * total, rel_tol=1e-9) for r in (p, q))
+    return counted and p["weights"] == q["weights"] and 0 <= _stored(q) - _stored(p) < VALUE_BITS * layers
+
+
+def taken_for_granted(
+    rows: Sequence[Mapping],
+    settings: Mapping,
+    pairs: Sequence[tuple[Mapping, Mapping]],
+    searched: Sequence[Sequence[Mapping]],
+    originals: Sequence[Mapping],
+) -> dict[str, bool]:
+    """The hypotheses of every comparison of a pruned with a quantized network, each computed from the rows.
+
+    Parameters
+    ----------
+    rows, settings : of the record.
+    pairs : the cells (as in `column`) of the pruned and of the quantized network.
+    searched : rows of the searches for learning rates; a later search stands for an earlier one where both looked.
+    originals : rows among which the dense networks are, that all compressed ones start from.
+
+    Returns
+    -------
+    The same mapping from words to whether it is so, for every record: what a claim's evidence puts beside its own.
+    """
+    sides = [(_of(rows, p), _of(rows, q)) for p, q in pairs]
+    twins = [(p, q) for ps, qs in sides for p, q in zip(ps, qs)]
+    every = [r for pair in twins for r in pair]
+    losses = [tuple(r["loss"] for r in side) for pair in sides for side in pair]
+    best: dict[tuple, float] = {}
+    for found in searched:
+        tried: dict[tuple, list] = {}
+        for r in found:
+            tried.setdefault((r["model"], r["method"], r["bits"]), []).append((r["loss"], r["rate"]))
+        best.update({key: min(each)[1] for key, each in tried.items()})
+    dense = {(r["model"], r["seed"]): r["loss"] for r in originals if r["method"] == "dense"}
+    fine = {name: chosen["fine_rate"] for name, chosen in settings["models"].items()}
+    asked = {(r["model"], r["method"], r["bits"]) for r in every} if best else set()
+    due = {(r["model"], r["length"]): settings["models"][r["model"]]["steps"] * r["length"] for r in every}
+    return {
+        "both have the same five seeds or more, no two alike": all(
+            [r["seed"] for r in ps] == [r["seed"] for r in qs] and len({r["seed"] for r in ps}) == len(ps) >= 5
+            for ps, qs in sides
+        )
+        and all(len(set(each)) == len(each) for each in losses),
+        "both are stored in as many bits, counted anew": all(same_size(p, q) for p, q in twins),
+        "both are trained for as many steps": all(
+            p["steps"] == q["steps"] == due[q["model"], q["length"]] == r["watch"][-1]["step"]
+            for p, q in twins
+            for r in (p, q)
+        ),
+        "each pruned network starts as the dense one of its seed": all(
+            p["watch"][0]["step"] == 0 and p["watch"][0]["loss"] == dense.get((p["model"], p["seed"]), math.nan)
+            for p, _ in twins
+        ),
+        "every loss is finite": all(np.isfinite(r["loss"]) for r in every),
+        "each has the learning rate that its own search found best": all(
+            fine[m][method][str(bits)] == best.get((m, method, bits), math.nan)
+            for m, method, bits in asked
+            if method in ("lsq", "pruning")
+        ),
+    }

@@ -1,186 +1,359 @@
 """Claims of Kuzmin et al. 2023 on fine-tuned networks, computed anew from the raw rows of the recorded case."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 import numpy as np
 
+from prunequant import records
 from prunequant.cases import runner as case
 from prunequant.cases.lsq_against_pruning import record as lsq_record
-from prunequant.statistics import holm, paired
+from prunequant.statistics import paired_resplits
 
-from ..core import Budget, Evidence, Figure, Source, Verdict, claim
+from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 
 CASE = "lsq-against-pruning"
 MODELS = ("vit", "resnet")
 FEW = (2, 3, 4)
 DENSE = {"method": "tuned", "mask": "none", "bits": lsq_record.VALUE_BITS}
+FREE = {"method": "pruning", "mask": "free"}
+SEARCHES = {
+    "cpu": ("lsq_rates.json",),
+    "long": ("lsq_rates_long.json", "lsq_rates_long_vit.json"),
+    "transfer": ("lsq_rates_transfer.json",),
+    "transfer_long": ("lsq_rates_transfer_long.json",),
+}
+ORIGINALS = {"cpu": "cpu", "long": "cpu", "transfer": "transfer", "transfer_long": "transfer"}
+LEAD = "LSQ has the smaller loss in every cell, corrected for shared splits and for many"
+SIZE = "both are stored in as many bits, counted anew"
+STEPS = "both are trained for as many steps"
 
 
-def _rows() -> list[dict]:
-    return case.recorded(CASE)["rows"]
+@lru_cache(maxsize=4)
+def _record(preset: str) -> dict:
+    """A record of the case, read once."""
+    return case.recorded(CASE, preset)
 
 
-def _cells() -> list[dict]:
-    """Two networks at 2, 3 and 4 bits, the mask not charged, as many steps for both."""
-    return [{"model": m, "bits": b, "mask": "free", "length": 1} for m in MODELS for b in FEW]
+def _rows(preset: str = "cpu") -> list[dict]:
+    return _record(preset)["rows"]
 
 
-def _all_above(differences: list[np.ndarray]) -> tuple[bool, list]:
-    """Whether every mean difference is positive after Holm's correction, and all of them."""
-    found = [paired(d) for d in differences]
-    corrected = holm([d.p for d in found])
-    return all(d.mean > 0 and p < 0.05 for d, p in zip(found, corrected)), found
+def _granted(preset: str, pairs: list[tuple[dict, dict]]) -> dict[str, bool]:
+    """The hypotheses of these comparisons, from the rows and from the searches for learning rates."""
+    record = _record(preset)
+    searched = [records.read(file)["rows"] for file in SEARCHES[preset]]
+    return lsq_record.taken_for_granted(record["rows"], record["settings"], pairs, searched, _rows(ORIGINALS[preset]))
 
 
-def _ahead(**changed) -> Evidence:
-    """Loss of pruning minus loss of LSQ in every cell."""
-    rows, cells = _rows(), _cells()
-    holds, found = _all_above([lsq_record.ahead(rows, "loss", **cell, **changed) for cell in cells])
+def _cell(model: str, bits: int, length: int = 1) -> dict:
+    return {"model": model, "bits": bits, "length": length}
+
+
+def _pair(cell: Mapping, **pruned) -> tuple[dict, dict]:
+    """The cells of the pruned network (mask not charged) and of the quantized one."""
+    return {**cell, **FREE, **pruned}, {**cell, **lsq_record.QUANTIZED}
+
+
+def _lead(rows: list[dict], pair: tuple[dict, dict]) -> np.ndarray:
+    """Loss of the pruned minus loss of the quantized network, one number a seed."""
+    pruned, quantized = (lsq_record.column(rows, "loss", **cell) for cell in pair)
+    return pruned - quantized
+
+
+def _ahead(cells: list[dict], **changed) -> Evidence:
+    """Loss of pruning minus loss of LSQ in every cell, and what the comparison takes for granted."""
+    rows, pairs = _rows(), [_pair(cell, **changed) for cell in cells]
+    above, found = lsq_record.above([_lead(rows, pair) for pair in pairs])
     figures = [Figure("cells (networks and bits)", len(cells))]
     figures.append(Figure("cells with LSQ ahead in every seed", sum(d.positive == d.seeds for d in found)))
     for cell, d in zip(cells, found):
         if cell["bits"] in (2, 4):
             name = f"{cell['model']}, {cell['bits']} bits: loss saved by LSQ"
             figures.append(Figure(name, d.mean, "nats", (d.low, d.high), digits=2))
-    return Evidence(holds=holds, figures=tuple(figures), trials=found[0].seeds)
+    return Evidence({LEAD: all(above), **_granted("cpu", pairs)}, tuple(figures), trials=found[0].seeds)
+
+
+CELLS = [_cell(m, b) for m in MODELS for b in FEW]
 
 
 @claim(
     id="kuzmin2023.finetuning",
     title="After fine-tuning, quantization stays ahead",
-    statement=r"""A vision transformer and a residual network are trained on 5 000 images of clothes and fine-tuned
-for equally many steps, quantized with learned steps (LSQ) or pruned gradually, every layer at the same stored size (the
-mask not charged), each method at its own learning rate. At 2, 3 and 4 bits LSQ has the smaller test loss: every mean
-difference over paired seeds is positive, $p<0.05$ after Holm's correction over the six.""",
-    source=Source("kuzmin2023", "Section 5"),
+    statement=r"""Networks are fine-tuned for equally many epochs, quantized with learned steps (LSQ) to $b$ bits or
+pruned gradually to the share $b/16$ of their weights, each method with a learning rate searched for it. From 2 to 8
+bits quantization gives the better network in nearly every case: in 60 of the 63 cells of the paper's Table 1, nine
+networks on four tasks.""",
+    source=Source("kuzmin2023", "§5, Table 1", wording="paraphrased"),
     verdict=Verdict.HOLDS,
+    truth=r"""Here, on a vision transformer and a residual network of 86 and 19 thousand weights, 5,000 images of
+clothes, at 2, 3 and 4 bits and the same stored size layer by layer (the mask not charged), LSQ has the smaller test
+loss: every mean difference over paired seeds is positive, $p<0.05$ after the corrections for shared splits and for
+six comparisons.""",
+    difference="The paper's networks are ImageNet's; these are small, and trained so briefly that the size of the lead "
+    "is theirs alone. The paper's three exceptions are all of ResNet-50, which nothing here is like.",
     remark="Not charging the mask is in favour of pruning. With LSQ's learning rate pruning would look several times "
     "worse than it is: each method needs its own.",
 )
 def finetuning(budget: Budget) -> Evidence:
-    """The recorded test losses of all seeds, compared seed by seed."""
-    return _ahead()
+    """The recorded test losses of all seeds, compared seed by seed; sizes, steps, starts and rates from the rows."""
+    return _ahead(CELLS)
 
 
-@finetuning.control("unequal size: against all weights at 16 bits")
+@finetuning.control("unequal size: against all weights at 16 bits", breaks=(LEAD, SIZE))
 def _(budget: Budget) -> Evidence:
-    return _ahead(pruned=DENSE)
+    return _ahead(CELLS, **DENSE)
 
 
-@finetuning.control("unequal steps: pruning given three times as many, 2 and 3 bits")
+@finetuning.control("unequal steps: pruning given three times as many, 2 and 3 bits", breaks=(LEAD, STEPS))
 def _(budget: Budget) -> Evidence:
+    return _ahead([c for c in CELLS if c["bits"] < 4], length=3)
+
+
+def _cka(rows: list[dict], cell: Mapping) -> np.ndarray:
+    return lsq_record.column(rows, "cka", **cell)
+
+
+def _level(bits: tuple[int, ...], other: dict | None = None, exchanged: bool = False) -> Evidence:
+    """CKA with the dense original at the end: which of the two is nearer, at few bits and at eight."""
     rows = _rows()
-    cells = [c for c in _cells() if c["bits"] < 4]
-    holds, found = _all_above([lsq_record.ahead(rows, "loss", **c, pruned={"length": 3}) for c in cells])
-    return Evidence(holds=holds, figures=(Figure("cells with LSQ ahead", sum(d.mean > 0 for d in found)),))
-
-
-def _similarity(other: dict | None = None, exchanged: bool = False) -> Evidence:
-    """CKA with the dense original: the pruned network (or another) minus LSQ's, or exchanged, in every cell."""
-    rows, differences, means = _rows(), [], []
-    for cell in _cells():
-        twin = {k: cell[k] for k in ("model", "bits", "length")}
-        where = {**cell, "method": "pruning"} if other is None else {"model": cell["model"], **other}
-        pruned = lsq_record.column(rows, "cka", **where)
-        quantized = lsq_record.column(rows, "cka", **{**twin, **lsq_record.QUANTIZED})
-        differences.append(quantized - pruned if exchanged else pruned - quantized)
+    cells = [_cell(m, b) for m in MODELS for b in (*bits, 8)]
+    pairs = [_pair(cell) for cell in cells]
+    differences, means = [], []
+    for cell, (p, q) in zip(cells, pairs):
+        pruned = _cka(rows, p if other is None or cell["bits"] == 8 else {"model": cell["model"], **other})
+        quantized = _cka(rows, q)
+        nearer = pruned - quantized
+        differences.append(-nearer if exchanged or cell["bits"] == 8 else nearer)
         means.append((cell, pruned.mean(), quantized.mean()))
-    holds, found = _all_above(differences)
+    above, found = lsq_record.above(differences)
+    few = [yes for cell, yes in zip(cells, above) if cell["bits"] != 8]
+    eight = [yes for cell, yes in zip(cells, above) if cell["bits"] == 8]
     closer = "quantized" if exchanged else "pruned"
-    worst, p, q = min(means, key=lambda m: m[1] - m[2])
+    worst, p, q = min((m for m in means if m[0]["bits"] != 8), key=lambda m: m[1] - m[2])
     text = f"{worst['model']}, {worst['bits']} bits: CKA {p:.2f} pruned, {q:.2f} quantized"
     figures = [
-        Figure(f"cells where the {closer} network is closer", sum(d.mean > 0 for d in found)),
-        Figure("cells where it is farther in every seed", sum(d.positive == 0 for d in found)),
+        Figure(f"cells of few bits where the {closer} network is nearer", sum(few)),
+        Figure("cells of few bits", len(few)),
+        Figure("networks where the quantized one is nearer at 8 bits", sum(eight)),
     ]
     for name in MODELS:
         for method in ("tuned", "twin", "fresh"):
-            cka = lsq_record.column(rows, "cka", model=name, method=method, length=1).mean()
+            cka = _cka(rows, {"model": name, "method": method, "length": 1}).mean()
             about = {"tuned": "dense, trained on", "twin": "trained from other weights", "fresh": "untrained"}[method]
             figures.append(Figure(f"{name}: CKA, {about}", round(float(cka), 3)))
+    holds = {
+        f"at 2, 3 and 4 bits the {closer} network is nearer": all(few),
+        "at 8 bits the quantized network is nearer": all(eight),
+        **_granted("cpu", pairs),
+    }
+    bad = "" if all(holds.values()) else text
+    return Evidence(holds, tuple(figures), trials=len(found) * found[0].seeds, counterexample=bad)
+
+
+PRUNED_NEARER = "at 2, 3 and 4 bits the pruned network is nearer"
+
+
+@claim(
+    id="kuzmin2023.representations_level",
+    title="Who is nearer to the original in the end",
+    statement=r"""After fine-tuning at equal size and equally many epochs the layers of the pruned network represent
+images more like the original's than the quantized network's do at 2 to 5 bits; at 8 bits the quantized network is the
+nearer one (CKA of the last layer but the classifier, ResNet-18).""",
+    source=Source("kuzmin2023", "§6, Appendix I, Figure 9", wording="paraphrased"),
+    verdict=Verdict.FAILS_AS_STATED,
+    truth=r"""On a small transformer and a small residual network the quantized network is the nearer one at 2, 3, 4
+and 8 bits: linear CKA, mean over the layers of few bits, every mean paired difference significant after the
+corrections for shared splits and for eight comparisons.""",
+    difference="The paper's quantized ResNet-18 has a CKA of 0.17 at 4 bits and 70 % of its answers right; ours at 4 "
+    "bits is within 0.02 of 1. Five bits, and one layer alone, were not measured here.",
+    remark="A trend and a level are two statements: pruned networks come back, and end farther away all the same.",
+    changes=(
+        Change(
+            Verdict.FAILS_AS_STATED,
+            "The paper states a trend and shows a level; one claim judged the level under the words of the trend.",
+            formerly="kuzmin2023.representations",
+        ),
+    ),
+)
+def representations_level(budget: Budget) -> Evidence:
+    """Linear CKA by layer from the record, between each fine-tuned network and the dense one it started from."""
+    return _level(FEW)
+
+
+@representations_level.control("an untrained network in place of the pruned one", breaks=PRUNED_NEARER)
+def _(budget: Budget) -> Evidence:
+    return _level(FEW, {"method": "fresh"})
+
+
+@representations_level.confirmation("the roles exchanged: the quantized network is the nearer one")
+def _(budget: Budget) -> Evidence:
+    return _level(FEW, exchanged=True)
+
+
+MOVES_BACK = "every pruned run moves back, at 2, 3 and 4 bits, and most at 8"
+DRIFTS = "no quantized run moves back, at 3, 4 and 8 bits"
+
+
+def _change(value: str, method: str, bits: int, model: str, start: Mapping | None = None) -> np.ndarray:
+    """By how much `value` rises from the one-shot state to the end of the fine-tuning, one number a seed."""
+    cell = {**_cell(model, bits), **(FREE if method == "pruning" else lsq_record.QUANTIZED)}
+    begin = {"model": model, "method": method, "bits": bits}
+    if start is not None:
+        return lsq_record.column(_rows(), value, **cell) - lsq_record.column(_rows(), value, model=model, **start)
+    return lsq_record.column(_rows(), value, **cell) - lsq_record.column(_one_shot(), value, **begin)
+
+
+def _one_shot() -> list[dict]:
+    return records.read("lsq_one_shot.json")["rows"]
+
+
+def _same_networks() -> dict[str, bool]:
+    """Whether the networks that were trained anew for the one-shot states are those of the record."""
+    again, dense = _one_shot(), {"method": "dense"}
+    apart = [
+        np.abs(
+            lsq_record.column(again, "loss", model=m, **dense) - lsq_record.column(_rows(), "loss", model=m, **dense)
+        )
+        for m in MODELS
+    ]
+    return {"the networks trained again have the record's losses, to 0.002": bool(np.max(apart) < 0.002)}
+
+
+def _trend(start: Mapping | None = None) -> Evidence:
+    """CKA at the end minus CKA after one shot, of every run of both methods; the same by SNR of the outputs."""
+    cells = [_cell(m, b) for m in MODELS for b in (*FEW, 8)]
+    back = {(c["model"], c["bits"]): _change("cka", "pruning", c["bits"], c["model"], start) for c in cells}
+    moved = {(c["model"], c["bits"]): _change("cka", "lsq", c["bits"], c["model"]) for c in cells}
+    few, eight = (np.ravel([d for (_, b), d in back.items() if (b == 8) is so]) for so in (False, True))
+    drifting = np.ravel([d for (_, b), d in moved.items() if b > 2])
+    figures = [
+        Figure("pruned runs that move back, 2 to 4 bits", f"{np.sum(few > 0)} of {few.size}"),
+        Figure("pruned runs that move back, 8 bits", f"{np.sum(eight > 0)} of {eight.size}"),
+        Figure("quantized runs that do, 3 to 8 bits", f"{np.sum(drifting > 0)} of {drifting.size}"),
+    ]
+    for name, found in (("pruned", back), ("quantized", moved)):
+        for model in MODELS:
+            for bits in (2, 4):
+                rise = paired_resplits(found[model, bits], lsq_record.TEST_SHARE)
+                figures.append(
+                    Figure(f"{model}, {bits} bits, {name}: rise of CKA", rise.mean, "", (rise.low, rise.high), digits=2)
+                )
+    for model in MODELS:
+        snr = _change("output_snr", "pruning", 2, model).mean()
+        figures.append(Figure(f"{model}, 2 bits, pruned: rise of SNR", float(snr), "dB", digits=2))
+    holds = {
+        MOVES_BACK: bool(np.all(few > 0)) and int(np.sum(eight > 0)) > eight.size / 2,
+        DRIFTS: bool(np.all(drifting <= 0)),
+        **_same_networks(),
+        **_granted("cpu", [_pair(cell) for cell in cells]),
+    }
     return Evidence(
-        holds=holds, figures=tuple(figures), trials=len(found) * found[0].seeds, counterexample="" if holds else text
+        holds, tuple(figures), trials=few.size + eight.size + drifting.size, note="read from the rows of two records"
     )
 
 
 @claim(
-    id="kuzmin2023.representations",
-    title="Pruning recovers the representation, quantization learns a new one",
-    statement=r"""After fine-tuning at equal size and equal steps, the pruned network's layers represent test images
-more like the dense original's (linear CKA, mean over the layers of few bits) than the quantized network's do, at 2, 3
-and 4 bits: every mean paired difference is positive, $p<0.05$ after Holm's correction over the six.""",
-    source=Source("kuzmin2023", "Section 5"),
-    verdict=Verdict.FAILS_AS_STATED,
-    remark="On these two small networks the other way round: quantized ones stay nearer to the original, at 4 bits as "
-    "near as a dense network that is simply trained on. Pruning moves away early and hardly comes back.",
+    id="kuzmin2023.representations_trend",
+    title="Pruned networks move back while they are fine-tuned",
+    statement=r"""While a pruned network is fine-tuned, the activations of its layers move back towards those of the
+original network, measured by signal-to-noise ratio and by CKA; while a quantized network is, they do not: it learns
+representations of its own.""",
+    source=Source("kuzmin2023", "§6, Appendix I, Figures 8 and 9", wording="paraphrased"),
+    verdict=Verdict.CONDITIONAL,
+    condition="measured by CKA; for the quantized networks, three bits or more",
+    truth=r"""By linear CKA every pruned network of the record at 2, 3 and 4 bits, and nine of ten at 8, ends nearer
+to its original than it is right after pruning in one shot; every quantized one at 3, 4 and 8 bits ends farther away
+than it starts.""",
+    difference="At 2 bits the quantized networks move back as well. By the signal-to-noise ratio of the outputs the "
+    "pruned residual network moves away. Over five splits that share images the mean rise of the residual network is "
+    "not sure to be above 0, though it is in every run.",
+    remark="What moves back has a longer way: the pruned networks still end farther from the original.",
+    changes=(Change(None, "The paper's statement of a trend, which the claim on the level was mistaken for."),),
 )
-def representations(budget: Budget) -> Evidence:
-    """Linear CKA by layer from the record, between each fine-tuned network and the dense one it started from."""
-    return _similarity()
+def representations_trend(budget: Budget) -> Evidence:
+    """One-shot states of networks trained again, against the final states of the record, seed by seed."""
+    return _trend()
 
 
-@representations.control("an untrained network in place of the pruned one")
+@representations_trend.control("counted from the dense network instead of from one shot", breaks=MOVES_BACK)
 def _(budget: Budget) -> Evidence:
-    return _similarity({"method": "fresh"})
+    return _trend({"method": "dense"})
 
 
-@representations.confirmation("the roles exchanged: the quantized network is the closer one")
-def _(budget: Budget) -> Evidence:
-    return _similarity(exchanged=True)
-
-
-def _longer(swap: bool = False, transferred: dict | None = None) -> Evidence:
+def _longer(swap: bool = False, transferred: Mapping = {}) -> Evidence:
     """What three times the steps save at 2 bits, pruning's minus LSQ's; LSQ's lead then, and on another network."""
-    short, long = _rows(), case.recorded(CASE, "long")["rows"]
-    more, lead, figures = [], [], []
+    short, long = _rows(), _rows("long")
+    more, lead, figures, granted = [], [], [], []
     for name in MODELS:
-        where = {"model": name, "bits": 2, "length": 1}
-        p, q = (
-            lsq_record.column(short, "loss", **where, **kind) - lsq_record.column(long, "loss", **where, **kind)
-            for kind in ({"mask": "free"}, lsq_record.QUANTIZED)
-        )
+        pair = _pair(_cell(name, 2))
+        p, q = (lsq_record.column(short, "loss", **c) - lsq_record.column(long, "loss", **c) for c in pair)
         more.append(q - p if swap else p - q)
-        lead.append(lsq_record.ahead(long, "loss", model=name, bits=2, length=1, mask="free"))
-        gap = paired(lead[-1])
+        lead.append((f"{name}, three times the steps", _lead(long, pair)))
         figures.append(Figure(f"{name}: saved by pruning", p.mean(), "nats", digits=2))
         figures.append(Figure(f"{name}: saved by LSQ", q.mean(), "nats", digits=2))
-        figures.append(Figure(f"{name}: LSQ ahead after it by", gap.mean, "nats", (gap.low, gap.high), digits=2))
+    granted.append(_granted("long", [_pair(_cell(name, 2)) for name in MODELS]))
+    granted.append(_granted("cpu", [_pair(_cell(name, 2)) for name in MODELS]))
     for preset, bits, what in (
         ("transfer", 2, "2 bits"), ("transfer", 3, "3 bits"), ("transfer", 4, "4 bits"),
         ("transfer_long", 2, "2 bits, three times the steps"),
     ):  # fmt: skip
-        rows, pruned = case.recorded(CASE, preset)["rows"], transferred or {}
-        lead.append(
-            lsq_record.ahead(rows, "loss", model="efficientnet", bits=bits, length=1, mask="free", pruned=pruned)
-        )
-        figures.append(Figure(f"EfficientNet-Lite0, {what}: LSQ ahead by", lead[-1].mean(), "nats", digits=2))
-    gains, found = _all_above(more)
-    ahead, _ = _all_above(lead)
-    return Evidence(holds=gains and ahead, figures=tuple(figures), trials=found[0].seeds)
+        pair = _pair(_cell("efficientnet", bits), **transferred)
+        lead.append((f"EfficientNet-Lite0, {what}", _lead(_rows(preset), pair)))
+        granted.append(_granted(preset, [pair]))
+    gains, _ = lsq_record.above(more)
+    sure, found = lsq_record.above([d for _, d in lead])
+    for (name, _), d in zip(lead, found):
+        figures.append(Figure(f"{name}: LSQ ahead by", d.mean, "nats", (d.low, d.high), digits=2))
+    figures.append(Figure("leads that are sure after both corrections", f"{sum(sure)} of {len(sure)}"))
+    holds = {
+        MORE: all(gains),
+        AHEAD: all(d.mean > 0 for d in found),
+        SURE: sum(sure) == 2,
+        **{name: all(g[name] for g in granted) for name in granted[0]},
+    }
+    return Evidence(holds, tuple(figures), trials=found[0].seeds)
+
+
+MORE = "pruning gains more, corrected for shared splits and for two networks"
+AHEAD = "LSQ is ahead on the mean of the seeds, in all six comparisons"
+SURE = "two of these six leads are sure after both corrections, four are not"
 
 
 @claim(
     id="cases.lsq_vs_pruning",
     title="Longer training helps pruning more",
-    statement=r"""At 2 bits and equal size, three times as many fine-tuning steps, with learning rates searched anew,
-lower the test loss of gradual pruning by more than that of LSQ, for a vision transformer and a residual network trained
-on clothes; LSQ stays ahead. It is also ahead, at 2, 3 and 4 bits and in the longer run at 2, on EfficientNet-Lite0,
-trained on ImageNet and transferred to the same clothes in few steps. All differences are positive over paired seeds,
-$p<0.05$ after Holm's correction (two gains; six leads).""",
-    source=Source("kuzmin2023", "Section 5"),
-    verdict=Verdict.HOLDS,
+    statement=r"""Fine-tuned for twice as many epochs, pruned networks gain more than quantized ones do, and stay
+behind them all the same, ResNet-50 excepted.""",
+    source=Source("kuzmin2023", "§5, Appendix H, Table 5", wording="paraphrased"),
+    verdict=Verdict.CONDITIONAL,
+    condition="the gain, at 2 bits on two small networks; the lead in two of six comparisons, in the others undecided",
+    truth=r"""At 2 bits three times the steps, with learning rates searched anew, lower the loss of pruning by more
+than that of LSQ on both small networks ($p<0.05$, corrected for shared splits and for two comparisons). On the mean
+of the seeds LSQ stays ahead there and in four comparisons on EfficientNet-Lite0, transferred to the same clothes;
+after both corrections two of these six leads are sure.""",
+    difference="Five random splits of one pool of 6,000 images are not five independent samples: the variance of a "
+    "mean over them is twice what Student's formula says. On the paper's ResNet-50 pruning overtakes.",
     remark="With the learning rates of the short runs pruning seems to come level on the residual network: LSQ needs a "
-    "higher rate for more steps. Whether pruning gains more on the transferred network too is left open by five seeds "
-    "(0.10 ± 0.11 nats).",
+    "higher rate for more steps.",
+    changes=(
+        Change(
+            Verdict.HOLDS,
+            "The seeds split one pool of images anew and were taken for independent; with the variance of Nadeau and "
+            "Bengio four of the six leads are no longer sure.",
+        ),
+    ),
 )
 def longer_claim(budget: Budget) -> Evidence:
     """Gains in loss of both methods from the recorded longer runs, paired over seeds; and the transferred network."""
     return _longer()
 
 
-@longer_claim.control("the two methods exchanged")
+@longer_claim.control("the two methods exchanged", breaks=MORE)
 def _(budget: Budget) -> Evidence:
     return _longer(swap=True)
 
 
-@longer_claim.control("unequal size: the transferred network with all weights at 16 bits")
+@longer_claim.control("unequal size: the transferred network with all weights at 16 bits", breaks=(AHEAD, SURE, SIZE))
 def _(budget: Budget) -> Evidence:
     return _longer(transferred=DENSE)

@@ -83,11 +83,11 @@ def _theorem4(budget: Budget, parity_factor: bool) -> Evidence:
     id="kumar2025.theorem4",
     title="The moments of the number of partitions",
     statement=r"""Let $N_z$ be the number of signs $\epsilon\in\{-1,+1\}^n$ with $\sum_i\epsilon_iX_i=z$, where the
-$X_i$ are independent and uniform on $\{1,\dots,M\}$, and let $s_2=\mathbb E X^2=(M+1)(2M+1)/6$. For integers $X_i$ with
-total $\Lambda$,
+$X_i$ are independent and uniform on $\{1,\dots,M\}$, and let $s_2=\mathbb E X^2=(M+1)(2M+1)/6$. For integers $X_i$
+with total $\Lambda$,
 
-$$N_z=2^n\,\frac{1+(-1)^{\Lambda+z}}2\cdot\frac1\pi\int_{-\pi/2}^{\pi/2}\prod_j\cos(\theta
-X_j)\,\cos(\theta z)\,d\theta ,$$
+$$N_z=2^n\,\frac{1+(-1)^{\Lambda+z}}2\cdot\frac1\pi\int_{-\pi/2}^{\pi/2}\prod_j\cos(\theta X_j)\,\cos(\theta
+z)\,d\theta ,$$
 
 so $N_zN_{z'}=0$ if $z$ and $z'$ differ in parity. In the mean
 
@@ -98,8 +98,8 @@ and, for $z\ne0$,
 $$\mathbb E N_z^2-\mathbb E N_z=\frac{2\cdot4^n}{2\pi ns_2}\Bigl(e^{-z^2/(ns_2)}+O(\tfrac1n)\Bigr).$$""",
     source=Source("kumar2025", "Theorem 4, appendix A, recalled from Borgs, Chayes and Pittel", "restored"),
     verdict=Verdict.HOLDS,
-    remark="The 2 in the second moment is parity: half of the draws cannot reach $z$ at all, the others have twice the "
-    "mean. The paper's $Z_{n,z}$ counts both signs of $z$: it is $2N_z$ for $z\\ne0$.",
+    remark="The 2 in the second moment is parity: half of the draws cannot reach $z$ at all, the others have twice "
+    "the mean. The paper's $Z_{n,z}$ counts both signs of $z$: it is $2N_z$ for $z\\ne0$.",
     changes=(
         Change(
             Verdict.HOLDS,
@@ -173,8 +173,9 @@ $$\tfrac12\,\frac{\rho_n\bigl(e^{-a}+O(\frac1n)\bigr)^2}{\rho_n\bigl(e^{-2a}+O(\
 \;\le\;\mathbb P(N_z>0)\;\le\;\rho_n\bigl(e^{-a}+O(\tfrac1n)\bigr).$$""",
     source=Source("kumar2025", "Lemma 1", "restored"),
     verdict=Verdict.HOLDS,
-    remark="The lower bound is as good as can be: above the threshold it and the truth are both one half, the share of "
-    "draws with the right parity. The upper one is twice too large, since solutions for $z$ and $-z$ come together.",
+    remark="The lower bound is as good as can be: above the threshold it and the truth are both one half, the share "
+    "of draws with the right parity. The upper one is twice too large, since solutions for $z$ and $-z$ come "
+    "together.",
     changes=(Change(None, "what bore this id was the paper's theorem 4; this is the paper's lemma 1"),),
 )
 def lemma1(budget: Budget) -> Evidence:
@@ -272,24 +273,24 @@ def _lemma3(budget: Budget, total) -> Evidence:
 @claim(
     id="kumar2025.lemma3",
     title="From partitions to subset sums, by parity",
-    statement=r"""Let $X_i$ be independent and uniform on $\{-M,\dots,-1,1,\dots,M\}$ and $t=O(M)$. The probability that
-some subset sums to $t$ lies between the fractions of lemma 1 at $z=\Lambda-2t$, without the factor $\frac12$: whichever
-parity $\Lambda$ has, $z$ has it too.""",
-    truth=r"""The fractions contain the random $\Lambda$: they bound the probability **given** $\Lambda$. Averaged over
-$\Lambda$ as if $z$ were fixed once its parity is known, they bound another number, which is not the probability: at
-$n=6$, $M=3$, $t=1$ it is 0.9640, the truth 0.9685.""",
+    statement=r"""Let $X_i$ be independent and uniform on $\{-M,\dots,-1,1,\dots,M\}$ and $t=O(M)$. The probability
+that some subset sums to $t$ lies between the fractions of lemma 1 at $z=\Lambda-2t$, without the factor $\frac12$:
+whichever parity $\Lambda$ has, $z$ has it too.""",
+    truth=r"""The fractions contain the random $\Lambda$: they bound the probability **given** $\Lambda$. Averaged
+over $\Lambda$ as if $z$ were fixed once its parity is known, they bound another number, which is not the
+probability: at $n=6$, $M=3$, $t=1$ it is 0.9640, the truth 0.9685.""",
     difference="The proof conditions on the parity of $z$ alone. But $z$ is a function of the samples: given the "
     "magnitudes, $\\Lambda$ is one of their signed sums, so to know it favours magnitudes with many such sums.",
     source=Source("kumar2025", "Lemma 3", "restored"),
     verdict=Verdict.CONDITIONAL,
     condition="read given $\\Lambda$",
-    remark="As an equality the step fails in all seven small cases, always on the safe side; nobody has proved that it "
-    "always is. `ours.size_bias` goes round it.",
+    remark="As an equality the step fails in all seven small cases, always on the safe side; nobody has proved that "
+    "it always is. `ours.size_bias` goes round it.",
     changes=(
         Change(
             Verdict.LOOSE,
-            "the statement is now the paper's; what stood here are its theorems 5 and 6 (Markov; Cauchy and Schwarz), "
-            "and their ceiling of 0.866 is `ours.second_moment_ceiling`",
+            "the statement is now the paper's; what stood here are its theorems 5 and 6 (Markov; Cauchy and "
+            "Schwarz), and their ceiling of 0.866 is `ours.second_moment_ceiling`",
         ),
     ),
 )
@@ -431,8 +432,8 @@ def _size_bias(budget: Budget, failing) -> Evidence:
 @claim(
     id="ours.size_bias",
     title="Given its total, a draw is size-biased; lemma 4 follows",
-    statement=r"""Let $X_i$ be independent and uniform on $\{-M,\dots,-1,1,\dots,M\}$ and $N_y$ the number of signs with
-$\sum_i\epsilon_i|X_i|=y$. Then
+    statement=r"""Let $X_i$ be independent and uniform on $\{-M,\dots,-1,1,\dots,M\}$ and $N_y$ the number of signs
+with $\sum_i\epsilon_i|X_i|=y$. Then
 
 $$\mathbb P(\text{no subset sums to }t)=2^{-n}\sum_y\mathbb E\bigl[N_y\,\mathbf 1\{N_{y-2t}=0\}\bigr].$$
 
@@ -441,7 +442,8 @@ $1-O\bigl(\sqrt{\log n/n}\bigr)$.""",
     source=Source("ours", "repair of lemma 4's proof", "ours"),
     verdict=Verdict.HOLDS,
     remark="Proved with the two moments that the paper recalls, and better than its $n^{-1/7}$; still far from the "
-    "truth, which is exponentially small. With exact moments it is a number for every $n$: 0.17 at $M=2^{10}$, $n=20$.",
+    "truth, which is exponentially small. With exact moments it is a number for every $n$: 0.17 at $M=2^{10}$, "
+    "$n=20$.",
     changes=(Change(None, "the step from partitions to subset sums needed a proof"),),
 )
 def size_bias(budget: Budget) -> Evidence:

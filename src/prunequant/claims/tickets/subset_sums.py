@@ -66,8 +66,8 @@ to $t$ if and only if some signs $\epsilon\in\{-1,+1\}^n$ give the magnitudes th
 $\sum_i\epsilon_i|X_i|=\Lambda-2t$.""",
     source=Source("kumar2025", "Lemma 2", "paraphrased"),
     verdict=Verdict.HOLDS,
-    remark="More is true, and checked: subsets and sign vectors correspond one to one, so both sides have equally many "
-    "solutions, for every target of every instance.",
+    remark="More is true, and checked: subsets and sign vectors correspond one to one, so both sides have equally "
+    "many solutions, for every target of every instance.",
 )
 def lemma2(budget: Budget) -> Evidence:
     """Count both sides for every target of random instances, each side in its own way."""
@@ -80,7 +80,8 @@ def _(budget: Budget) -> Evidence:
 
 
 def failures(n: int, bound: int, target: int, trials: int, seed: int = SEED, positive: bool = False) -> int:
-    """In how many of `trials` random draws of n samples from ±{1..M}, or from {1..M}, no subset sums to the target."""
+    """In how many of `trials` random draws of n samples from ±{1..M}, or from {1..M}, no subset sums to the "
+    "target."""
     rng = np.random.default_rng([seed, n, bound, target])
     x = rng.integers(1, bound + 1, (trials, n))
     if not positive:
@@ -137,8 +138,8 @@ $1-O(n^{-1/7})$. (Recalled in the paper: for a limit above one the probability t
     factor=10,
     ceiling=100,
     remark="True for every limit below one: the paper's proof has a gap, which `ours.size_bias` closes, with "
-    "$\\sqrt{\\log n/n}$ for $n^{-1/7}$. The factor is measured at $\\kappa=\\frac12$, $n=16$, with constant "
-    "one, which the paper never claims; it grows with $n$, since failure falls by 0.7 to 1 bits a sample.",
+    "$\\sqrt{\\log n/n}$ for $n^{-1/7}$. The factor is measured at $\\kappa=\\frac12$, $n=16$, with constant one, "
+    "which the paper never claims; it grows with $n$, since failure falls by 0.7 to 1 bits a sample.",
     changes=(
         Change(
             Verdict.LOOSE,
