@@ -1,5 +1,6 @@
 """Claims of Kumar and Natale 2025 on tickets: lemma 5 and two steps of its proof, mixed precision, theorem 1."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from math import log2
@@ -121,7 +122,7 @@ def _(budget: Budget) -> Evidence:
 
 # --- two steps of its proof --------------------------------------------------------------------------------------
 
-ROUNDINGS = {
+ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "half up": lambda x: np.floor(x + 0.5),
     "down": np.floor,
     "half to even": np.rint,
@@ -153,7 +154,8 @@ def _uniform_after(rounding: str, end: int) -> Evidence:
     statement=r"""(Implicit in lemmas 5 to 8, not printed.) A weight that is uniform on $S_{\delta_{\rm in}}$ and
 then lowered to step $\delta$ is uniform on $S_\delta$.""",
     truth=r"""Rounding to nearest gives at least one of the ends $\pm1$ less mass than the other values, rounding down
-leaves the value 1 almost nothing. Weights that are uniform on $[-1,1)$, the end 1 left out, are uniform after rounding down.""",
+leaves the value 1 almost nothing. Weights that are uniform on $[-1,1)$, the end 1 left out, are uniform after rounding
+down.""",
     difference="Small, and without consequence here: blocks of lowered weights find as many targets "
     "(`kumar2025.lemma5`). This book draws its sources at step $\\delta$ itself.",
     source=Source("kumar2025", "implicit in the proof of lemma 5", "paraphrased"),
@@ -363,7 +365,12 @@ def _theorem1(budget: Budget, units: int = 0, inside: int = 0) -> Evidence:
         Figure("certified failure probability of the source", ticket.plan.certified, digits=2),
         Figure("weights missed by sources of 32 units an input, mean", mean, interval=(low, high)),
         Figure("predicted for them", expected),
-        Figure("sources of 60 units an input that fail", float((large > 0).mean()), interval=tuple(fails), digits=2),
+        Figure(
+            "sources of 60 units an input that fail",
+            float((large > 0).mean()),
+            interval=(fails.low, fails.high),
+            digits=2,
+        ),
     )
     holds = {
         ALL_FOUND: missed_weights == 0,

@@ -45,8 +45,8 @@ def _overhead(of: str, pack=np.packbits) -> Evidence:
         again = np.zeros_like(weights)
         again[np.unpackbits(packed).astype(bool)[: weights.size]] = kept
         restored &= bool(np.array_equal(again, np.where(mask, weights, 0)))
-        raw = {"format": lzma.FORMAT_RAW, "filters": [{"id": lzma.FILTER_LZMA2, "lc": 0, "pb": 0}]}
-        coded[bits] = 8 * len(lzma.compress(packed.tobytes(), **raw)) / weights.size
+        filters = [{"id": lzma.FILTER_LZMA2, "lc": 0, "pb": 0}]
+        coded[bits] = 8 * len(lzma.compress(packed.tobytes(), lzma.FORMAT_RAW, filters=filters)) / weights.size
     least = {b: distortion.mask_bits(b / 16, "entropy") for b in SIZES}
     figures = [Figure(f"mask at {b}-bit size, share of the {of} size", s, digits=4) for b, s in shares.items()]
     figures += [Figure(f"coded mask at {b}-bit size, at least", v, "bits a weight", digits=3) for b, v in least.items()]
@@ -59,7 +59,7 @@ def _overhead(of: str, pack=np.packbits) -> Evidence:
         WHOLE: restored,
         LESS: all(least[b] <= coded[b] < 1.1 * least[b] for b in SIZES) and all(least[b] < 1 for b in (4, 2)),
     }
-    return Evidence(holds, figures=figures, trials=len(SIZES), seed=16)
+    return Evidence(holds, tuple(figures), trials=len(SIZES), seed=16)
 
 
 @claim(
@@ -120,7 +120,7 @@ def _zeros(grid: str, turn: int = 0) -> Evidence:
         ABOVE: all(shares[b] > normal[b] for b in shares),
         COUNTED: max(abs(difference) for difference in near) < 1e-3,
     }
-    return Evidence(holds, figures=figures)
+    return Evidence(holds, tuple(figures))
 
 
 @claim(

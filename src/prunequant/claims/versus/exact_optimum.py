@@ -272,8 +272,8 @@ def _all_masks(weights: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """Least error with k weights kept, k = 0 … n, from every one of the 2^n masks."""
     n = len(weights)
     best = np.full(n + 1, np.inf)
-    for kept in itertools.chain.from_iterable(itertools.combinations(range(n), k) for k in range(n + 1)):
-        kept, gone = list(kept), [i for i in range(n) if i not in kept]
+    for chosen in itertools.chain.from_iterable(itertools.combinations(range(n), k) for k in range(n + 1)):
+        kept, gone = list(chosen), [i for i in range(n) if i not in chosen]
         error = weights[gone] @ gram[np.ix_(gone, gone)] @ weights[gone]  # of what is gone, before the refit
         if kept and gone:
             side = gram[np.ix_(kept, gone)] @ weights[gone]
@@ -392,7 +392,7 @@ def _exact(budget: Budget, node_limit: int) -> Evidence:
             weights, gram = random_layer(rng, n)
             found = optimum.best_quantization(weights, gram, 4, best_scale(weights, 4), node_limit)
             proofs.append((n, bool(found.proved)))
-            nodes.append(found.nodes)
+            nodes.append(float(found.nodes))
         figures.append(Figure(f"median nodes at n = {n}, log10", np.log10(np.median(nodes)), digits=2))
     wrong, hard, tried = 0, 0, np.array(list(itertools.product(range(-2, 2), repeat=7)), float)
     trials = budget.pick(60, 300, 3000)
