@@ -288,6 +288,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "a": array(1.0, 2.0, 2.5),
         "b": array(0.5, 2.0, 1.5),
         "successes": constant(40),
+        "test_share": constant(0.2),
         "differences": array(1.0, 2.0, 2.5, 0.5),
     },
     "optimum": {

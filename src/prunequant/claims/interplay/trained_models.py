@@ -88,7 +88,7 @@ then pruned, consistently over models and formats.""",
 in MXFP4 and HBFP4 with ties to the first index quantizing first is the worse order on both tasks, after Holm's
 correction. On curves ties at random leave half to three quarters of that; ties to the larger original weight leave
 none. In INT8 nothing is seen. After 100 steps of training in which masks are taken anew in every step nothing is
-left in MXFP4.""",
+left in MXFP4 that survives the correction.""",
     difference="The effect is that of blind ties: how much of it is the index depends on the task. Nothing is seen "
     "at eight bits in integers. Reported: the paper's experiments all fine-tune, and may quantize activations in one "
     "order only. A language model trained with its mask frozen at the first step keeps the price of ties (claim "
