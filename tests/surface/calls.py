@@ -344,6 +344,8 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "neurons": constant(4),
         "largest_weight": constant(1.0),
         "ratio": constant(1.0),
+        "room": constant(0.5),
+        "c": constant(1.0),
         "probability": constant(0.25),
         "deviation": constant(1.0),
         "rounding": lambda: P.Grid(0.25, False),

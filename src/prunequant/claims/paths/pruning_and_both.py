@@ -1,5 +1,7 @@
 """Claims on pruning along a path, alone and with quantization (Zhang and Saab, Propositions 2, 3), and on its limit."""
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import stats
 
@@ -52,10 +54,23 @@ def _family(budget: Budget, drawn_of) -> tuple[float, float]:
     return bias, moved
 
 
+@lru_cache(maxsize=2)
+def _covered(budget: Budget, operators: tuple, scalings: tuple = (1.0, 4.0)) -> Evidence:
+    """Coverage of the bound, which the controls do not change: `operators` are the arguments of each."""
+    return coverage_evidence(
+        coverage_rows(budget, [make(**sizes) for make, sizes in _made(operators)], scalings), "bound"
+    )
+
+
+def _made(operators: tuple):
+    """Classes with their arguments, from tuples (class, (name, value), …), which can be remembered."""
+    return [(make, dict(sizes)) for make, *sizes in operators]
+
+
 def _pruning(budget: Budget, drawn_of=_drawn, stochastic: bool = True) -> Evidence:
     """The law of the family, coverage over kinds of data and scalings, and a case in which any drift would show."""
     bias, moved = _family(budget, drawn_of)
-    evidence = coverage_evidence(coverage_rows(budget, [Prune(0.9), Prune(0.9, c=0.5)]), "bound")
+    evidence = _covered(budget, ((Prune, ("size", 0.9)), (Prune, ("size", 0.9), ("c", 0.5))))
     passed, walks, bound, error = _weak_feedback(stochastic)
     holds = {
         UNBIASED: bias <= 6,
@@ -211,8 +226,8 @@ def _any_step(budget: Budget, claimed) -> Evidence:
     bias = max(b for _, b, _ in found)
     operators = [PruneThenQuantize(*case) for case in CASES]
     same = all(np.isclose(o.parameter, m) and np.isclose(o.width, m) for o, (_, _, m) in zip(operators, found))
-    rows = coverage_rows(budget, [operators[0], operators[2]], scalings=(1.0,))
-    covered = coverage_evidence(rows, "bound")
+    sizes = [(PruneThenQuantize, ("size", size), ("step", step)) for size, step in (CASES[0], CASES[2])]
+    covered = _covered(budget, tuple(sizes), (1.0,))
     holds = {
         UNBIASED: bias < 1e-12,
         REACH: max(shares) <= 1 + 1e-9 and min(shares) >= 0.999,
@@ -260,7 +275,7 @@ AVERAGE = "the share of survivors is the predicted one, within 2.5 per cent of i
 
 def _ceiling(budget: Budget, stochastic: bool = True, ceiling_of=theory.sparsity_ceiling) -> Evidence:
     """Zeros among the later of many features, unit columns, thresholds far above the weights: C (1 − zeros)."""
-    samples, features, neurons = 24, budget.pick(2400, 4000, 8000), budget.pick(64, 64, 128)
+    samples, features, neurons = 24, budget.pick(2400, 2400, 8000), budget.pick(64, 64, 128)
     x = studies.data("white", samples, features, SEED)
     x /= np.linalg.norm(x, axis=0)
     w = np.random.default_rng(SEED).standard_normal((features, neurons))
