@@ -34,7 +34,7 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm portability prove book test refresh page shots serve notebooks lab lint format unit surface validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability prove mutate book test refresh page shots serve notebooks lab lint format unit surface validate build site verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -131,6 +131,12 @@ build: warm
 site: build ## build the pages; check links, images, self-sufficiency, and in a browser, where there is one, what only that sees
 	@$(PY) tools/sitecheck.py _build/html
 	@$(PY) tools/browsercheck.py _build/html
+
+COSMIC_RAY := cosmic-ray==8.7.0
+
+mutate: warm ## change the code behind each claim, a sign or a number at a time, and record what notices (hours)
+	@$(PY) -c 'import cosmic_ray' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check '$(COSMIC_RAY)'
+	@$(PY) tools/mutate.py $(CLAIM)
 
 prove: env ## prove by machine what can be, for all real numbers, and record it
 	@$(PRUNEQUANT) prove --json book/results/proofs.json

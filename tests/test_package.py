@@ -291,8 +291,10 @@ def test_a_check_that_raises_fails_with_its_message_and_the_rest_goes_on(broken,
 
 def test_what_another_process_did_not_run_comes_back_as_it_was(broken):
     broken(kumar2025_lemma2=extras.MissingExtra("torch", "torch"))
-    claim_id, evidence, controls, _, skipped, error = _run_portable("kumar2025.lemma2", Budget.QUICK.value)
-    assert (claim_id, evidence, controls, error) == ("kumar2025.lemma2", None, {}, "")
+    claim_id, evidence, controls, _, skipped, error, confirmations = _run_portable(
+        "kumar2025.lemma2", Budget.QUICK.value
+    )
+    assert (claim_id, evidence, controls, confirmations, error) == ("kumar2025.lemma2", None, {}, {}, "")
     assert skipped == "this needs torch: pip install 'prunequant[torch]'"
 
 

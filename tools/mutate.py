@@ -203,29 +203,21 @@ def by_claim(claim: str, env: dict[str, str]) -> str:
 
 
 def by_tests(file: str, env: dict[str, str]) -> str:
-    where = ROOT / "tests" / room(file)
-    target = where if where.is_dir() else ROOT / "tests" / f"test_{room(file)}.py"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not claim",
-        str(target),
-    ]
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=10 * SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "tests"
-    return "tests" if done.returncode == 1 else ""
+    """The unit tests of the module first, then those of its room."""
+    name = Path(file).stem.removeprefix("_")
+    folder = ROOT / "tests" / room(file)
+    whole = folder if folder.is_dir() else ROOT / "tests" / f"test_{room(file)}.py"
+    own = [path for path in (folder / f"test_{name}.py",) if path.is_file()]
+    for where in (*own, whole):
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not claim",
+                   str(where)]  # fmt: skip
+        try:
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=10 * SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return "tests"
+        if done.returncode == 1:
+            return "tests"
+    return ""
 
 
 def key(claim: str, change: dict) -> str:

@@ -288,3 +288,14 @@ def test_more_than_half_of_the_numbers_may_be_zero():
     found = ds.quantization(Empirical(x), None, np.array([-2.0, 0, 1, 3]))
     assert found.error == pytest.approx(0, abs=1e-12) and found.scale == pytest.approx(1)
     assert ds.entropy_coded(Empirical(x), 1.0).scale > 0
+
+
+@pytest.mark.parametrize("law", [Gaussian(), Laplace(), StudentT(3.0, 100.0)], ids=str)
+@pytest.mark.parametrize(("sparsity", "bits"), [(0.0, 4), (0.05, 2), (0.5, 3), (0.759, 5), (0.9, 8)])
+def test_zeros_of_both_are_what_was_pruned_and_what_rounds_to_zero_beside(law, sparsity, bits):
+    both = ds.joint(law, sparsity, bits)
+    nearest = max(both.threshold, both.scale / 2)  # the larger of the two borders decides
+    assert both.zeros == pytest.approx(1 - 2 * float(law.upper(0, nearest)), abs=1e-9)
+    assert both.zeros >= sparsity - 1e-9
+    if both.threshold > both.scale / 2:
+        assert both.zeros == pytest.approx(sparsity, abs=1e-9)

@@ -163,3 +163,24 @@ def test_words_are_not_weights():
 def test_unknown_heuristics_are_refused(argument, message):
     with pytest.raises(ValueError, match=message):
         optimum.babai(np.array([0.4, -1.0]), GOOD, 3, 0.5, **argument)
+
+
+@pytest.mark.parametrize("correlation", [0.02, 0.1, 0.3])
+def test_the_search_alone_finds_the_optimum_where_what_is_left_costs_much(correlation):
+    """From no answer at all, on weights beyond the ends of the grid: there the bound of the undecided ones cuts."""
+    from prunequant.optimum import _kernels
+    from prunequant.optimum.lattice import tail_costs, triangle
+
+    rng, used = np.random.default_rng(17), 0
+    for _ in range(120):
+        n = 5
+        _, gram = naive.random_problem(rng, n, correlation, samples=40)
+        z = 2.0 * rng.standard_normal(n)
+        low, high = np.full(n, -2), np.full(n, 1)
+        r = triangle(gram, np.arange(n))
+        tail = tail_costs(r, z, low, high)
+        used += tail[-1] > 0
+        out = np.zeros(n, np.int64)
+        best, bound, _ = _kernels.decode(r, z, low, high, tail, -1, 10**6, np.inf, out)
+        assert best == bound == pytest.approx(naive.best_quantization_error(z, gram, 1.0, -2, 1), rel=1e-9)
+    assert used >= 30

@@ -125,7 +125,7 @@ def quantize(
         constants.append(constant)
         if not last:
             x = exact.relu(exact.round_half_up(sums, divisor))
-            unit = unit * scale * divisor
+            unit = unit * float(scale) * divisor
     return Network(weights, levels, divisors, constants)
 
 

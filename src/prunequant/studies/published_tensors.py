@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde, rankdata
 
 from prunequant.studies.real_weights import rounded
@@ -48,7 +49,8 @@ def read(folder: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"data_dir is {folder}: no file MODEL_BITS_bits_mse.json lies there")
     rows: list[tuple] = []
     for path in files:
-        name = NAME.fullmatch(path.name)
+        name = NAME.match(path.name)
+        assert name is not None  # such are the files that were listed
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             rows += [
@@ -64,33 +66,33 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def ranking_area(score: Sequence[float], positive: Sequence[bool]) -> float:
+def ranking_area(score: ArrayLike, positive: ArrayLike) -> float:
     """Chance that a positive has the larger score, ties half: the area under the ranking curve; nan without both kinds.
 
     >>> ranking_area([1.0, 2.0, 3.0, 3.0], [False, True, True, False])
     0.625
     """
-    score, positive = np.asarray(score, float), np.asarray(positive, bool)
-    many = int(positive.sum())
-    if many in (0, positive.size):
+    values, chosen = np.asarray(score, float), np.asarray(positive, bool)
+    many = int(chosen.sum())
+    if many in (0, chosen.size):
         return float("nan")
-    return float((rankdata(score)[positive].sum() - many * (many + 1) / 2) / (many * (positive.size - many)))
+    return float((rankdata(values)[chosen].sum() - many * (many + 1) / 2) / (many * (chosen.size - many)))
 
 
 def area_interval(
-    score: Sequence[float], positive: Sequence[bool], groups: Sequence, draws: int = 1000, seed: int = 0
+    score: ArrayLike, positive: ArrayLike, groups: ArrayLike, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % percentile interval of `ranking_area` when whole groups are drawn again (tensors of one network are alike).
 
     Draws without one of the two kinds have no area and are left out. Groups of one member: the plain bootstrap.
     """
-    score, positive = np.asarray(score, float), np.asarray(positive, bool)
+    values, won = np.asarray(score, float), np.asarray(positive, bool)
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(index == g) for g in range(index.max() + 1)]
     rng, areas = np.random.default_rng(seed), []
     for _ in range(draws):
         chosen = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
-        areas.append(ranking_area(score[chosen], positive[chosen]))
+        areas.append(ranking_area(values[chosen], won[chosen]))
     low, high = np.nanpercentile(areas, (2.5, 97.5))
     return float(low), float(high)
 
@@ -132,7 +134,7 @@ def _width(rows: Mapping[str, np.ndarray]) -> dict:
     compared = np.isfinite(pruned) & np.isfinite(quantized)
     sparse = np.isfinite(rows["pruning_as_sparse"]) & np.isfinite(quantized)
     won = pruned > quantized
-    row = {
+    row: dict = {
         "compared": int(compared.sum()),
         "pruning_ahead": int((won & compared).sum()),
         "pruning_ahead_as_sparse": int((rows["pruning_as_sparse"] > quantized)[sparse].sum()),

@@ -293,7 +293,7 @@ def repaired(weights: NDArray, gram: NDArray, sparsity: float = 0.5, bits: int =
     True
     """
     quantized = optimum.nearest(weights, gram, bits)
-    step = best_scale(weights, bits, axis=0)
+    step = np.atleast_1d(best_scale(weights, bits, axis=0))
     power = np.sqrt(np.diag(gram))[:, None]
     mask = keep_largest(np.abs(weights) * power, sparsity, axis=0)
     by_gain = keep_largest(gain(weights, quantized.values, 2) * power**2, sparsity, axis=0)

@@ -24,7 +24,7 @@ def _planes(budget: Budget, **changed) -> Evidence:
             x = data(kind, 150, 48, seed)
             for damping in (0.0, 0.01):
                 found = since.nearest_plane(w, x, 0.25, damping, **changed)
-                differ, weights = differ + found["differ"], weights + w.size
+                differ, weights = differ + int(found["differ"]), weights + w.size
                 shares.append(found["share"])
     share = np.array(shares)
     holds = {
@@ -76,7 +76,8 @@ def _reversals(seeds: int) -> list[tuple[float, float]]:
     """Mean gap and advantage of the two cases of ours.cross_scale: INT4 with a scale per row, and per 64."""
     formats = {"": {"rows": since.FORMATS["a scale per row"]["INT4 rows"], "groups": Integer(4, granularity=64)}}
     found = [since.order_gaps(formats, (0.5,), ("student-t 3",), shape=(256, 256), seed=s) for s in range(seeds)]
-    return [tuple(float(np.mean([run[i][key] for run in found])) for key in ("gap", "advantage")) for i in (0, 1)]
+    means = [[float(np.mean([run[i][key] for run in found])) for key in ("gap", "advantage")] for i in (0, 1)]
+    return [(gap, advantage) for gap, advantage in means]
 
 
 def _orders(budget: Budget, sign: int = 1, fair_ties: str = "magnitude") -> Evidence:
@@ -99,7 +100,7 @@ def _orders(budget: Budget, sign: int = 1, fair_ties: str = "magnitude") -> Evid
     named = int(np.sum(gap[first] < 0))
     single = [abs(row["advantage"]) for row in fair if row["scales"] == "one scale"]
     model = since.recorded_gaps(runner.recorded("order-in-a-language-model")["summary"]["shipped"])
-    loss = since.rank_correlation(*np.array([(row["gap"], row["advantage"]) for row in model]).T, seed=SEED)
+    loss = since.rank_correlation([row["gap"] for row in model], [row["advantage"] for row in model], seed=SEED)
     wide, groups = _reversals(seeds=budget.pick(4, 4, 40))
     holds = {
         "one scale and fair ties: the orders are one": max(single) < 1e-12,

@@ -1,5 +1,6 @@
 """Claims of Kumar and Natale 2025 on tickets: lemma 5 and two steps of its proof, mixed precision, theorem 1."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from math import log2
@@ -121,7 +122,7 @@ def _(budget: Budget) -> Evidence:
 
 # --- two steps of its proof --------------------------------------------------------------------------------------
 
-ROUNDINGS = {
+ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "half up": lambda x: np.floor(x + 0.5),
     "down": np.floor,
     "half to even": np.rint,
@@ -364,7 +365,12 @@ def _theorem1(budget: Budget, units: int = 0, inside: int = 0) -> Evidence:
         Figure("certified failure probability of the source", ticket.plan.certified, digits=2),
         Figure("weights missed by sources of 32 units an input, mean", mean, interval=(low, high)),
         Figure("predicted for them", expected),
-        Figure("sources of 60 units an input that fail", float((large > 0).mean()), interval=tuple(fails), digits=2),
+        Figure(
+            "sources of 60 units an input that fail",
+            float((large > 0).mean()),
+            interval=(fails.low, fails.high),
+            digits=2,
+        ),
     )
     holds = {
         ALL_FOUND: missed_weights == 0,

@@ -110,11 +110,11 @@ def theorem3(budget: Budget) -> Evidence:
         Figure("bits of function a weight, at most", most, digits=2),
     )
     share = np.array([(first_units(16, trials, largest=u) <= u).mean(axis=0).min() for u in (8, 16)])
-    most = [2.0 ** (2 * u) / 33 for u in (8, 16)]
+    ceiling = [2.0 ** (2 * u) / 33 for u in (8, 16)]
     holds = {
         "no source has more functions than masks, or more targets than functions": over == 0,
         HALF: all(n >= b for n, b in zip(needed, bounds)),
-        "p at 16 and 32 weights, δ = 1/16, is at most 2^α/(2/δ + 1)": bool((share <= most).all()),
+        "p at 16 and 32 weights, δ = 1/16, is at most 2^α/(2/δ + 1)": bool((share <= ceiling).all()),
     }
     return Evidence(holds, figures, slack=min(n / b for n, b in zip(needed, bounds)), trials=trials, seed=SEED)
 
@@ -311,7 +311,7 @@ def _parity(weights: slice) -> Evidence:
         entries += counts.size
         if levels == 15:
             ratios.append(counts[0, -1] / trials / floor[-1])
-    figures = (
+    figures: tuple[Figure, ...] = (
         Figure("entries of the record below the floor, by more than chance", below),
         Figure("entries", entries),
         Figure("δ = 1/15, 64 units, smallest weight: measured over the floor", ratios[0]),

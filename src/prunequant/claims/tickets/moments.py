@@ -151,8 +151,8 @@ def _lemma1(budget: Budget, parity: float) -> Evidence:
         if n == 8 and z == 1:
             few, mean = signs, most
     figures = (
-        Figure(f"n = 24, z = M = 2⁸: at least {least:.3f}, measured", sum(signs) / 2, "", tuple(signs)),
-        Figure(f"n = 8, z = 1: at most {mean:.2f}, measured", sum(few) / 2, "", tuple(few)),
+        Figure(f"n = 24, z = M = 2⁸: at least {least:.3f}, measured", sum(signs) / 2, "", (signs.low, signs.high)),
+        Figure(f"n = 8, z = 1: at most {mean:.2f}, measured", sum(few) / 2, "", (few.low, few.high)),
     )
     holds = {
         AT_LEAST: above,
@@ -222,7 +222,7 @@ def failure_as_if_fixed(counts: np.ndarray, t: int) -> float:
     """The same when y − 2t is taken for a number fixed beforehand, once its parity is known to be right."""
     absent, y = missing(counts, t), np.arange(counts.shape[1])
     even = counts[:, ::2].any(axis=1)  # the parity of the total, for each row
-    right = np.where(y % 2 == 0, even[:, None], ~even[:, None])
+    right = np.where(y % 2 == 0, np.reshape(even, (-1, 1)), ~np.reshape(even, (-1, 1)))
     chance = (absent & right).sum(axis=0) / np.maximum(right.sum(axis=0), 1)
     return float((counts.sum(axis=0) * chance).sum())
 
@@ -407,11 +407,11 @@ def _size_bias(budget: Budget, failing) -> Evidence:
     above, rate, told = True, [], []
     for samples_a_bit, m in product((1.5, 2.0), (6, 8, 10)):
         n = int(samples_a_bit * m)
-        bound = size_bias_bound(n, 2**m, 2**m)
+        most = size_bias_bound(n, 2**m, 2**m)
         low, _ = clopper_pearson(failed := failures(n, 2**m, 2**m, trials), trials, 0.999)
-        above &= low <= bound
-        rate.append(bound / math.sqrt(math.log(n) / n))
-        told.append(f"{failed / trials:.3f} ≤ {bound:.3f}")
+        above &= low <= most
+        rate.append(most / math.sqrt(math.log(n) / n))
+        told.append(f"{failed / trials:.3f} ≤ {most:.3f}")
     figures = (
         Figure("small cases in which the identity fails", wrong),
         Figure("draws counted one by one", draws),

@@ -16,8 +16,8 @@ def _joint(budget: Budget, mask: str, tail: float = 3.0) -> Evidence:
     laws = {"normal": Gaussian(), "uniform": Uniform(), "Laplace": Laplace(), "t(3)": StudentT(tail, 100.0)}
     gains, over, figures = {}, {}, []
     for name, law in laws.items():
-        for bits in budget.pick((2, 4, 6), (2, 3, 4, 6, 8), (2, 3, 4, 5, 6, 8)):
-            rows = splits(law, bits, mask, range(2, budget.pick(bits + 4, 13, 14)))
+        for bits in budget.pick((2, 4, 6), (2, 3, 4, 6), (2, 3, 4, 5, 6, 8)):
+            rows = splits(law, bits, mask, range(2, budget.pick(bits + 4, bits + 4, 13)))
             alone = next(row for row in rows if row.bits == bits and row.keep == 1)
             pruned = next(row for row in rows if row.bits == 16)
             gains[name, bits], over[name, bits] = rows[0].snr - alone.snr, rows[0].snr - pruned.snr

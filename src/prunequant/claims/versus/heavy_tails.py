@@ -38,7 +38,7 @@ def _axis(family, budget: Budget, end: float = AXIS) -> Evidence:
     rising = [c.kurtosis for c in found.values() if c]
     holds = {
         "pruning is ahead at 2 and 3 bits before the axis ends": all(
-            found[b] is not None and found[b].kurtosis < end for b in (2, 3)
+            c is not None and c.kurtosis < end for c in (found[2], found[3])
         ),
         "from 4 bits on quantization is ahead on the whole axis": all(
             c is None or c.kurtosis > end for b, c in found.items() if b >= 4

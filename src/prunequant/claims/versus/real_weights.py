@@ -60,7 +60,7 @@ def _compared(leads, bits, kurtosis: dict[str, float]) -> Evidence:
     figures.append(Figure(f"the paper's {theirs['tensors']:,} tensors: pruning ahead at 2 to 8 bits", text, "%"))
     far = max((float(np.max(np.abs(first[n] - leads[n]))) for n in leads if n in first), default=np.inf)
     figures.append(Figure("largest difference from the record", "below 0.001 dB" if far < 1e-3 else "above 0.001 dB"))
-    tenth = sorted(kurtosis, key=kurtosis.get)[-len(kurtosis) // 10 :]
+    tenth = sorted(kurtosis, key=kurtosis.__getitem__)[-len(kurtosis) // 10 :]
     late = [n for n, lead in leads.items() if lead[bits.index(4)] < 0]
     holds = {
         MOST: all((2 * counts < len(ours[name])).all() for name, counts in lost.items()) and max(share.values()) < 0.5,

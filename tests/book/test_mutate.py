@@ -1,0 +1,27 @@
+"""Changing the code behind a claim: what is changed, and what is not."""
+
+import importlib.util
+
+import pytest
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("cosmic_ray") is None, reason="needs cosmic-ray")
+
+
+def test_the_kernels_that_a_claim_calls_are_among_the_functions_it_runs():
+    from mutate import functions
+
+    ran = functions("kumar2025.lemma2")
+    assert all(first <= last for _, _, first, last in ran)
+    assert any(file.startswith("subset_sum/_kernels") for file, *_ in ran)
+    assert not any(file.startswith("claims/") for file, *_ in ran)
+
+
+def test_changes_are_drawn_with_a_seed_and_lie_inside_what_the_claim_runs():
+    from mutate import changes, functions
+
+    ran = functions("kumar2025.lemma2")
+    drawn = changes("kumar2025.lemma2", 3, 1)
+    assert drawn == changes("kumar2025.lemma2", 3, 1) != changes("kumar2025.lemma2", 3, 2)
+    assert len({(change["file"], change["line"]) for change in drawn}) == 3
+    for change in drawn:
+        assert any(f == change["file"] and first < change["line"] <= last for f, _, first, last in ran)
