@@ -153,9 +153,9 @@ def _uniform_after(rounding: str, end: int) -> Evidence:
     title="Weights of lowered precision are taken for uniform",
     statement=r"""(Implicit in lemmas 5 to 8, not printed.) A weight that is uniform on $S_{\delta_{\rm in}}$ and
 then lowered to step $\delta$ is uniform on $S_\delta$.""",
-    truth=r"""Rounding to nearest gives at least one of the ends $\pm1$ less mass than the other values, rounding down
-leaves the value 1 almost nothing. Weights that are uniform on $[-1,1)$, the end 1 left out, are uniform after rounding
-down.""",
+    truth=r"""Rounding to nearest gives at least one of the ends $\pm1$ less mass than the other values, rounding
+down leaves the value 1 almost nothing. Weights that are uniform on $[-1,1)$, the end 1 left out, are uniform after
+rounding down.""",
     difference="Small, and without consequence here: blocks of lowered weights find as many targets "
     "(`kumar2025.lemma5`). This book draws its sources at step $\\delta$ itself.",
     source=Source("kumar2025", "implicit in the proof of lemma 5", "paraphrased"),

@@ -128,7 +128,7 @@ def _big_m(factor: float, budget: Budget) -> Evidence:
             ratios.append(box_ratio(weights, found.values))
             _, boxed = boxed_optimum(weights, gram, keep, factor * weights.min(), factor * weights.max())
             losses.append(optimum.dual_gap_decibel(boxed, float(found.error)))
-    cut = sum(loss > 1e-6 for loss in losses)
+    cut = sum(abs(loss) > 1e-6 for loss in losses)  # below 0: what is called the optimum is none
     figures = (
         Figure("channels whose optimum the box cuts off", cut, f"of {len(losses)}"),
         Figure("largest loss of signal-to-noise ratio", round(max(losses), 6) + 0.0, "dB", digits=3),
