@@ -586,6 +586,7 @@ CALLS: dict[str, dict[str, Entry]] = {
     "tickets.blocks.residual_ticket": {"x": lambda: whole(5, 3)},
     "tickets.blocks.ShallowResidual.forward": {"x": lambda: np.abs(whole(5, 3))},
     "tickets.blocks.find_shallow_residual": {"weights": lambda: whole(3, 3)},
+    "distortion.best_step": {"levels": constant(7)},
     "tickets.blocks.find_attention": {"levels": constant(3)},
     "tickets.certificate.most_window_units": {"reach": constant(7)},
     "tickets.certificate.law": {"target": constant(7), "reach": constant(None)},

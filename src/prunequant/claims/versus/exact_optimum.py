@@ -246,8 +246,9 @@ def at_least(name: str, bits: int, channels: int) -> float:
     for j, row in zip(layer.channels(channels), contest(name, bits, channels)):
         weights, gram = layer.channel(j)
         step = best_scale(weights, bits)
-        total += row[1] if row[3] else optimum.best_quantization(weights, gram, bits, step).lower_bound
-    return float(total)
+        least = row[1] if row[3] else optimum.best_quantization(weights, gram, bits, step).lower_bound
+        total += float(np.asarray(least))
+    return total
 
 
 def whole(rows: np.ndarray, side: int) -> float:
