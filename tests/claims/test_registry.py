@@ -108,3 +108,30 @@ def test_the_tally_counts_every_claim_once_and_the_papers_apart_from_ours():
     assert totals["the four papers"] + totals["this book"] == len(claims.registry())
     ours = sum(claim.source.paper == "ours" for claim in claims.registry().values())
     assert totals["this book"] == ours
+
+
+# Where the text of a paper was not at hand: Harma et al., see the page about the papers.
+WITHOUT_TEXT = {"harma2025"}
+
+
+@pytest.mark.parametrize("claim_id", CLAIMS)
+def test_a_claim_is_worded_judged_and_controlled_in_full(claim_id):
+    claim = claims.registry()[claim_id]
+    source = claim.source
+    if source.paper != "ours":
+        assert (source.wording == "reconstructed") == (source.paper in WITHOUT_TEXT), "whose words are these?"
+        if claim.verdict in (Verdict.CONDITIONAL, Verdict.FAILS_AS_STATED):
+            assert claim.truth, "what is true instead?"
+    if claim.verdict is Verdict.LOOSE:
+        assert claim.ceiling, "loose by how much at most?"
+    if claim.verdict is Verdict.FAILS_AS_STATED:
+        assert claim.confirmations, "what shows that the measurement can hold?"
+    else:
+        assert all(claim.breaks.get(name) for name in claim.controls), "which condition does each control break?"
+
+
+def test_every_condition_has_a_name_and_is_met_or_broken_as_the_verdict_says():
+    record = {row["id"]: row for row in json.loads((ROOT / "book" / "results" / "ledger.json").read_text("utf-8"))}
+    for claim in claims.registry().values():
+        conditions = record[claim.id]["conditions"]
+        assert conditions and all(conditions.values()) == (claim.verdict is not Verdict.FAILS_AS_STATED), claim.id

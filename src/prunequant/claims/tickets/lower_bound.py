@@ -167,9 +167,13 @@ def _tight(ratios: list[float], names: Sequence[str]) -> Evidence:
 @claim(
     id="kumar2025.corollary1",
     title="The two bounds meet, but for a constant",
-    statement=r"""Under the hypothesis of theorem 3 the width of the source is $\Omega\bigl(d\log\frac1\delta\bigr)$;
-this matches theorem 1. (Added here: so for a target with $N_t$ weights, width $\Theta\bigl(d\log\frac1\delta\bigr)$
-and $\Theta\bigl(N_t\log\frac1\delta\bigr)$ weights are enough for probability $\frac12$ and are needed for it.)""",
+    statement=r"""Under the hypothesis of theorem 3 the width of the source is $\Omega\bigl(d\log\frac1\delta\bigr)$:
+the order of theorem 1.""",
+    truth=r"""The width of the source is $\Omega\bigl(d\log\frac1\delta\bigr)$. For a target with $N_t$ weights, layers
+about as wide as they are tall and $\log N_t=O(\log\frac1\delta)$, width $\Theta\bigl(d\log\frac1\delta\bigr)$ and
+$\Theta\bigl(N_t\log\frac1\delta\bigr)$ weights are enough for probability $\frac12$ and are needed for it.""",
+    difference="With the step held fixed and more and more weights the two do not meet: failures add, and "
+    "the construction pays for them with $\\log N_t$.",
     source=Source("kumar2025", "Corollary 1", "paraphrased"),
     verdict=Verdict.CONDITIONAL,
     condition="$\\log N_t=O(\\log\\frac1\\delta)$, and layers about as wide as they are tall",
