@@ -101,7 +101,8 @@ $Cd_0\log_2\frac1\delta$ wide, the later ones more than $d_i\log_2\frac1\delta$.
 with high probability, a given target of depth $\ell$ with weights in $S_{\delta_t}$. (The probability is not legible
 in our copy. The introduction puts the extra factor $\log\frac1\delta$ into the width.)""",
     truth=r"""With $\log_2\frac1\delta+c$ copies in place of $\log_2\frac1\delta$, where $c$ grows like $\log N_t$
-with the number of weights, the same network contains the target with a probability as near to one as one likes. Its widths stay
+with the number of weights, the same network contains the target with a probability as near to one as one likes. Its
+widths stay
 $O(d\log\frac1\delta)$; it is the number of weights that has one factor $\log\frac1\delta$ more.""",
     difference="At exactly $\\log_2\\frac1\\delta$ copies the next layer stands at the threshold, $\\kappa=1$. The "
     "sizes of lemma 8 put the extra factor into the weights, the introduction into the width.",

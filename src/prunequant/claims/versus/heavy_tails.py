@@ -74,7 +74,8 @@ def _wins_through(law) -> int:
 the kurtosis, up to 20. At moderate compression quantization has the higher ratio. At very high compression, 2 to 3 bits
 per value, pruning is ahead where the range is wide.""",
     truth=r"""On this family, up to kurtosis 20, pruning to the same size is ahead from kurtosis 8.9 at 2 bits and 16.0
-at 3 bits, and at no width from 4 bits on. Beyond that axis it is ahead at every width up to 8 bits, from kurtosis 28 at 4
+at 3 bits, and at no width from 4 bits on. Beyond that axis it is ahead at every width up to 8 bits, from kurtosis 28
+at 4
 bits and 371 at 8.""",
     difference="The sentence holds for this family and this axis. Heavier tails move the line to every width, and "
     "another family moves it elsewhere, so that no kurtosis decides by itself.",
@@ -235,7 +236,8 @@ def _ranked(networks, score=None, kind: str = "possible") -> Evidence:
     title="Kurtosis tells which of the two wins",
     statement=r"""On the weight tensors of trained networks, kurtosis is a good metric of whether pruning or
 quantization at the same size has the higher ratio: the larger it is, the rather pruning.""",
-    truth=r"""Over many trained tensors it is: at 2 bits pairs of a tensor won by pruning and one won by quantization are
+    truth=r"""Over many trained tensors it is: at 2 bits pairs of a tensor won by pruning and one won by quantization
+are
 in the order of their kurtosis more than nine times in ten, on two networks together and on the paper's own tensors.""",
     difference="A single network may have too few tensors won by pruning to tell. As a law it fails: families of the "
     "same kurtosis are won by different methods.",
