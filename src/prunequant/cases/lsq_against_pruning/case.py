@@ -139,7 +139,7 @@ def dense(
     return model
 
 
-def statistics_batches(settings: Mapping, images, seed: int, run: Run) -> Callable:
+def statistics_batches(settings: Mapping, images: data.Images, seed: int, run: Run) -> Callable:
     """The batches that batch normalisation is estimated anew from: other ones than those of the training."""
     return batches(images, settings["batch"], seed + 1_000_000, settings["shift"], settings["flip"], run.device)
 
