@@ -32,6 +32,7 @@ STATUSES = {
     NOT_HERE: "not reproducible here; the reason is given",
 }
 SEED = 811
+SPANNING = "a step that spans the range: r/2^(b−1)"  # the confirmation of the claim on Figure 2
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,15 @@ def _ledger() -> dict[str, dict]:
     return {row["id"]: row for row in records.read("ledger.json")}
 
 
-def ledger(claim: str, figure: str, control: str = "") -> str:
-    """A figure of a claim, or of one of its controls, as the ledger prints it.
+def ledger(claim: str, figure: str, confirmation: str = "") -> str:
+    """A figure of a claim, or of one of its confirmations, as the ledger prints it.
 
     Raises
     ------
     KeyError : the ledger has no such figure.
     """
     row = _ledger()[claim]
-    row = row["controls"][control] if control else row
+    row = row["confirmations"][confirmation] if confirmation else row
     found = dict(map(tuple, row["evidence"]))
     if figure not in found:
         raise KeyError(f"{claim} has no figure {figure!r}: there are {', '.join(found)}")
@@ -152,6 +153,29 @@ KUMAR = (
         why="the theorem itself has d²; the introduction means the width",
         claim="kumar2025.theorem3",
     ),
+    Printed(
+        "kumar2025",
+        "Lemma 8",
+        "copies of each output that suffice for the next layer",
+        printed="log₂(1/δ)",
+        ours=lambda: (
+            "share of weights missed with so many at δ = 2⁻⁴ … 2⁻¹⁰: "
+            + ledger("kumar2025.lemma8", "a weight is missed at exactly log2(1/δ) copies")
+        ),
+        status=OFF,
+        why="21 more serve a layer of 4 × 4",
+        claim="kumar2025.lemma8",
+    ),
+    Printed(
+        "kumar2025",
+        "proof of Lemma 5",
+        "products that can be kept so that they are uniform on the grid of products, δ = 1/4 … 1/64",
+        printed="a constant share",
+        ours=lambda: ledger("kumar2025.uniform_products", "products that can be kept, δ = 1/4, 1/8, 1/16, 1/32, 1/64"),
+        status=OFF,
+        why="some values are no products; rounded to the grid of the weights a third can be kept",
+        claim="kumar2025.uniform_products",
+    ),
 )
 
 ZHANG = (
@@ -205,6 +229,26 @@ ZHANG = (
         ),
         status=BOUND,
         why="a sharper variance and tail ask for less",
+        claim="zhang2025.one_bit",
+    ),
+    Printed(
+        "zhang2025",
+        "Proposition 3",
+        "scaling C for three values, N₀ = 1024, failure 1 %",
+        printed="constant 8π",
+        ours=lambda: f"C = {ledger('zhang2025.joint', 'scaling C at N₀ = 1024')} with it",
+        status=BOUND,
+        why="and in law the operator is rounding at random, without pruning",
+        claim="zhang2025.joint",
+    ),
+    Printed(
+        "zhang2025",
+        "section 5.1",
+        "mean of the one-bit quantizer at z = K, in K",
+        printed="1, being unbiased",
+        ours=lambda: ledger("zhang2025.one_bit", "mean of the quantizer as printed, at z = K, in units of K"),
+        status=SLIP,
+        why="its printed formula has the other step; what is meant is unbiased",
         claim="zhang2025.one_bit",
     ),
 )
@@ -361,6 +405,70 @@ KUZMIN = (
         status=NOT_HERE,
         why="nine networks trained on ImageNet, COCO and text; ours are small networks on small images",
         claim="kuzmin2023.finetuning",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 2, with a step that spans the range",
+        "kurtosis from which pruning wins at 2 and 3 bits",
+        printed=(6.0, 11.0),
+        ours=lambda: tuple(
+            float(ledger("kuzmin2023.figure2", f"{bits} bits: pruning is ahead from kurtosis", confirmation=SPANNING))
+            for bits in (2, 3)
+        ),
+        read=2.0,
+        why="so the figure is drawn, to two of its columns: each is one unit of kurtosis wide",
+        claim="kuzmin2023.figure2",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 3",
+        "kurtosis of even odds at 2 bits",
+        printed=9.0,
+        ours=lambda: float(records.read("published_tensors.json")["widths"][0]["even_odds"]),
+        read=1.0,
+        why="read off the figure; ours: two kernel densities over the authors' tensors, impossible kurtoses left out",
+        claim="kuzmin2023.kurtosis",
+    ),
+    Printed(
+        "kuzmin2023",
+        "section 4.3, Table 3",
+        "layers in the comparison of optima",
+        printed="10",
+        ours=lambda: "11 rows are listed",
+        status=SLIP,
+        why="one layer stands twice",
+        claim="kuzmin2023.optimal_vs_optimal",
+    ),
+    Printed(
+        "kuzmin2023",
+        "section 5, limitations",
+        "pruning and quantization together",
+        printed="not studied",
+        ours=lambda: "Figure 5 studies them, on three networks",
+        status=SLIP,
+        why="the paper has the experiment",
+        claim="kuzmin2023.combination",
+    ),
+    Printed(
+        "kuzmin2023",
+        "Figure 9",
+        "rise of CKA while a pruned ResNet-18 is fine-tuned, 4 bits",
+        printed=0.03,
+        ours=lambda: ledger("kuzmin2023.representations_trend", "resnet, 4 bits, pruned: rise of CKA"),
+        digits=2,
+        status=OTHER,
+        why="a small residual network on small images",
+        claim="kuzmin2023.representations_trend",
+    ),
+    Printed(
+        "kuzmin2023",
+        "a summary of it",
+        "ResNet-50 with 4 bits, and pruned to that size, in per cent",
+        printed=(76.3, 76.1),
+        ours=lambda: "76.2 and 75.9 in Table 1; the two numbers are those of 5 bits",
+        status=SLIP,
+        why="the summary's, not the paper's",
+        claim="kuzmin2023.table1",
     ),
 )
 
