@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import ast
 import html
+import re
 from pathlib import Path
+
+CLAIMS = re.compile(r"(?:src/prunequant|tests)/claims/([a-z]+)/(?:test_)?([a-z0-9_]+)\.py")
+CLAIM_ID = re.compile(r"[a-z0-9]+\.[a-z0-9_]+")
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -24,11 +28,12 @@ a {{ color: inherit; }}
 pre {{ overflow-x: auto; font: 0.85rem/1.5 ui-monospace, monospace; }}
 .at {{ color: var(--dim); text-decoration: none; user-select: none; display: inline-block; width: 3.2em;
   text-align: right; margin-right: 1.2em; }}
+.card {{ font: 0.8rem/1.5 system-ui, sans-serif; color: var(--dim); }}
 .line:target, .line:has(:target) {{ background: var(--mark); }}
 {light}
 @media (prefers-color-scheme: dark) {{ {dark} }}
 </style></head><body>
-<p><a href="{up}book/index.html">Prune or Quantize?</a></p>
+<p><a href="{up}book/index.html">Prune or Quantize?</a>{chapter}</p>
 <h1>{name}</h1>
 <pre><code>{code}</code></pre>
 </body></html>
@@ -57,6 +62,19 @@ def anchors(text: str) -> dict[int, list[str]]:
     return found
 
 
+def chapter_of(name: str, up: str) -> str:
+    """Where the chapter lies whose claims a module declares or tests; empty for any other module."""
+    found = CLAIMS.fullmatch(name)
+    return f"{up}book/{found[1]}/{found[2].replace('_', '-')}.html" if found and not found[2].startswith("_") else ""
+
+
+def card_link(word: str, chapter: str) -> str:
+    """From a claim's declaration to its card, or nothing where no claim is declared."""
+    if not chapter or not CLAIM_ID.fullmatch(word):
+        return ""
+    return f'<a class="card" href="{chapter}#claim-{re.sub("[^a-z0-9]+", "-", word)}">card and proof</a> '
+
+
 def page(name: str, text: str, up: str) -> str:
     """One module as HTML; `up` leads from it to the root of the site."""
     from pygments import highlight
@@ -66,16 +84,19 @@ def page(name: str, text: str, up: str) -> str:
     formatter = HtmlFormatter(nowrap=True)
     lines = highlight(text, PythonLexer(stripnl=False), formatter).splitlines()
     where, seen, body = anchors(text), set(), []
+    chapter = chapter_of(name, up)
     for number, line in enumerate(lines, 1):
         names = [word for word in where.get(number, []) if word not in seen]
         seen.update(names)
         marks = "".join(f'<span id="{html.escape(word)}"></span>' for word in names)
+        cards = "".join(card_link(word, chapter) for word in names)
         body.append(
-            f'<span class="line" id="L{number}">{marks}<a class="at" href="#L{number}">{number}</a>{line}</span>'
+            f'<span class="line" id="L{number}">{marks}<a class="at" href="#L{number}">{number}</a>{cards}{line}</span>'
         )
     return PAGE.format(
         name=html.escape(name),
         up=up,
+        chapter=f' · <a href="{chapter}">the chapter</a>' if chapter else "",
         code="\n".join(body),
         light=HtmlFormatter(style="tango").get_style_defs("pre"),
         dark=HtmlFormatter(style="github-dark").get_style_defs("pre"),

@@ -71,3 +71,13 @@ def test_a_source_page_has_an_anchor_for_each_claim_function_and_line():
     assert 'href="../../book/index.html"' in page
     assert "&lt;" in page
     assert page.index('id="kumar2025.lemma2"') < page.index('id="L2"')
+
+
+def test_a_claims_source_and_its_test_lead_back_to_the_card_and_the_chapter():
+    text = '@claim(id="kumar2025.lemma2", title="x")\ndef lemma2(budget):\n    pass\n'
+    page = sourcepages.page("src/prunequant/claims/tickets/subset_sums.py", text, "../")
+    assert 'href="../book/tickets/subset-sums.html#claim-kumar2025-lemma2">card and proof</a>' in page
+    assert 'href="../book/tickets/subset-sums.html">the chapter</a>' in page
+    test = sourcepages.page("tests/claims/tickets/test_subset_sums.py", "x = 1\n", "../")
+    assert 'href="../book/tickets/subset-sums.html">the chapter</a>' in test
+    assert "the chapter" not in sourcepages.page("src/prunequant/cli.py", "x = 1\n", "../")

@@ -105,8 +105,38 @@
     apply();
   }
 
+  /* A card leads to the proof that follows it before the next card, and the proof back to the card. */
+  function proved() {
+    var card = null;
+    document.querySelectorAll(".bd-content .pq-claim[id], .bd-content div.proof").forEach(function (box) {
+      if (box.classList.contains("pq-claim")) {
+        card = box;
+        return;
+      }
+      var kinds = ["lemma", "theorem", "proposition", "corollary", "definition", "remark", "example", "observation"];
+      if (!card || kinds.some(function (kind) { return box.classList.contains(kind); })) return;
+      var links = card.querySelector(".pq-links");
+      var place = document.createElement("span");
+      place.id = card.id.replace(/^claim-/, "proof-");
+      box.before(place);
+      var back = document.createElement("a");
+      back.href = "#" + card.id;
+      back.textContent = "its claim";
+      back.className = "pq-links pq-back";
+      box.append(back);
+      if (links) {
+        var forth = document.createElement("a");
+        forth.href = "#" + place.id;
+        forth.textContent = "its proof";
+        links.prepend(forth, " \u00b7 ");
+      }
+      card = null;
+    });
+  }
+
   function start() {
     named();
+    proved();
     filtered();
     reachable();
   }
