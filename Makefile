@@ -34,7 +34,7 @@ else
 endif
 KERNELS := $(shell find src -name '*.py' 2>/dev/null)
 
-.PHONY: help env warm portability prove mutate book test refresh page shots serve notebooks lab lint format unit surface validate build site verify ledger clean distclean models bench
+.PHONY: help env warm portability prove mutate book test refresh page shots serve notebooks lab lint format unit surface validate build site browser verify ledger clean distclean models bench
 
 help: ## list the commands
 	@echo 'Prune or Quantize? An executable book and its library.'
@@ -128,18 +128,12 @@ portability: warm ## all of it again as other machines would compute it (hours; 
 build: warm
 	@$(PY) tools/book.py build
 
-site: build ## build the pages; check links, images, self-sufficiency, and in a browser, where there is one, what only that sees
+site: build ## build the pages; check links, images, self-sufficiency, and a few pages in a browser, where there is one
 	@$(PY) tools/sitecheck.py _build/html
+	@$(PY) tools/browsercheck.py _build/html book/index book/ledger book/paths/convex-order book/versus/exact-optimum
+
+browser: build ## look at every page in a browser: script errors, folded boxes, the ledger's filter
 	@$(PY) tools/browsercheck.py _build/html
-
-COSMIC_RAY := cosmic-ray==8.7.0
-
-mutate: warm ## change the code behind each claim, a sign or a number at a time, and record what notices (hours)
-	@$(PY) -c 'import cosmic_ray' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check '$(COSMIC_RAY)'
-	@$(PY) tools/mutate.py $(CLAIM)
-
-prove: env ## prove by machine what can be, for all real numbers, and record it
-	@$(PRUNEQUANT) prove --json book/results/proofs.json
 
 bench: warm ## speed against peers (install them first: pip install -e '.[bench]')
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) $$script || exit 1; done
