@@ -146,7 +146,7 @@ def verify(
 @app.command()
 def prove(
     ids: Annotated[list[str] | None, typer.Argument(help="claims, by id; all that have such a proof when none")] = None,
-    limit: Annotated[float, typer.Option(min=1, help="seconds for each question to the solver")] = 120,
+    limit: Annotated[float, typer.Option(help="seconds for each question to the solver")] = 120,
     json: Annotated[Path | None, typer.Option(help="write the outcome here")] = None,
 ) -> None:
     """Prove statements for all real blocks of a size, by an SMT solver; exit 1 when one is not proved."""
@@ -154,6 +154,7 @@ def prove(
 
     try:
         chosen = proofs.theorems(ids or None)
+        limit = arguments.real(limit, "--limit", *proofs.LIMITS)
     except ValueError as error:
         _fail(str(error))
     _check_writable(json)

@@ -69,3 +69,11 @@ def test_the_command_proves_and_names_what_has_no_proof(tmp_path):
     assert json.loads((tmp_path / "proofs.json").read_text("utf-8"))["rows"][0]["outcome"] == "proved"
     found = run(cli.app, ["prove", "kumar2025.lemma2"])
     assert found.exit_code == 2 and "no proof by machine for kumar2025.lemma2" in found.output
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), "a", None, True])
+def test_a_limit_that_is_no_time_is_refused_before_any_work(limit):
+    with pytest.raises((TypeError, ValueError), match="limit is"):
+        proofs.prove(SMALL[0], limit)
+    found = CliRunner().invoke(cli.app, ["prove", "ours.ties", "--limit", str(limit)])
+    assert found.exit_code == 2

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunequant import extras, records
+from prunequant import arguments, extras, records
 
 RECORD = "proofs.json"
+LIMITS = (1e-3, 1e6)  # seconds
 
 
 @dataclass(frozen=True)
@@ -359,12 +360,14 @@ def prove(theorem: Theorem, limit: float = 120) -> Proof:
 
     Parameters
     ----------
-    limit : seconds for each question; what is not decided by then is said to be so.
+    limit : seconds for each question, in [0.001, 1e6]; what is not decided by then is said to be so.
 
     Raises
     ------
+    TypeError, ValueError : a limit that is not as above.
     MissingExtra : Z3 is not installed; the extra `prove` brings it.
     """
+    limit = arguments.real(limit, "limit", *LIMITS)
     z3 = extras.need("z3")
     outcome, seconds, assertions, example = _ask(z3, theorem, limit)
     controls = {}
