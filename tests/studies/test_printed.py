@@ -3,7 +3,7 @@
 import pytest
 
 from prunequant import records
-from prunequant.claims import registry
+from prunequant.claims import Verdict, registry
 from prunequant.studies import printed
 
 
@@ -40,3 +40,10 @@ def test_the_record_is_what_is_computed_today_and_leads_to_claims_that_exist():
         assert row["status"] in printed.STATUSES
         assert not row["claim"] or row["claim"] in registry(), row
         assert row["why"] or row["status"] == printed.EQUAL, row
+
+
+def test_equal_and_off_follow_from_numbers_and_a_failure_from_its_claims_verdict():
+    for entry in printed.ALL:
+        assert entry.status not in (printed.EQUAL, printed.OFF), entry.what
+        if entry.status == printed.FAILS:
+            assert registry()[entry.claim].verdict in (Verdict.CONDITIONAL, Verdict.FAILS_AS_STATED), entry.what
