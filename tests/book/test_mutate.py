@@ -4,8 +4,6 @@ import importlib.util
 
 import pytest
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("cosmic_ray") is None, reason="needs cosmic-ray")
-
 
 def test_the_kernels_that_a_claim_calls_are_among_the_functions_it_runs():
     from mutate import functions
@@ -16,6 +14,7 @@ def test_the_kernels_that_a_claim_calls_are_among_the_functions_it_runs():
     assert not any(file.startswith("claims/") for file, *_ in ran)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("cosmic_ray") is None, reason="make mutate installs cosmic-ray")
 def test_changes_are_drawn_with_a_seed_and_lie_inside_what_the_claim_runs():
     from mutate import changes, functions
 
