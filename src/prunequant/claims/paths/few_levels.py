@@ -98,8 +98,8 @@ def _levels(step, ratio, features, samples, scaling):
 @claim(
     id="ours.finite_alphabet",
     title="A few levels more, and nothing is ever clipped",
-    statement=r"""Let $\rho=\max_{s,t}\|X_s\|/\|X_t\|$. A grid $\{k\delta:|k|\le K\}$ with
-$K\delta\ge\|w\|_\infty+\delta\rho\sqrt{2\pi p\log N_0/(2C-1)}$ is never left, with probability at least
+    statement=r"""Let $\rho=\max_{s,t}\|X_s\|/\|X_t\|$ and $r^2=\frac{2\pi p\log N_0}{2C-1}$. A grid
+$\{k\delta:|k|\le K\}$ with $K\delta\ge\|w\|_\infty+\delta\rho r$ is never left, with probability at least
 $1-\sqrt2(m+N_0)N_0^{-p}$, and then the bound of the infinite grid holds. So the bits grow like $\log\log N_0$.""",
     source=Source("ours", "path following, finite alphabet (an exercise of the paper)", wording="ours"),
     verdict=Verdict.LOOSE,
