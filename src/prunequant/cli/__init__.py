@@ -22,9 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from . import arguments, claims, experiments, extras, records
-from .claims import chapters
-from .claims.core import Budget, Outcome
+from .. import arguments, claims, experiments, extras, records
+from ..claims import chapters
+from ..claims.core import Budget, Outcome
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
 
@@ -150,7 +150,7 @@ def prove(
     json: Annotated[Path | None, typer.Option(help="write the outcome here")] = None,
 ) -> None:
     """Prove statements for all real blocks of a size, by an SMT solver; exit 1 when one is not proved."""
-    from .claims import proofs
+    from ..claims import proofs
 
     try:
         chosen = proofs.theorems(ids or None)
@@ -197,8 +197,8 @@ def plan(
     method: Annotated[str, typer.Option(help="measured or proved")] = "measured",
 ) -> None:
     """How wide must a random network be to contain a given one, exactly?"""
-    from . import tickets
-    from .tickets.plan import DEPTHS, METHODS
+    from .. import tickets
+    from ..tickets.plan import DEPTHS, METHODS
 
     try:
         shape = _integers(widths, "--widths", 1, 2**31 - 1)
@@ -376,7 +376,7 @@ def _integers(text: str, option: str, low: int, high: int) -> list[int]:
 
 def _steps(text: str, layers: int, option: str) -> list:
     """The steps of grids of so many bits, one a layer."""
-    from . import tickets
+    from .. import tickets
 
     steps = [tickets.step(bits) for bits in _integers(text, option, 2, 16)]
     if len(steps) not in (1, layers):
@@ -447,7 +447,3 @@ def _print(outcomes: list[Outcome]) -> None:
         )
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(table)
-
-
-if __name__ == "__main__":
-    app()
