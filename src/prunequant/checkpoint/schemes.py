@@ -1,0 +1,159 @@
+"""How the weights of one matrix may be stored, by a name that the report, the plan and the command line share.
+
+    INT4 channel          4-bit integers in two's complement, one scale a row
+    INT4 g128             one scale for every 128 values of a row (the last group may be shorter)
+    INT4 tensor           one scale in all
+    MXFP4, NVFP4, NF4     a format of `prunequant.formats`, its blocks along the row
+    FP16                  16-bit floats: nothing is lost that counts here
+    2:4 FP16              of four values the largest two, as 16-bit floats
+    2:4 INT4 g128         the same two as integers
+    75% FP16              three quarters pruned, the smallest of the whole matrix, with a bitmap
+
+Every name has one size in bits, to the last bit: values, scales, masks. Integer scales are 16-bit floats.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from prunequant import arguments, formats
+from prunequant.sparsity import pruned_count
+
+SCALE_BITS = 16
+WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+GROUPS = (16, 32, 64, 128, 256)
+_NAME = re.compile(
+    r"(?:(?P<n>\d{1,4}):(?P<m>\d{1,4}) |(?P<percent>\d{1,2}(?:\.\d{1,4})?)% )?"
+    r"(?:INT(?P<bits>\d) (?P<granularity>tensor|channel|g(?P<group>\d{1,6}))|(?P<format>[A-Z0-9]+(?: [A-Z0-9]+)?))"
+)
+_BLOCKED = ("MXFP4", "MXFP6", "MXFP8", "MXINT8", "NVFP4", "NF4")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to store a matrix; made by `Scheme.named`.
+
+    bits : of an integer; None when the values are floats or of a format
+    granularity : "tensor", "channel", or how many values of a row share a scale; None when the format says it
+    format : "FP16" or a name in `prunequant.formats`; None for integers
+    pattern : (n, m), of m neighbours n are kept; the share that is pruned; or None
+    """
+
+    name: str
+    bits: int | None = None
+    granularity: str | int | None = None
+    format: str | None = None
+    pattern: tuple[int, int] | float | None = None
+
+    @staticmethod
+    def named(name: str) -> Scheme:
+        """The scheme of a name.
+
+        Raises
+        ------
+        TypeError : a name that is no string.
+        ValueError : a name that is none.
+
+        Examples
+        --------
+        >>> Scheme.named("2:4 INT4 g128")
+        Scheme(name='2:4 INT4 g128', bits=4, granularity=128, format=None, pattern=(2, 4))
+        >>> Scheme.named("MXFP4").stored_bits(1024, 1024) / 1024**2
+        4.25
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"scheme is {arguments.shown(name)}: it must be a name such as 'INT4 g128'")
+        return _named(name)
+
+    @property
+    def pruned(self) -> float:
+        """The share of the weights that is set to zero."""
+        if isinstance(self.pattern, tuple):
+            return 1 - self.pattern[0] / self.pattern[1]
+        return self.pattern or 0.0
+
+    @property
+    def value_bits(self) -> int:
+        """Bits of one value, its share of a scale apart."""
+        if self.bits is not None:
+            return self.bits
+        return 16 if self.format == "FP16" else formats.named(self.format or "").element_bits
+
+    def problem(self, rows: int, columns: int) -> str:
+        """Why a matrix of this shape cannot be stored so; empty when it can."""
+        if isinstance(self.pattern, tuple) and columns % self.pattern[1]:
+            return f"rows of {columns} values are no whole number of groups of {self.pattern[1]}"
+        return ""
+
+    def scales(self, rows: int, columns: int) -> int:
+        """How many integer scales are stored."""
+        if self.bits is None:
+            return 0
+        if isinstance(self.granularity, int):
+            return rows * -(-columns // self.granularity)
+        return rows if self.granularity == "channel" else 1
+
+    def stored_bits(self, rows: int, columns: int) -> int:
+        """Bits in all: the values that are kept, scales, and the mask.
+
+        A pattern n:m stores ⌈log2 m⌉ bits for the place of every kept value, a share one bit a weight. A format's
+        blocks are those of the whole row.
+
+        Raises
+        ------
+        ValueError : a shape that the scheme does not fit, see `problem`.
+
+        Examples
+        --------
+        >>> [Scheme.named(s).stored_bits(64, 256) / 64 / 256 for s in ("INT4 channel", "2:4 FP16", "75% FP16")]
+        [4.0625, 9.0, 5.0]
+        """
+        rows, columns = arguments.integer(rows, "rows", 1, 2**40), arguments.integer(columns, "columns", 1, 2**40)
+        if why := self.problem(rows, columns):
+            raise ValueError(f"{self.name} does not fit {rows} × {columns}: {why}")
+        count = rows * columns
+        kept, mask = count, 0
+        if isinstance(self.pattern, tuple):
+            kept = count // self.pattern[1] * self.pattern[0]
+            mask = kept * math.ceil(math.log2(self.pattern[1]))
+        elif self.pattern:
+            kept, mask = count - pruned_count(self.pattern, count), count
+        if self.bits is not None or self.format == "FP16":
+            return kept * self.value_bits + self.scales(rows, columns) * SCALE_BITS + mask
+        fmt = formats.named(self.format or "")
+        blocks = rows * -(-columns // (fmt.block_size or columns))
+        return kept * fmt.element_bits + blocks * fmt.scale_bits + fmt.tensor_bits + mask
+
+
+@cache
+def _named(name: str) -> Scheme:
+    found = _NAME.fullmatch(name)
+    what = f"scheme is {arguments.shown(name)}: "
+    if found is None:
+        raise ValueError(
+            what + "it must be a name such as 'INT4 g128', 'INT8 channel', '2:4 FP16', '75% FP16', 'MXFP4'"
+        )
+    pattern: tuple[int, int] | float | None = None
+    if found["n"]:
+        pattern = (int(found["n"]), int(found["m"]))
+        if not 0 < pattern[0] < pattern[1] <= 1024:
+            raise ValueError(what + "of m neighbours, m at most 1024, at least one and not all are kept")
+    elif found["percent"]:
+        pattern = float(found["percent"]) / 100
+        if pattern == 0:
+            raise ValueError(what + "a share that is pruned lies above 0%")
+    if found["format"]:
+        known = ("FP16", *_BLOCKED)
+        if found["format"] not in known:
+            raise ValueError(what + f"a format is one of {', '.join(known)}")
+        return Scheme(name, format=found["format"], pattern=pattern)
+    bits = int(found["bits"])
+    if bits not in WIDTHS:
+        raise ValueError(what + f"integers have {WIDTHS[0]} to {WIDTHS[-1]} bits")
+    granularity = int(found["group"]) if found["group"] else found["granularity"]
+    if granularity == 0:
+        raise ValueError(what + "a group holds at least one value")
+    return Scheme(name, bits, granularity, None, pattern)
