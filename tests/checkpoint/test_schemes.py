@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from naive.checkpoint import half, rounded, searched
 
+from naive.checkpoint import half, rounded, searched
 from prunequant import formats, sparsity
 from prunequant.checkpoint import Scheme
 from prunequant.checkpoint.schemes import CANDIDATES
