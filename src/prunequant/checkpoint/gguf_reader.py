@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def read(path: Path) -> Contents:
         contents.close()
         raise
     if contents.metadata.get("split.count", 1) not in (0, 1):
-        contents.notes.append(f"one of {contents.metadata['split.count']} parts: the others are models of their own here")
+        contents.notes.append(
+            f"one of {contents.metadata['split.count']} parts: the others are models of their own here"
+        )
     return contents
 
 
@@ -122,7 +125,7 @@ def _tensors(contents: Contents, header: _Header, count: int) -> None:
         raise ModelFileError(file.path, f"an alignment of {alignment!r:.40} bytes is none")
     data = -(-header.tell() // alignment) * alignment
     offsets = sorted({offset for *_, offset in rows} | {max(file.size - data, 0)})
-    following = dict(zip(offsets, offsets[1:]))
+    following = dict(pairwise(offsets))
     edge, before = 0, ""
     for name, shape, kind, offset in sorted(rows, key=lambda row: row[3]):
         encoding = _encoding(kind)
