@@ -3,6 +3,7 @@
 from prunequant.checkpoint.files import ModelFileError
 from prunequant.checkpoint.matrices import Matrix, Untreated
 from prunequant.checkpoint.opening import Model, open_model
+from prunequant.checkpoint.reporting import Report, report
 from prunequant.checkpoint.schemes import Scheme
 
-__all__ = ["Matrix", "Model", "ModelFileError", "Scheme", "Untreated", "open_model"]
+__all__ = ["Matrix", "Model", "ModelFileError", "Report", "Scheme", "Untreated", "open_model", "report"]

@@ -17,7 +17,7 @@ _PIECE = 1024  # squares added in float32; the sums of pieces are added in float
 NOTHING = np.float32(
     2.0**-60
 )  # a group below it loses nothing that shows beside the largest magnitude, whatever its scale
-_GOLDEN = np.uint32(0x9E3779B9)
+_GOLDEN = 0x9E3779B9
 
 
 @njit(cache=True, nogil=True)
@@ -220,18 +220,18 @@ def prune_pattern(x, n, m, out):
 
 
 @njit(cache=True, nogil=True)
-def prune_below(x, start, boundary, share, out):
-    """out = x without the values whose pattern of |x| lies in a bin below `boundary`, and without a share of that bin.
+def prune_below(x, start, low, high, share, out):
+    """out = x without the values below `low` in magnitude, and without a share of those from there to below `high`.
 
-    Which of the boundary's own are pruned follows from their place in the matrix, start + i: those whose multiple of
-    the golden ratio, modulo 2^32, lies below `share` (0 to 2^32). Returns Σ x² of what is pruned.
+    Which of these go follows from their place in the matrix, start + i: those whose multiple of the golden ratio,
+    modulo 2^32, lies below `share` (0 to 2^32). Returns Σ x² of what is pruned.
     """
     lost = 0.0
     for i in range(x.size):
-        place = (np.float32(x[i]).view(np.int32) & _ABS) >> 16
-        gone = place < boundary
-        if place == boundary:
-            gone = np.int64(np.uint32(np.uint32(start + i) * _GOLDEN)) < share
+        size = abs(x[i])
+        gone = size < low
+        if size >= low and size < high:
+            gone = ((np.int64(start) + i) * _GOLDEN) & 0xFFFFFFFF < share
         out[i] = np.float32(0) if gone else x[i]
         if gone:
             lost += np.float64(x[i]) * np.float64(x[i])
@@ -294,5 +294,5 @@ def warm() -> None:
     squared_difference(x.reshape(-1), y)
     binned_scale(np.ones(2), np.ones(2, np.int64), 0.0, scales, 2.0, 2.0)
     prune_pattern(x.reshape(-1), 2, 4, y)
-    prune_below(x.reshape(-1), 0, 1, 1, y)
+    prune_below(x.reshape(-1), 0, np.float32(0.5), np.float32(1), 1, y)
     orders(x, scales, 2, 4, low, high, np.zeros(3))

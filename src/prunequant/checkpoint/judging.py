@@ -128,10 +128,10 @@ class Choice:
 
     @property
     def margin(self) -> float | None:
-        """dB that quantization is ahead of pruning; None where one of them is missing, or both lose nothing."""
-        if self.quantization is None or self.pruning is None or self.quantization.snr == self.pruning.snr == math.inf:
+        """dB that quantization is ahead of pruning; None where one of them is missing, or loses nothing."""
+        if self.quantization is None or self.pruning is None:
             return None
-        return self.quantization.snr - self.pruning.snr
+        return _finite(self.quantization.snr - self.pruning.snr)
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class Order:
         return "prune first" if self.prune_first >= self.quantize_first else "quantize first"
 
     @property
-    def cost(self) -> float:
-        """dB that the other order loses beside the better one."""
-        return 0.0 if self.prune_first == self.quantize_first else abs(self.prune_first - self.quantize_first)
+    def cost(self) -> float | None:
+        """dB that the other order loses beside the better one; None where one of them loses nothing."""
+        return _finite(abs(self.prune_first - self.quantize_first))
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,10 @@ class Judged:
     @property
     def weights(self) -> int:
         return self.rows * self.columns
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
 
 
 def decibels(power: float, error: float) -> float:
@@ -250,13 +254,15 @@ class Census:
         _, numbers, squares = self.magnitudes
         return float(np.interp(gone, np.append(0, np.cumsum(numbers)), np.append(0.0, np.cumsum(squares))))
 
-    def boundary(self, gone: int) -> tuple[int, int]:
-        """The bin of |x| that holds the last of the `gone` smallest, and the share of it that goes, times 2^32."""
+    def boundary(self, gone: int) -> tuple[np.float32, np.float32, int]:
+        """Where the bin of |x| begins and ends that holds the last of the `gone` smallest, and the share of it that
+        goes, times 2^32; in the unit of blocks."""
         places, numbers, _ = self.magnitudes
         ends = np.cumsum(numbers)
         at = int(np.searchsorted(ends, gone))
-        before = int(ends[at] - numbers[at])
-        return int(places[at]), round((gone - before) / int(numbers[at]) * 2**32)
+        edges = (places[at] + np.arange(2)).astype(np.uint32) << np.uint32(16)
+        low, high = np.ldexp(edges.view(np.float32), -self.exponent)
+        return low, high, round((gone - int(ends[at] - numbers[at])) / int(numbers[at]) * 2**32)
 
     def tensor_scale(self, bits: int) -> float:
         """The scale of least error for all values, of a fine list, estimated on the bins; in half precision."""
@@ -396,7 +402,7 @@ def _exact(x: NDArray[np.float32], bits: int, group: int) -> NDArray[np.float32]
         scales = np.zeros(part.shape[:2], np.float32)
         held = np.abs(part).max(axis=2) >= _kernels.NOTHING
         if held.any():
-            scales[held] = _halves(best_scale(part[held].astype(np.float64), bits, axis=1).astype(np.float32))
+            scales[held] = _halves(np.asarray(best_scale(part[held].astype(np.float64), bits, axis=1), np.float32))
         found.append(scales)
     return np.concatenate(found, axis=1).reshape(-1)
 
@@ -489,11 +495,12 @@ def judge(
 def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_Sums], notes: list[str]) -> Judged:
     """Sums of blocks, added in their order, as losses in dB and bits."""
     power = counted.power
+    refused: dict[str, list[str]] = {}
     schemes = []
     for name in settings.schemes:
         scheme = Scheme.named(name)
         if why := scheme.problem(matrix.rows, matrix.columns):
-            notes.append(f"{name} does not fit: {why}")
+            refused.setdefault(why, []).append(name)
             continue
         if scheme.format == "FP16" and isinstance(scheme.pattern, float):
             error = counted.pruned(pruned_count(scheme.pattern, counted.total))
@@ -510,6 +517,7 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
             bits += scheme.scales(matrix.rows, matrix.columns) * (32 - SCALE_BITS)
             notes.append(f"scales of {name} leave the range of half precision: 32 bits are charged for each")
         schemes.append(Loss(name, bits / matrix.weights, decibels(power, error)))
+    notes += [f"{', '.join(names)}: {why}" for why, names in refused.items()]
     pruning = _pruning(counted, settings, {s.bits_per_weight for s in schemes if s.family == "quantization"})
     if settings.group < matrix.columns and matrix.columns % settings.group:
         rest = matrix.columns % settings.group
@@ -518,9 +526,10 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
         notes.append(f"rows are shorter than a group of {settings.group}: one group a row")
     order = None
     if found and found[0].order is not None:
-        after = np.sum([sums.order for sums in found], axis=0)
+        after = [math.fsum(errors) for errors in zip(*(sums.order for sums in found if sums.order is not None))]
         first = next(s.snr for s in schemes if s.name == "2:4 INT4 channel")
-        order = Order(first, *(decibels(power, float(e)) for e in after), sum(sums.zeros for sums in found))
+        by_place, by_weights, joint = (decibels(power, error) for error in after)
+        order = Order(first, by_place, by_weights, joint, sum(sums.zeros for sums in found))
     return Judged(
         matrix.name,
         matrix.shape,
