@@ -447,3 +447,6 @@ def _print(outcomes: list[Outcome]) -> None:
         )
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(table)
+
+
+from . import allocating  # noqa: E402, F401  its command, once the app is there
