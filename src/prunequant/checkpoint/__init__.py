@@ -1,6 +1,21 @@
 """Model files: what is in them, which compression loses less at the bits really stored, and a smaller file of it."""
 
 from prunequant.checkpoint.allocation import Allocation, Pareto, Uniform, allocate, pareto
+from prunequant.checkpoint.files import ModelFileError
+from prunequant.checkpoint.matrices import Matrix, Untreated
+from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.schemes import Scheme
 
-__all__ = ["Allocation", "Pareto", "Scheme", "Uniform", "allocate", "pareto"]
+__all__ = [
+    "Allocation",
+    "Matrix",
+    "Model",
+    "ModelFileError",
+    "Pareto",
+    "Scheme",
+    "Uniform",
+    "Untreated",
+    "allocate",
+    "open_model",
+    "pareto",
+]

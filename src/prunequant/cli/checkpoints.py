@@ -1,4 +1,4 @@
-"""`prunequant allocate`: a scheme for every matrix of a model under one size, beside the best uniform plan."""
+"""Commands for model files. Each is a plain function here; `prunequant.cli` makes it a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import records
-from . import _check_writable, _fail, _tell, app
+from .common import check_writable, fail, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Allocation
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 CARE = 5  # matrices that are named one by one
 
 
-@app.command()
 def allocate(
     model: Annotated[Path, typer.Argument(help="a report, as `prunequant report --json` writes it")],
     budget: Annotated[float | None, typer.Option(help="bits a weight, over the matrices")] = None,
@@ -41,7 +40,7 @@ def allocate(
     """Choose how to store every matrix, so that a model of a given size loses least."""
     from .. import checkpoint
 
-    _check_writable(json)
+    check_writable(json)
     names = None if schemes is None else [part.strip() for part in schemes.split(",") if part.strip()]
     try:
         factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
@@ -49,13 +48,13 @@ def allocate(
             model, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
         )
     except (TypeError, ValueError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     _print_plan(plan)
     if json is not None:
         try:
             records.write_json(json, plan.to_json())
         except OSError as error:
-            _fail(f"the plan could not be written: {error}")
+            fail(f"the plan could not be written: {error}")
         print(f"plan: {json}")
 
 
@@ -75,9 +74,9 @@ def _print_plan(plan: Allocation) -> None:
         table.add_row(Text(f"all {same.scheme}"), f"{same.bits_per_weight:.3f}", size, _decibel(same.snr))
     terminal.print(table)
     if plan.uniform is None:
-        _tell(terminal, "no scheme for all matrices is within this budget")
+        tell(terminal, "no scheme for all matrices is within this budget")
     proof = "no plan of these schemes is better" if plan.gap <= 0 else f"at most {_share(plan)} from the best plan"
-    _tell(terminal, f"{proof}; {untreated:.3f} MB that are not treated are counted as they are stored")
+    tell(terminal, f"{proof}; {untreated:.3f} MB that are not treated are counted as they are stored")
     counts: dict[str, int] = {}
     for scheme in plan.tensors.values():
         counts[scheme] = counts.get(scheme, 0) + 1
