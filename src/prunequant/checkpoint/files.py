@@ -133,7 +133,7 @@ class Tensor:
     encoding : how bytes become values
     fetch : fetch(start, stop) gives bytes of the values one after another in the order of the last axis first
     place : where the bytes lie, (file, start, stop), perhaps with gaps; None when they are compressed
-    axes : what the file itself says of the axes: "transposed", when the first one is the input
+    axes : what the file itself says of the axes: "transposed", when the first one is the input; "embedding"
     """
 
     name: str

@@ -92,7 +92,7 @@ def kind_of(tensor: Tensor, conv1d: bool, transposed: Collection[str]) -> str:
     axes = len(tensor.shape)
     if axes == 3 and _EXPERTS.search(tensor.name):
         return "experts"
-    if axes == 2 and _EMBEDDING.search(tensor.name):
+    if axes == 2 and (tensor.axes == "embedding" or _EMBEDDING.search(tensor.name)):
         return "embedding"
     if axes == 2:
         flipped = tensor.axes == "transposed" or _fits(tensor.name, transposed)
