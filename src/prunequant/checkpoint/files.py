@@ -168,7 +168,8 @@ class Tensor:
         raw = self.fetch(first * size, last * size)
         if raw.size != (last - first) * size:
             raise ModelFileError(self.file, "it does not have the bytes of all values", self.name)
-        return self.encoding.decode(raw)[start - first * block : stop - first * block]
+        with np.errstate(all="ignore"):  # NaN and infinity are found where a matrix is judged
+            return self.encoding.decode(raw)[start - first * block : stop - first * block]
 
     def rows(self, first: int, stop: int) -> NDArray:
         """Rows first … stop - 1 of a tensor as a matrix: its first axis against all others."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from prunequant.checkpoint import values
 from prunequant.checkpoint.files import Contents, File, ModelFileError, Tensor, shown_name
+from prunequant.checkpoint.safetensors_file import is_text
 from prunequant.extras import need
 
 _DTYPES = {
@@ -56,6 +57,8 @@ def read(path: Path) -> Contents:
         axes = _axes(model.graph)
         beside: dict[str, File] = {}
         for tensor in model.graph.initializer:
+            if not isinstance(tensor.name, str) or not is_text(tensor.name):
+                raise ModelFileError(path, "its name is no text", repr(tensor.name))
             if tensor.name in contents.tensors:
                 raise ModelFileError(path, "two initializers have this name", tensor.name)
             _add(contents, file, tensor, axes.get(tensor.name, ""), beside)
@@ -161,7 +164,7 @@ def _external(
 ) -> tuple[File, int, int]:
     """The file of values that lie beside, where they begin, how many bytes."""
     said = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
+    location = str(said.get("location", ""))
     folder = file.path.parent
     path = folder / location
     outside = not location or "\0" in location or "\\" in location or os.path.isabs(location)

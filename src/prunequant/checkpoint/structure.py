@@ -299,5 +299,10 @@ def _joined(join: joining.Joined) -> Part | str:
         return "three axes with scales, and no name says that these are experts"
     rows, experts = math.prod(shape[:-1]), shape[0] if len(shape) == 3 else 1
     names = tuple(part.name for part in join.parts)
-    matrix = Matrix(weight.name, weight.shape, kind, join.dtype, rows, shape[-1], 0, join.read, experts, (), names)
+
+    def read(first: int, stop: int) -> NDArray:
+        with np.errstate(all="ignore"):  # what scales make infinite is found where the matrix is judged
+            return join.read(first, stop)
+
+    matrix = Matrix(weight.name, weight.shape, kind, join.dtype, rows, shape[-1], 0, read, experts, (), names)
     return Part(matrix, join.parts)
