@@ -193,8 +193,8 @@ class CompressedTensorsWriter:
         groups: dict[str, dict[str, Any]] = {}
         for name, scheme in self.schemes.items():
             said = arguments_of(scheme, self._settings.symmetric)
-            new: dict[str, Any] = {"targets": [], "weights": said, "input_activations": None, "output_activations": None,
-                   "format": "pack-quantized"}  # fmt: skip
+            new: dict[str, Any] = {"targets": [], "weights": said, "format": "pack-quantized"}
+            new |= {"input_activations": None, "output_activations": None}
             group = groups.setdefault(json.dumps(said), new)
             group["targets"].append(name.removesuffix(".weight"))
         config = {key: value for key, value in self._config.items() if key != "quantization_config"}
