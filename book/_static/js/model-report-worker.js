@@ -9,7 +9,7 @@ function modelReportCore(options) {
 
   /* --- numbers of a file --------------------------------------------------------------------------------------- */
 
-  const PIECE = (options && options.piece) || 1 << 22; // values judged at a time
+  const PIECE = (options && options.piece) || 1 << 21; // values judged at a time
   const LARGEST_HEADER = 100000000;
   /* dtype → [values, bytes] of a block; those of READ are decoded, the others only counted */
   const SIZES = {
@@ -121,7 +121,7 @@ function modelReportCore(options) {
     return null;
   }
 
-  const whole = (value) => typeof value === "number" && Number.isInteger(value) && value >= 0;
+  const isWhole = (value) => typeof value === "number" && Number.isInteger(value) && value >= 0;
   const list = (values) => "[" + values.join(", ") + "]";
   const has = (object, key) => Object.prototype.hasOwnProperty.call(object, key);
 
@@ -160,10 +160,10 @@ function modelReportCore(options) {
       fail("its entry in the header must have dtype, shape and data_offsets");
     }
     const { dtype, shape, data_offsets: offsets } = given;
-    if (!Array.isArray(shape) || !shape.every(whole) || shape.length > 64) {
+    if (!Array.isArray(shape) || !shape.every(isWhole) || shape.length > 64) {
       fail("its shape must be a list of whole numbers, at most 64");
     }
-    if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(whole)) {
+    if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isWhole)) {
       fail("its data_offsets must be two whole numbers");
     }
     const [start, stop] = offsets;
@@ -360,7 +360,8 @@ function modelReportCore(options) {
     "block": [[0x02], "t"], "loop": [[0x03], "t"], "if": [[0x04], "t"], "else": [[0x05]], "end": [[0x0b]],
     "br": [[0x0c], "u"], "br_if": [[0x0d], "u"], "return": [[0x0f]], "call": [[0x10], "u"], "select": [[0x1b]],
     "get": [[0x20], "u"], "set": [[0x21], "u"], "tee": [[0x22], "u"], "global.get": [[0x23], "u"],
-    "global.set": [[0x24], "u"], "f32.load": [[0x2a], "m"], "i32.const": [[0x41], "s"], "f32.const": [[0x43], "f"],
+    "global.set": [[0x24], "u"], "f32.load": [[0x2a], "m"], "f32.store": [[0x38], "m"],
+    "i32.const": [[0x41], "s"], "f32.const": [[0x43], "f"],
     "f64.const": [[0x44], "d"], "i32.eqz": [[0x45]], "i32.lt_s": [[0x48]], "i32.gt_s": [[0x4a]], "i32.ge_s": [[0x4e]],
     "i32.lt_u": [[0x49]], "i32.ge_u": [[0x4f]], "f32.eq": [[0x5b]], "f32.lt": [[0x5d]], "f32.gt": [[0x5e]],
     "f64.lt": [[0x63]], "f64.gt": [[0x64]], "i32.add": [[0x6a]], "i32.sub": [[0x6b]], "i32.mul": [[0x6c]],
@@ -533,37 +534,39 @@ function modelReportCore(options) {
       end end
       get xq global.set 0 get qq global.set 1
       get xq get qq f64.div`],
-    ["rounded", "s:f32 half:i32", "f32", "u:i32", `
-      get half i32.eqz if get s return end
+    ["rounded", "s:f32", "f32", "u:i32", `
       get s i32.bits tee u i32.const 0xfff i32.add get u i32.const 13 i32.shr_u i32.const 1 i32.and i32.add
       i32.const -8192 i32.and f32.bits`],
     /* The least error of a group over the candidates for its scale, factor · a, in their order until one is `worse`
        times as bad as the best; then the scale that fits the integers of the best. */
-    ["best", "ptr:i32 n:i32 a:f32 factors:i32 count:i32 low:f32 high:f32 half:i32 worse:f64", "f64",
+    ["best", "ptr:i32 n:i32 a:f32 factors:i32 count:i32 low:f32 high:f32 worse:f64 out:i32", "f64",
       "j:i32 s:f32 error:f64 least:f64 bound:f64 at:f32", `
       f64.const Infinity tee least set bound
       block loop
         get j get count i32.ge_s br_if 1
-        get factors get j i32.const 2 i32.shl i32.add f32.load get a f32.mul get half call rounded set s
+        get factors get j i32.const 2 i32.shl i32.add f32.load get a f32.mul call rounded set s
         get ptr get n get s get low get high get bound call integer tee error get bound f64.gt br_if 1
         get error get least f64.lt if
           get error tee least get worse f64.mul set bound get s set at
         end
         get j i32.const 1 i32.add set j br 0
       end end
-      get ptr get n get at get low get high call fitted f32.demote get half call rounded tee s
+      get ptr get n get at get low get high call fitted f32.demote call rounded tee s
       f32.const 0 f32.gt if
         get ptr get n get s get low get high get least call integer tee error get least f64.lt if
-          get error return
+          get error set least get s set at
         end
       end
+      get out get at f32.store
       get least`],
-    ["integers", "ptr:i32 rows:i32 columns:i32 block:i32 factors:i32 count:i32 low:f32 high:f32 half:i32 worse:f64",
+    ["integers", "ptr:i32 rows:i32 columns:i32 block:i32 factors:i32 count:i32 low:f32 high:f32 worse:f64 out:i32",
       "f64", BLOCKS, blocks(`
+        get out f32.const 0 f32.store
         get a f32.const 0 f32.gt if
-          get ptr get n get a get factors get count get low get high get half get worse
+          get ptr get n get a get factors get count get low get high get worse get out
           call best get all f64.add set all
-        end`)],
+        end
+        get out i32.const 4 i32.add set out`)],
     /* Small floats under a scale: adding 2^(23 - mantissa) steps makes the processor round to them. */
     ["small", "ptr:i32 n:i32 s:f32 least:i32 shift:i32 top:f32 bound:f64", "f64",
       SUMS + " t:f32 m:f32 r:f32 v1:v magic:v vs:v vl:v vf:v vt:v u:i32", `
@@ -626,7 +629,7 @@ function modelReportCore(options) {
       }
       return total;
     }
-    const rounded = (s, half) => (half ? asFloat((asBits(s) + 0xfff + ((asBits(s) >>> 13) & 1)) & ~0x1fff) : round(s));
+    const rounded = (s) => asFloat((asBits(s) + 0xfff + ((asBits(s) >>> 13) & 1)) & ~0x1fff);
     const up = { value: 0 }, down = { value: 0 };
     function fitted(ptr, n, s, low, high) {
       const inverse = round(1 / round(s));
@@ -638,15 +641,16 @@ function modelReportCore(options) {
       }
       return up.value / down.value;
     }
-    function best(ptr, n, a, factors, count, low, high, half, worse) {
-      let least = Infinity, bestScale = 0;
+    function best(ptr, n, a, factors, count, low, high, worse, out) {
+      let least = Infinity, scale = 0;
       for (let j = 0; j < count; j++) {
-        const s = rounded(round(at[(factors >> 2) + j] * a), half), error = integer(ptr, n, s, low, high, worse * least);
+        const s = rounded(round(at[(factors >> 2) + j] * a)), error = integer(ptr, n, s, low, high, worse * least);
         if (error > worse * least) break;
-        if (error < least) { least = error; bestScale = s; }
+        if (error < least) { least = error; scale = s; }
       }
-      const s = rounded(round(fitted(ptr, n, bestScale, low, high)), half);
-      return s > 0 ? Math.min(least, integer(ptr, n, s, low, high, least)) : least;
+      const s = rounded(round(fitted(ptr, n, scale, low, high))), error = s > 0 ? integer(ptr, n, s, low, high, least) : least;
+      at[out >> 2] = error < least ? s : scale;
+      return Math.min(error, least);
     }
     function small(ptr, n, s, least, shift, top) {
       let total = 0;
@@ -679,8 +683,12 @@ function modelReportCore(options) {
         },
       },
       largest, integer, best, fitted, up, down,
-      integers: (ptr, rows, columns, block, factors, count, low, high, half, worse) => blocks(ptr, rows, columns, block,
-        (p, n, a) => (a > 0 ? best(p, n, a, factors, count, low, high, half, worse) : 0)),
+      integers: (ptr, rows, columns, block, factors, count, low, high, worse, out) => blocks(ptr, rows, columns, block,
+        (p, n, a) => {
+          at[out >> 2] = 0;
+          out += 4;
+          return a > 0 ? best(p, n, a, factors, count, low, high, worse, out - 4) : 0;
+        }),
       mx: (ptr, rows, columns, block, emax, least, shift, top) => blocks(ptr, rows, columns, block, (p, n, a) => {
         const k = (asBits(a) >>> 23) - emax;
         return a > 0 ? small(p, n, asFloat(k > 0 ? k << 23 : 0x400000), least, shift, top) : 0;
@@ -734,19 +742,20 @@ function modelReportCore(options) {
     NVFP4: [16, 4, 8, 32],
     NF4: [64, 4, 32, 0],
   };
-  const BOTH = [["2:4", "channel"], ["2:4", GROUP], ["50%", "channel"], ["50%", GROUP]];
+  const BOTH = [["2:4", "channel"], ["2:4", GROUP], ["50%", "channel"], ["50%", GROUP]], SHARES = [0.5, 0.75, 0.875];
   const LEAST_SCALE = Math.pow(2, -14), LARGEST_SCALE = 65504;
-  const SHIFT = 16, BINS = 1 << (31 - SHIFT); // of the histogram of magnitudes
+  const BINS = 1 << 16, FINER = 32, OCTAVES = 10; // of the histogram; of the scales of a whole tensor
 
   const granular = (of) => (typeof of === "number" ? "g" + of : of);
-  const half = (count) => count - Math.floor(count / 2);
 
   /* Bits a weight of a scheme, values, scales and mask. */
   function bitsPerWeight(rows, columns, { pattern, bits, of, format, scaleBits }) {
     const count = rows * columns;
     let kept = count, mask = 0, stored;
-    if (pattern === "50%") { kept = half(count); mask = count; }
-    else if (pattern) {
+    if (pattern && pattern.endsWith("%")) {
+      kept = count - Math.floor(count * parseFloat(pattern) / 100);
+      mask = count;
+    } else if (pattern) {
       const [n, m] = pattern.split(":").map(Number);
       kept = Math.floor(count / m) * n;
       mask = kept * Math.ceil(Math.log2(m));
@@ -786,12 +795,12 @@ function modelReportCore(options) {
       for (const bits of WIDTHS) {
         factorsAt[bits] = place;
         CANDIDATES[bits].forEach((factor, j) => {
-          new Float32Array(loops.memory.buffer)[place / 4 + j] = factor / Math.pow(2, bits - 1);
+          new Float32Array(loops.memory.buffer)[place / 4 + j] = Math.fround(factor) / Math.pow(2, bits - 1);
         });
         place += 4 * CANDIDATES[bits].length;
       }
     }
-    const needed = VALUES + 8 * (count + 4), there = loops.memory.buffer.byteLength;
+    const needed = VALUES + 12 * (count + 4), there = loops.memory.buffer.byteLength;
     if (needed > there) loops.memory.grow(Math.ceil((needed - there) / 65536));
   }
   const single = new Float32Array(1), singleBits = new Uint32Array(single.buffer);
@@ -809,77 +818,155 @@ function modelReportCore(options) {
     return buffer;
   }
 
-  /* Rows first … stop - 1 of a matrix as float32, at VALUES in the memory of the loops. */
-  let turned = { matrix: null, values: null };
-  async function load(file, matrix, first, stop) {
-    const { columns, layout } = matrix, count = (stop - first) * columns, size = matrix.nbytes / matrix.count;
+  /* The bytes of rows first … stop - 1; a matrix that does not lie row by row is read whole, once. */
+  let whole = { matrix: "", values: null };
+  async function bytesOfRows(file, matrix, first, stop) {
+    const { columns, layout } = matrix, size = matrix.nbytes / matrix.count;
     if (layout === "rows") {
-      const odd = (first * columns) % 2 && size < 1 ? 1 : 0; // half a byte belongs to the row before
-      const buffer = await bytesOf(file, matrix, Math.floor(first * columns * size), Math.ceil(stop * columns * size));
-      prepare(count);
-      const out = new Float32Array(loops.memory.buffer, VALUES, count);
-      if (!odd) decode(matrix.dtype, buffer, out);
-      else {
-        const wider = new Float32Array(count + 1);
-        decode(matrix.dtype, buffer, wider);
-        out.set(wider.subarray(1));
-      }
+      return bytesOf(file, matrix, Math.floor(first * columns * size), Math.ceil(stop * columns * size));
+    }
+    return whole.matrix === matrix.name ? null : bytesOf(file, matrix, 0, matrix.nbytes);
+  }
+
+  /* Those rows as float32, at VALUES in the memory of the loops: nothing else may run before they are done with. */
+  function place(buffer, matrix, first, stop) {
+    const { columns, layout, rows } = matrix, count = (stop - first) * columns;
+    prepare(count);
+    const out = new Float32Array(loops.memory.buffer, VALUES, count);
+    if (layout === "rows") {
+      const odd = matrix.dtype === "F4" && (first * columns) % 2; // half a byte belongs to the row before
+      const values = odd ? new Float32Array(count + 1) : out;
+      decode(matrix.dtype, buffer, values);
+      if (odd) out.set(values.subarray(1));
       return out;
     }
-    if (turned.matrix !== matrix.name) {
-      turned = { matrix: matrix.name, values: new Float32Array(matrix.count) };
-      decode(matrix.dtype, await bytesOf(file, matrix, 0, matrix.nbytes), turned.values);
+    if (whole.matrix !== matrix.name) {
+      whole = { matrix: matrix.name, values: new Float32Array(matrix.count) };
+      decode(matrix.dtype, buffer, whole.values);
     }
-    prepare(count);
-    const out = new Float32Array(loops.memory.buffer, VALUES, count), from = turned.values;
-    const kernel = layout === "swapped" ? product(matrix.shape.slice(2)) : 1, rows = matrix.rows;
+    const kernel = layout === "swapped" ? product(matrix.shape.slice(2)) : 1;
     for (let row = first, at = 0; row < stop; row++) {
-      for (let column = 0; column < columns; column += kernel) {
-        const place = (column / kernel * rows + row) * kernel;
-        for (let k = 0; k < kernel; k++) out[at++] = from[place + k];
+      for (let line = 0; line < columns / kernel; line++) {
+        const from = (line * rows + row) * kernel;
+        for (let k = 0; k < kernel; k++) out[at++] = whole.values[from + k];
       }
     }
     return out;
   }
 
-  /* The first pass: sums, the largest magnitude, zeros, a histogram of magnitudes, and the first number that is none. */
+  /* The first pass: the largest magnitude, zeros, and a histogram of the upper halves of the bit patterns, with the sums
+     of the lower halves and of their squares; or the first number that is none. */
   function scan(x, at) {
-    const counts = new Float64Array(BINS), energies = new Float64Array(BINS);
+    const counts = new Float64Array(BINS), lows = new Float64Array(BINS), squares = new Float64Array(BINS);
     const patterns = new Uint32Array(x.buffer, x.byteOffset, x.length);
-    let one = 0, two = 0, three = 0, four = 0, top = 0, zeros = 0;
-    for (let i = 0; i < x.length; i++) {
-      const bits = patterns[i] & 0x7fffffff, v = x[i], square = v * v;
-      if (bits >= 0x7f800000) return { bad: at + i, what: bits > 0x7f800000 ? "NaN" : "infinity" };
-      if (bits > top) top = bits;
-      if (!bits) zeros++;
-      one += v;
-      two += square;
-      three += square * v;
-      four += square * square;
-      counts[bits >>> SHIFT] += 1;
-      energies[bits >>> SHIFT] += square;
+    let top = 0, zeros = 0;
+    for (let i = 0; i < patterns.length; i++) {
+      const bits = patterns[i], size = bits & 0x7fffffff, place = bits >>> 16, low = bits & 0xffff;
+      if (size >= 0x7f800000) {
+        return { bad: at + i, what: size > 0x7f800000 ? "nan" : bits >>> 31 ? "-inf" : "inf" };
+      }
+      if (size > top) top = size;
+      if (!size) zeros++;
+      counts[place] += 1;
+      lows[place] += low;
+      squares[place] += low * low;
     }
-    singleBits[0] = top;
-    return { n: x.length, largest: single[0], sums: [one, two, three, four], zeros, counts, energies, bad: -1 };
+    return { top, zeros, counts, lows, squares, bad: -1 };
   }
   function joinScans(parts) {
     const bad = parts.filter((part) => part.bad >= 0).sort((a, b) => a.bad - b.bad);
     if (bad.length) return bad[0];
     return parts.reduce((all, part) => {
-      all.n += part.n;
-      all.largest = Math.max(all.largest, part.largest);
+      all.top = Math.max(all.top, part.top);
       all.zeros += part.zeros;
-      all.sums = all.sums.map((sum, i) => sum + part.sums[i]);
       for (let i = 0; i < BINS; i++) {
         all.counts[i] += part.counts[i];
-        all.energies[i] += part.energies[i];
+        all.lows[i] += part.lows[i];
+        all.squares[i] += part.squares[i];
       }
       return all;
     });
   }
 
+  /* What the histogram says, in units of 2^exponent, in which the largest magnitude lies in [1, 2). */
+  function census({ top, zeros, counts, lows, squares }) {
+    singleBits[0] = top;
+    const largest = single[0], bins = [];
+    singleBits[0] = top & 0x7f800000;
+    const exponent = largest > 0 ? (top >= 0x800000 ? Math.log2(single[0]) : Math.floor(Math.log2(largest))) : 0;
+    const unit = Math.pow(2, -exponent);
+    let total = 0, sum = 0;
+    for (let place = 0; place < BINS; place++) {
+      if (!counts[place]) continue;
+      singleBits[0] = place << 16;
+      const base = single[0], step = (place & 0x8000 ? -1 : 1) * Math.pow(2, Math.max((place >> 7) & 0xff, 1) - 150);
+      const inside = lows[place] / counts[place], mean = (base + step * inside) * unit;
+      const spread = Math.pow(step * unit, 2) * Math.max(squares[place] / counts[place] - inside * inside, 0);
+      bins.push({ place, count: counts[place], mean, spread, square: counts[place] * (mean * mean + spread) });
+      total += counts[place];
+      sum += counts[place] * mean;
+    }
+    const average = sum / total;
+    let power = 0, second = 0, fourth = 0;
+    for (const { count, mean, spread, square } of bins) {
+      const away = (mean - average) * (mean - average);
+      power += square;
+      second += count * (away + spread) / total;
+      fourth += count * (away * away + 6 * away * spread) / total;
+    }
+    const magnitudes = new Map(); // bins of |x|, ascending
+    for (const { place, count, square } of bins) {
+      const bin = magnitudes.get(place & 0x7fff) || { place: place & 0x7fff, count: 0, square: 0 };
+      bin.count += count;
+      bin.square += square;
+      magnitudes.set(bin.place, bin);
+    }
+    const sizes = Array.from(magnitudes.values()).sort((a, b) => a.place - b.place), below = [0], lost = [0];
+    sizes.forEach(({ count, square }, i) => { below.push(below[i] + count); lost.push(lost[i] + square); });
+    const binOf = (gone) => {
+      let low = 0, high = sizes.length - 1;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (below[middle + 1] >= gone) high = middle; else low = middle + 1;
+      }
+      return low;
+    };
+    return {
+      exponent, largest, zeros, total, power, bins, kurtosis: second > 0 ? fourth / (second * second) : null,
+      /* Σ x² of the smallest, a number of them that need not be whole */
+      pruned(gone) {
+        const at = binOf(Math.min(gone, total));
+        return lost[at] + (Math.min(gone, total) - below[at]) / sizes[at].count * sizes[at].square;
+      },
+      /* the bin that holds the last of the smallest, and the share of it that goes, times 2^32 */
+      boundary(gone) {
+        const at = binOf(gone);
+        return { place: sizes[at].place, share: Math.round((gone - below[at]) / sizes[at].count * 4294967296) };
+      },
+    };
+  }
+
+  /* The one scale of a matrix, of a fine list, estimated on the bins; in units of the census. */
+  function tensorScale(counted, bits) {
+    const top = Math.pow(2, bits - 1), largest = counted.largest * Math.pow(2, -counted.exponent);
+    const bins = counted.bins.filter(({ place }) => (place & 0x7fff) > 0);
+    let best = Infinity, scale = 1;
+    for (let j = 0; j < FINER * OCTAVES; j++) {
+      const s = toHalf(2 * largest / top * Math.pow(2, -j / FINER));
+      let error = 0;
+      for (const { count, mean, spread } of bins) {
+        const away = mean - s * Math.max(-top, Math.min(top - 1, nearest(mean / s)));
+        error += count * (away * away + spread);
+      }
+      if (error < best) { best = error; scale = s; } else if (error > WORSE * best) break;
+    }
+    return scale;
+  }
+  /* to the nearest whole number, ties to even */
+  const nearest = (t) => (Math.abs(t) < 4503599627370496 ? (t < 0 ? t - 4503599627370496 + 4503599627370496 : t + 4503599627370496 - 4503599627370496) : t);
+
   /* Of every m neighbours of x the n of largest magnitude, the first of equals, into y; the energy of the others. */
-  function pattern(x, y, n, m) {
+  function prunePattern(x, y, n, m) {
     let lost = 0;
     const order = new Array(m);
     for (let i = 0; i < x.length; i += m) {
@@ -898,41 +985,14 @@ function modelReportCore(options) {
     return lost;
   }
 
-  /* What the smallest magnitudes hold: count of them → their energy, the bin at the edge taken in proportion. */
-  function smallest(scanned) {
-    const below = new Float64Array(BINS + 1), energy = new Float64Array(BINS + 1);
-    for (let i = 0; i < BINS; i++) {
-      below[i + 1] = below[i] + scanned.counts[i];
-      energy[i + 1] = energy[i] + scanned.energies[i];
-    }
-    function edge(count) {
-      let low = 0, high = BINS;
-      while (low < high - 1) {
-        const middle = (low + high) >> 1;
-        if (below[middle] <= count) low = middle; else high = middle;
-      }
-      return { bin: low, share: scanned.counts[low] ? Math.min((count - below[low]) / scanned.counts[low], 1) : 0 };
-    }
-    return {
-      edge,
-      energy: (count) => {
-        const { bin, share } = edge(count);
-        return energy[bin] + share * scanned.energies[bin];
-      },
-    };
-  }
-
-  /* What is left of x when the smallest magnitudes are pruned, into y: bins below the edge, of that one a share. */
-  function prune(x, y, edge) {
+  /* x without the values in bins below the boundary, and of that bin those whose place, times the golden ratio modulo 2^32,
+     lies below its share, into y; the energy of what is pruned. */
+  function pruneBelow(x, start, { place, share }, y) {
     const patterns = new Uint32Array(x.buffer, x.byteOffset, x.length);
-    let lost = 0, seen = 0;
+    let lost = 0;
     for (let i = 0; i < x.length; i++) {
-      const bin = (patterns[i] & 0x7fffffff) >>> SHIFT;
-      let out = bin < edge.bin;
-      if (bin === edge.bin) {
-        out = Math.floor((seen + 1) * edge.share) > Math.floor(seen * edge.share);
-        seen++;
-      }
+      const bin = (patterns[i] & 0x7fffffff) >>> 16;
+      const out = bin < place || (bin === place && Math.imul(start + i, 0x9e3779b9) >>> 0 < share);
       y[i] = out ? 0 : x[i];
       if (out) lost += x[i] * x[i];
     }
@@ -940,79 +1000,72 @@ function modelReportCore(options) {
   }
 
   const low = (bits) => -Math.pow(2, bits - 1), high = (bits) => Math.pow(2, bits - 1) - 1;
-  function integersAt(place, rows, columns, bits, of, halfScales) {
-    const block = of === "channel" ? columns : of === "tensor" ? rows * columns : of;
-    const [r, c] = of === "tensor" ? [1, rows * columns] : [rows, columns];
-    return loops.integers(place, r, c, block, factorsAt[bits], CANDIDATES[bits].length, low(bits), high(bits),
-      halfScales ? 1 : 0, WORSE);
-  }
 
-  /* Squared errors of every scheme over rows that are loaded; of "tensor" those of every candidate, unless all rows are. */
-  function errorsOf(x, matrix, about) {
-    const { columns } = matrix, rows = x.length / columns, errors = {}, steps = {};
-    for (const bits of WIDTHS) {
-      for (const of of ["channel", GROUP]) {
-        errors["INT" + bits + " " + granular(of)] = integersAt(VALUES, rows, columns, bits, of, about.half);
+  /* Squared errors of every scheme over rows that are loaded, and the ends of their scales. */
+  function errorsOf(x, matrix, first, about) {
+    const { columns } = matrix, rows = x.length / columns, errors = {}, scales = {};
+    const second = VALUES + 4 * Math.ceil(x.length / 4) * 4, third = second + 4 * Math.ceil(x.length / 4) * 4;
+    function integers(name, at, bits, of, lost) {
+      const block = of === "channel" ? columns : Math.min(of, columns);
+      errors[name] = lost + loops.integers(at, rows, columns, block, factorsAt[bits], CANDIDATES[bits].length, low(bits),
+        high(bits), WORSE, third);
+      let least = Infinity, most = 0;
+      for (const s of new Float32Array(loops.memory.buffer, third, rows * Math.ceil(columns / block))) {
+        if (s > 0 && s < least) least = s;
+        if (s > most) most = s;
       }
-      if (about.whole) errors["INT" + bits + " tensor"] = integersAt(VALUES, rows, columns, bits, "tensor", about.half);
-      else steps[bits] = candidatesOf(about, bits).map((s) => loops.integer(VALUES, x.length, s, low(bits), high(bits), Infinity));
+      if (most > 0) scales[name] = [least, most];
+    }
+    for (const bits of WIDTHS) {
+      const s = about.steps[bits];
+      errors["INT" + bits + " tensor"] = loops.integer(VALUES, x.length, s, low(bits), high(bits), Infinity);
+      scales["INT" + bits + " tensor"] = [s, s];
+      for (const of of ["channel", GROUP]) integers("INT" + bits + " " + granular(of), VALUES, bits, of, 0);
     }
     for (const [name, [block, , , , element]] of Object.entries(FORMATS)) {
       if (element) errors[name] = loops.mx(VALUES, rows, columns, block, ...element);
     }
-    const g = Math.max(Math.fround(about.largest / 2688), Math.pow(2, -126));
-    errors.NVFP4 = loops.nvfp4(VALUES, rows, columns, FORMATS.NVFP4[0], g);
+    errors.NVFP4 = loops.nvfp4(VALUES, rows, columns, FORMATS.NVFP4[0], Math.max(Math.fround(about.largest / 2688), Math.pow(2, -126)));
     errors.NF4 = loops.nf4(VALUES, rows, columns, FORMATS.NF4[0]);
-    const other = VALUES + 4 * Math.ceil(x.length / 4) * 4, y = new Float32Array(x.buffer, other, x.length);
-    const lost = { "50%": () => prune(x, y, about.edge), "2:4": () => pattern(x, y, 2, 4), "4:8": () => pattern(x, y, 4, 8) };
-    for (const name of Object.keys(lost)) {
-      if (name !== "50%" && columns % Number(name.split(":")[1])) continue;
-      const energy = lost[name]();
-      if (name !== "50%") errors[name + " FP16"] = energy;
-      for (const [of, granularity] of BOTH) {
-        if (of !== name) continue;
-        errors[name + " INT4 " + granular(granularity)] = energy + integersAt(other, rows, columns, 4, granularity, about.half);
-      }
+    const y = new Float32Array(x.buffer, second, x.length);
+    if (columns % 8 === 0) errors["4:8 FP16"] = prunePattern(x, y, 4, 8);
+    if (columns % 4 === 0) {
+      const lost = errors["2:4 FP16"] = prunePattern(x, y, 2, 4);
+      for (const of of ["channel", GROUP]) integers("2:4 INT4 " + granular(of), second, 4, of, lost);
     }
-    return { errors, steps };
+    const lost = pruneBelow(x, first * columns, about.boundary, y);
+    for (const of of ["channel", GROUP]) integers("50% INT4 " + granular(of), second, 4, of, lost);
+    return { errors, scales };
   }
-  const candidatesOf = (about, bits) => CANDIDATES[bits].map((factor) => {
-    const s = Math.fround(Math.fround(factor / Math.pow(2, bits - 1)) * about.largest);
-    return about.half ? toHalf(s) : s;
-  });
 
-  /* One piece of work on rows first … stop - 1. A large matrix takes four, each over all its rows: `scan`, `judge`, and
-     for the one scale of the whole matrix `fit` and `refine`. */
-  async function work(file, task) {
-    const { matrix, first, stop, what, about } = task;
-    const x = await load(file, matrix, first, stop);
+  /* A piece of work on rows first … stop - 1: "scan", "judge" what is known `about` the matrix, or "all" of a small one.
+     Everything is judged in units of the largest magnitude, a power of two. */
+  async function work(file, { matrix, first, stop, what, about }) {
+    const x = place(await bytesOfRows(file, matrix, first, stop), matrix, first, stop);
     if (what === "scan") return scan(x, first * matrix.columns);
-    if (what === "judge") return errorsOf(x, matrix, about);
-    if (what === "fit") {
-      return WIDTHS.map((bits, i) => {
-        loops.fitted(VALUES, x.length, about.steps[i], low(bits), high(bits));
-        return [loops.up.value, loops.down.value];
-      });
+    const scanned = what === "all" ? scan(x, 0) : null;
+    if (scanned && scanned.bad >= 0) return { scanned };
+    const known = about || aboutOf(census(scanned));
+    if (known.exponent) {
+      const unit = Math.pow(2, -known.exponent);
+      for (let i = 0; i < x.length; i++) x[i] *= unit;
     }
-    if (what === "refine") {
-      return WIDTHS.map((bits, i) => loops.integer(VALUES, x.length, about.steps[i], low(bits), high(bits), Infinity));
-    }
-    const scanned = scan(x, 0);
-    if (scanned.bad >= 0) return { scanned };
-    const further = { ...aboutOf(matrix, scanned), whole: true };
-    return { scanned, errors: errorsOf(x, matrix, further).errors, half: further.half };
+    return { scanned, ...errorsOf(x, matrix, first, known) };
   }
-  function aboutOf(matrix, scanned) {
-    const count = scanned.n - half(scanned.n);
-    return { largest: scanned.largest, edge: smallest(scanned).edge(count), half: true };
+  function aboutOf(counted) {
+    return {
+      exponent: counted.exponent, largest: counted.largest * Math.pow(2, -counted.exponent),
+      boundary: counted.total > 1 ? counted.boundary(Math.floor(counted.total / 2)) : { place: 0, share: 0 },
+      steps: Object.fromEntries(WIDTHS.map((bits) => [bits, tensorScale(counted, bits)])),
+    };
   }
 
-  /* A matrix as a row of the report; run(task) does a piece of work, here or in another worker. */
+  /* A matrix as a row of the report; run(task) does a piece of work, here or in a worker. */
   async function judge(matrix, run) {
     const rows = Math.max(1, Math.floor(PIECE / matrix.columns));
     if (matrix.rows <= rows) {
       const done = await run({ what: "all", matrix, first: 0, stop: matrix.rows });
-      return done.scanned.bad >= 0 ? refused(matrix, done.scanned) : rowOf(matrix, done.scanned, done.errors, done.half);
+      return done.scanned.bad >= 0 ? refused(matrix, done.scanned) : rowOf(matrix, census(done.scanned), [done]);
     }
     const all = (what, about) => {
       const parts = [];
@@ -1021,37 +1074,16 @@ function modelReportCore(options) {
       }
       return Promise.all(parts);
     };
-    const added = (lists) => lists.reduce((a, b) => a.map((value, i) => value + b[i]));
     const scanned = joinScans(await all("scan"));
     if (scanned.bad >= 0) return refused(matrix, scanned);
-    const about = aboutOf(matrix, scanned), parts = await all("judge", about), errors = {};
-    for (const part of parts) {
-      for (const [name, error] of Object.entries(part.errors)) errors[name] = (errors[name] || 0) + error;
-    }
-    const least = WIDTHS.map((bits) => {
-      const totals = added(parts.map((part) => part.steps[bits]));
-      let best = 0;
-      for (let j = 1; j < totals.length && totals[j] <= WORSE * totals[best]; j++) if (totals[j] < totals[best]) best = j;
-      return { error: totals[best], step: candidatesOf(about, bits)[best] };
-    });
-    if (scanned.largest > 0) {
-      const fits = await all("fit", { steps: least.map((found) => found.step) });
-      const steps = WIDTHS.map((bits, i) => {
-        const [up, down] = added(fits.map((fit) => fit[i]));
-        const step = about.half ? toHalf(up / down) : Math.fround(up / down);
-        return step > 0 ? step : least[i].step;
-      });
-      const refined = added(await all("refine", { steps }));
-      refined.forEach((error, i) => { least[i].error = Math.min(least[i].error, error); });
-    }
-    WIDTHS.forEach((bits, i) => { errors["INT" + bits + " tensor"] = scanned.largest > 0 ? least[i].error : 0; });
-    return rowOf(matrix, scanned, errors, about.half);
+    const counted = census(scanned);
+    return rowOf(matrix, counted, await all("judge", aboutOf(counted)));
   }
 
   function refused(matrix, { bad, what }) {
     const { name, shape, dtype, nbytes, columns } = matrix;
-    const place = "row " + Math.floor(bad / columns) + ", column " + bad % columns;
-    return { untreated: { name, shape, dtype, stored_bytes: nbytes, reason: "it holds " + what + ", first at " + place } };
+    const at = what + " in row " + Math.floor(bad / columns) + ", column " + bad % columns;
+    return { untreated: { name, shape, dtype, stored_bytes: nbytes, reason: at } };
   }
 
   /* --- the report ---------------------------------------------------------------------------------------------- */
@@ -1065,7 +1097,7 @@ function modelReportCore(options) {
     }
   }
   for (const format of Object.keys(FORMATS)) SCHEMES.push({ name: format, family: "quantization", format });
-  for (const pattern of ["2:4", "4:8"]) SCHEMES.push({ name: pattern + " FP16", family: "pruning", pattern });
+  for (const pattern of ["2:4", "4:8", ...SHARES.map((share) => 100 * share + "%")]) SCHEMES.push({ name: pattern + " FP16", family: "pruning", pattern });
   for (const [pattern, of] of BOTH) {
     SCHEMES.push({ name: pattern + " INT4 " + granular(of), family: "both", pattern, bits: 4, of });
   }
@@ -1073,35 +1105,45 @@ function modelReportCore(options) {
 
   const STOPS = Array.from({ length: 25 }, (_, i) => 2.25 + i / 4); // of the page's slider
 
-  function rowOf(matrix, scanned, errors, halfScales) {
-    const { name, shape, kind, dtype, rows, columns, experts, nbytes, aliases, parts } = matrix, n = scanned.n;
-    const [one, signal, three, four] = scanned.sums, mean = one / n, notes = [];
-    const variance = signal / n - mean * mean;
-    const fourth = four / n - 4 * mean * three / n + 6 * mean * mean * signal / n - 3 * Math.pow(mean, 4);
-    const schemes = SCHEMES.filter((scheme) => scheme.name in errors).map((scheme) => ({
-      name: scheme.name,
-      bits_per_weight: bitsPerWeight(rows, columns, { ...scheme, scaleBits: halfScales ? 16 : 32 }),
-      snr: decibels(signal, errors[scheme.name]),
-      ...(errors[scheme.name] > 0 ? {} : { lossless: true }),
-    }));
-    const pruned = smallest(scanned);
+  function rowOf(matrix, counted, measured) {
+    const { name, shape, kind, dtype, rows, columns, experts, nbytes, aliases, parts } = matrix, notes = [];
+    const { power, total, exponent } = counted, errors = {}, ends = {};
+    for (const part of measured) {
+      for (const [scheme, error] of Object.entries(part.errors)) errors[scheme] = (errors[scheme] || 0) + error;
+      for (const [scheme, [least, most]] of Object.entries(part.scales)) {
+        const [a, b] = ends[scheme] || [Infinity, 0];
+        ends[scheme] = [Math.min(a, least), Math.max(b, most)];
+      }
+    }
+    for (const share of SHARES) errors[100 * share + "% FP16"] = counted.pruned(Math.floor(share * total));
+    const unit = Math.pow(2, exponent), wide = [];
+    const schemes = SCHEMES.filter((scheme) => scheme.name in errors).map((scheme) => {
+      const [least, most] = ends[scheme.name] || [1 / unit, 1 / unit];
+      const beyond = least * unit < LEAST_SCALE || most * unit > LARGEST_SCALE;
+      if (beyond) wide.push(scheme.name);
+      const snr = decibels(power, errors[scheme.name]);
+      return {
+        name: scheme.name, bits_per_weight: bitsPerWeight(rows, columns, { ...scheme, scaleBits: beyond ? 32 : 16 }),
+        snr, ...(snr === null ? { lossless: true } : {}),
+      };
+    });
     const pruning = (bits, mask) => {
       const share = keptShare(bits, mask);
       return share === null ? null : {
-        mask, bits_per_weight: bits, share_kept: share, snr: decibels(signal, pruned.energy((1 - share) * n)),
+        mask, bits_per_weight: bits, share_kept: share, snr: decibels(power, counted.pruned((1 - share) * total)),
       };
     };
-    const sizes = Array.from(new Set(schemes.filter((s) => FAMILY[s.name] === "quantization" && s.bits_per_weight < 16)
-      .map((s) => s.bits_per_weight))).sort((a, b) => a - b);
+    const sizes = Array.from(new Set(schemes.filter((scheme) => FAMILY[scheme.name] === "quantization" && scheme.bits_per_weight < 16)
+      .map((scheme) => scheme.bits_per_weight))).sort((a, b) => a - b);
     const row = {
       name, shape, kind, dtype, rows, columns, experts, weights: rows * columns, stored_bytes: nbytes, aliases, parts,
-      kurtosis: variance > 0 ? fourth / (variance * variance) : null, zeros: scanned.zeros, schemes,
-      pruning: sizes.flatMap((bits) => MASKS.map((mask) => pruning(bits, mask)).filter(Boolean)),
-      notes,
+      kurtosis: counted.kurtosis, zeros: counted.zeros, schemes,
+      pruning: sizes.flatMap((bits) => MASKS.map((mask) => pruning(bits, mask)).filter(Boolean)), notes,
     };
     row.curve = STOPS.map((bits) => pruning(bits, "bitmap").snr);
     row.budgets = BUDGETS.map((bits) => winnerAt(row, bits));
     if (columns % 4) notes.push("2:4 does not fit rows of " + columns + " values");
+    if (wide.length) notes.push("scales beyond half precision are charged 32 bits: " + wide.join(", "));
     return { row };
   }
 
@@ -1146,8 +1188,40 @@ function modelReportCore(options) {
     return assembleReport(model, rows);
   }
 
+  /* --- a small model for those who have none --------------------------------------------------------------------- */
+
+  /* A made transformer block of 1.3 million weights in bfloat16: bell-shaped, Laplace and heavy-tailed matrices. */
+  function demo() {
+    let state = 20260101;
+    const uniform = () => { state = (Math.imul(state, 1664525) + 1013904223) >>> 0; return (state + 0.5) / 4294967296; };
+    const bell = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+    const laplace = () => -Math.log(uniform()) * (uniform() < 0.5 ? -1 : 1);
+    const heavy = () => bell() / Math.sqrt(-Math.log(uniform())); // Student's t with two degrees of freedom
+    const given = [
+      ["embed_tokens.weight", [1024, 256], bell, 0.02], ["layers.0.attn.q_proj.weight", [256, 256], laplace, 0.03],
+      ["layers.0.attn.k_proj.weight", [256, 256], laplace, 0.03], ["layers.0.attn.v_proj.weight", [256, 256], bell, 0.03],
+      ["layers.0.attn.o_proj.weight", [256, 256], bell, 0.03], ["layers.0.mlp.up_proj.weight", [768, 256], bell, 0.04],
+      ["layers.0.mlp.gate_proj.weight", [768, 256], heavy, 0.01], ["layers.0.mlp.down_proj.weight", [256, 768], heavy, 0.004],
+      ["layers.0.norm.weight", [256], () => 1, 1], ["stem.conv.weight", [64, 16, 3, 3], bell, 0.1],
+      ["stem.depthwise.weight", [64, 1, 5, 5], laplace, 0.2], ["stem.conv.bias", [64], () => 0, 1],
+    ];
+    const entries = {}, total = given.reduce((sum, [, shape]) => sum + product(shape), 0), values = new Uint16Array(total);
+    let at = 0;
+    for (const [name, shape, draw, size] of given) {
+      const from = at;
+      for (const end = at + product(shape); at < end; at++) {
+        single[0] = draw() * size;
+        values[at] = (singleBits[0] + 0x7fff + ((singleBits[0] >>> 16) & 1)) >>> 16;
+      }
+      entries[name] = { dtype: "BF16", shape, data_offsets: [2 * from, 2 * at] };
+    }
+    const head = new TextEncoder().encode(JSON.stringify(entries)), size = new DataView(new ArrayBuffer(8));
+    size.setBigUint64(0, BigInt(head.length), true);
+    return new File([size.buffer, head, values.buffer], "demo.safetensors");
+  }
+
   return {
-    openModel, judge, work, report, assembleReport, winnerAt, machine, shown, ModelFileError,
+    openModel, demo, judge, work, report, assembleReport, winnerAt, machine, shown, ModelFileError,
     CANDIDATES, WORSE, STOPS, FAMILY,
   };
 }
