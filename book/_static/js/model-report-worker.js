@@ -330,13 +330,13 @@ function modelReportCore(options) {
     for (const tensor of tensors) {
       const reason = reasonAgainst(tensor);
       if (reason) {
-        untreated.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, stored_bytes: tensor.nbytes, reason });
+        untreated.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, nbytes: tensor.nbytes, reason });
       } else all.push(matrixOf(tensor, kindOf(tensor, votes > 0)));
     }
     const { matrices, copies } = await tie(file, all, notes);
     const bytes = {
       matrices: matrices.reduce((sum, m) => sum + m.nbytes, 0), copies,
-      untreated: untreated.reduce((sum, u) => sum + u.stored_bytes, 0),
+      untreated: untreated.reduce((sum, u) => sum + u.nbytes, 0),
     };
     bytes.headers = file.size - bytes.matrices - bytes.untreated - copies;
     notes.push(bytes.headers + " bytes are headers, padding and settings");
@@ -742,7 +742,7 @@ function modelReportCore(options) {
     NVFP4: [16, 4, 8, 32],
     NF4: [64, 4, 32, 0],
   };
-  const BOTH = [["2:4", "channel"], ["2:4", GROUP], ["50%", "channel"], ["50%", GROUP]], SHARES = [0.5, 0.75, 0.875];
+  const BOTH = ["2:4", "50%"], SHARES = [0.5, 0.75, 0.875];
   const LEAST_SCALE = Math.pow(2, -14), LARGEST_SCALE = 65504;
   const BINS = 1 << 16, FINER = 32, OCTAVES = 10; // of the histogram; of the scales of a whole tensor
 
@@ -999,18 +999,58 @@ function modelReportCore(options) {
     return lost;
   }
 
+  /* Errors of 2:4 after quantization, one scale a row: ties among equal integers by place, by the stored weights, and what
+     saves the most error; and how many integers are 0. */
+  function orders(x, steps, columns) {
+    const sums = [0, 0, 0], score = new Float64Array(4), size = new Float64Array(4), gain = new Float64Array(4);
+    const square = new Float64Array(4), error = new Float64Array(4);
+    let zeros = 0;
+    for (let row = 0; row < steps.length; row++) {
+      const s = steps[row], inverse = s > 0 ? Math.fround(1 / s) : 0;
+      for (let at = row * columns; at < (row + 1) * columns; at += 4) {
+        for (let i = 0; i < 4; i++) {
+          const value = x[at + i], q = Math.min(Math.max(nearest(Math.fround(value * inverse)), -8), 7);
+          const difference = value - Math.fround(s * q);
+          if (q === 0) zeros++;
+          score[i] = Math.abs(q);
+          size[i] = Math.abs(value);
+          square[i] = value * value;
+          error[i] = difference * difference;
+          gain[i] = square[i] - error[i];
+        }
+        for (let i = 0; i < 4; i++) {
+          let byPlace = 0, byWeight = 0, joint = 0;
+          for (let j = 0; j < 4; j++) {
+            if (score[j] > score[i]) { byPlace++; byWeight++; } else if (score[j] === score[i]) {
+              if (j < i) byPlace++;
+              if (size[j] > size[i] || (size[j] === size[i] && j < i)) byWeight++;
+            }
+            if (gain[j] > gain[i] || (gain[j] === gain[i] && j < i)) joint++;
+          }
+          sums[0] += byPlace < 2 ? error[i] : square[i];
+          sums[1] += byWeight < 2 ? error[i] : square[i];
+          sums[2] += joint < 2 ? error[i] : square[i];
+        }
+      }
+    }
+    return { sums, zeros };
+  }
+
   const low = (bits) => -Math.pow(2, bits - 1), high = (bits) => Math.pow(2, bits - 1) - 1;
 
   /* Squared errors of every scheme over rows that are loaded, and the ends of their scales. */
   function errorsOf(x, matrix, first, about) {
     const { columns } = matrix, rows = x.length / columns, errors = {}, scales = {};
     const second = VALUES + 4 * Math.ceil(x.length / 4) * 4, third = second + 4 * Math.ceil(x.length / 4) * 4;
+    let order = null, stepsOfRows = null;
     function integers(name, at, bits, of, lost) {
       const block = of === "channel" ? columns : Math.min(of, columns);
       errors[name] = lost + loops.integers(at, rows, columns, block, factorsAt[bits], CANDIDATES[bits].length, low(bits),
         high(bits), WORSE, third);
       let least = Infinity, most = 0;
-      for (const s of new Float32Array(loops.memory.buffer, third, rows * Math.ceil(columns / block))) {
+      const steps = new Float32Array(loops.memory.buffer, third, rows * Math.ceil(columns / block));
+      if (name === "INT4 channel") stepsOfRows = steps.slice();
+      for (const s of steps) {
         if (s > 0 && s < least) least = s;
         if (s > most) most = s;
       }
@@ -1032,10 +1072,11 @@ function modelReportCore(options) {
     if (columns % 4 === 0) {
       const lost = errors["2:4 FP16"] = prunePattern(x, y, 2, 4);
       for (const of of ["channel", GROUP]) integers("2:4 INT4 " + granular(of), second, 4, of, lost);
+      order = orders(x, stepsOfRows, columns);
     }
     const lost = pruneBelow(x, first * columns, about.boundary, y);
     for (const of of ["channel", GROUP]) integers("50% INT4 " + granular(of), second, 4, of, lost);
-    return { errors, scales };
+    return { errors, scales, order };
   }
 
   /* A piece of work on rows first … stop - 1: "scan", "judge" what is known `about` the matrix, or "all" of a small one.
@@ -1045,6 +1086,7 @@ function modelReportCore(options) {
     if (what === "scan") return scan(x, first * matrix.columns);
     const scanned = what === "all" ? scan(x, 0) : null;
     if (scanned && scanned.bad >= 0) return { scanned };
+    if (scanned && !scanned.top) return { scanned, errors: {}, scales: {} };
     const known = about || aboutOf(census(scanned));
     if (known.exponent) {
       const unit = Math.pow(2, -known.exponent);
@@ -1053,9 +1095,11 @@ function modelReportCore(options) {
     return { scanned, ...errorsOf(x, matrix, first, known) };
   }
   function aboutOf(counted) {
+    const boundary = counted.total > 1 ? counted.boundary(Math.floor(counted.total / 2)) : { place: 0, share: 0 };
+    if (boundary.place) boundary.place = Math.max(boundary.place - (counted.exponent << 7), 0); // of x in those units
     return {
       exponent: counted.exponent, largest: counted.largest * Math.pow(2, -counted.exponent),
-      boundary: counted.total > 1 ? counted.boundary(Math.floor(counted.total / 2)) : { place: 0, share: 0 },
+      boundary,
       steps: Object.fromEntries(WIDTHS.map((bits) => [bits, tensorScale(counted, bits)])),
     };
   }
@@ -1077,18 +1121,19 @@ function modelReportCore(options) {
     const scanned = joinScans(await all("scan"));
     if (scanned.bad >= 0) return refused(matrix, scanned);
     const counted = census(scanned);
-    return rowOf(matrix, counted, await all("judge", aboutOf(counted)));
+    return rowOf(matrix, counted, scanned.top ? await all("judge", aboutOf(counted)) : []);
   }
 
   function refused(matrix, { bad, what }) {
     const { name, shape, dtype, nbytes, columns } = matrix;
-    const at = what + " in row " + Math.floor(bad / columns) + ", column " + bad % columns;
-    return { untreated: { name, shape, dtype, stored_bytes: nbytes, reason: at } };
+    const reason = "it holds " + what + " in row " + Math.floor(bad / columns) + ", column " + bad % columns;
+    return { untreated: { name, shape, dtype, nbytes, reason } };
   }
 
   /* --- the report ---------------------------------------------------------------------------------------------- */
 
-  const decibels = (signal, error) => (error > 0 ? 10 * Math.log10(signal / error) : null);
+  const decibels = (signal, error) => (error > 0 && signal > 0 ? 10 * Math.log10(signal / error) : null);
+  const ratio = (snr) => (snr === null ? { snr, lossless: true } : { snr });
   /* All schemes that are judged: name, family and what is stored. */
   const SCHEMES = [];
   for (const bits of WIDTHS) {
@@ -1098,16 +1143,17 @@ function modelReportCore(options) {
   }
   for (const format of Object.keys(FORMATS)) SCHEMES.push({ name: format, family: "quantization", format });
   for (const pattern of ["2:4", "4:8", ...SHARES.map((share) => 100 * share + "%")]) SCHEMES.push({ name: pattern + " FP16", family: "pruning", pattern });
-  for (const [pattern, of] of BOTH) {
+  for (const pattern of BOTH) for (const of of ["channel", GROUP]) {
     SCHEMES.push({ name: pattern + " INT4 " + granular(of), family: "both", pattern, bits: 4, of });
   }
   const FAMILY = Object.fromEntries(SCHEMES.map((scheme) => [scheme.name, scheme.family]));
 
   const STOPS = Array.from({ length: 25 }, (_, i) => 2.25 + i / 4); // of the page's slider
 
+  /* The sums of all pieces as a row of the report. */
   function rowOf(matrix, counted, measured) {
     const { name, shape, kind, dtype, rows, columns, experts, nbytes, aliases, parts } = matrix, notes = [];
-    const { power, total, exponent } = counted, errors = {}, ends = {};
+    const { power, total, exponent } = counted, errors = {}, ends = {}, unit = Math.pow(2, exponent);
     for (const part of measured) {
       for (const [scheme, error] of Object.entries(part.errors)) errors[scheme] = (errors[scheme] || 0) + error;
       for (const [scheme, [least, most]] of Object.entries(part.scales)) {
@@ -1115,66 +1161,109 @@ function modelReportCore(options) {
         ends[scheme] = [Math.min(a, least), Math.max(b, most)];
       }
     }
-    for (const share of SHARES) errors[100 * share + "% FP16"] = counted.pruned(Math.floor(share * total));
-    const unit = Math.pow(2, exponent), wide = [];
-    const schemes = SCHEMES.filter((scheme) => scheme.name in errors).map((scheme) => {
-      const [least, most] = ends[scheme.name] || [1 / unit, 1 / unit];
-      const beyond = least * unit < LEAST_SCALE || most * unit > LARGEST_SCALE;
-      if (beyond) wide.push(scheme.name);
-      const snr = decibels(power, errors[scheme.name]);
-      return {
+    if (!counted.largest) notes.push("all weights are zero: nothing is lost by any scheme, and nothing need be stored");
+    const schemes = [];
+    for (const scheme of SCHEMES) {
+      const neighbours = scheme.pattern && scheme.pattern.includes(":") ? Number(scheme.pattern.split(":")[1]) : 1;
+      if (columns % neighbours) {
+        notes.push(scheme.name + " does not fit: rows of " + columns + " values are no whole number of groups of " + neighbours);
+        continue;
+      }
+      const share = scheme.pattern && scheme.pattern.endsWith("%") && !scheme.bits ? parseFloat(scheme.pattern) / 100 : 0;
+      const error = share ? counted.pruned(Math.floor(share * total)) : errors[scheme.name] || 0;
+      const [least, most] = ends[scheme.name] ? ends[scheme.name].map((end) => end * unit) : [1, 1];
+      const beyond = least < LEAST_SCALE || most > LARGEST_SCALE;
+      if (beyond) notes.push("scales of " + scheme.name + " leave the range of half precision: 32 bits are charged for each");
+      schemes.push({
         name: scheme.name, bits_per_weight: bitsPerWeight(rows, columns, { ...scheme, scaleBits: beyond ? 32 : 16 }),
-        snr, ...(snr === null ? { lossless: true } : {}),
-      };
-    });
-    const pruning = (bits, mask) => {
+        ...ratio(decibels(power, error)),
+      });
+    }
+    const prunedTo = (bits, mask) => {
       const share = keptShare(bits, mask);
       return share === null ? null : {
-        mask, bits_per_weight: bits, share_kept: share, snr: decibels(power, counted.pruned((1 - share) * total)),
+        mask, bits_per_weight: bits, share_kept: share, ...ratio(decibels(power, counted.pruned((1 - share) * total))),
       };
     };
-    const sizes = Array.from(new Set(schemes.filter((scheme) => FAMILY[scheme.name] === "quantization" && scheme.bits_per_weight < 16)
-      .map((scheme) => scheme.bits_per_weight))).sort((a, b) => a - b);
+    const wanted = new Map();
+    const want = (bits, mask) => wanted.set(bits + mask, [bits, mask]);
+    for (const scheme of schemes) if (FAMILY[scheme.name] === "quantization") want(scheme.bits_per_weight, "bitmap");
+    for (const bits of BUDGETS) for (const mask of MASKS) want(bits, mask);
+    const pruning = Array.from(wanted.values()).sort((a, b) => a[0] - b[0] || MASKS.indexOf(a[1]) - MASKS.indexOf(b[1]))
+      .map(([bits, mask]) => prunedTo(bits, mask)).filter(Boolean);
+    if (GROUP < columns && columns % GROUP) {
+      notes.push("groups of " + GROUP + " do not divide " + columns + " columns: the last holds " + columns % GROUP);
+    } else if (GROUP > columns) notes.push("rows are shorter than a group of " + GROUP + ": one group a row");
+    let order = null;
+    if (measured.length && measured[0].order) {
+      const after = measured.map((part) => part.order.sums).reduce((a, b) => a.map((error, i) => error + b[i]));
+      const [byPlace, byWeights, joint] = after.map((error) => decibels(power, error));
+      const first = schemes.find((scheme) => scheme.name === "2:4 INT4 channel").snr;
+      const value = (snr) => (snr === null ? Infinity : snr);
+      order = {
+        better: value(first) >= value(byPlace) ? "prune first" : "quantize first",
+        cost: first === null || byPlace === null ? null : Math.abs(first - byPlace),
+        zeros: measured.reduce((sum, part) => sum + part.order.zeros, 0),
+        prune_first: ratio(first), quantize_first: ratio(byPlace), by_weights: ratio(byWeights), joint: ratio(joint),
+      };
+    }
     const row = {
-      name, shape, kind, dtype, rows, columns, experts, weights: rows * columns, stored_bytes: nbytes, aliases, parts,
-      kurtosis: counted.kurtosis, zeros: counted.zeros, schemes,
-      pruning: sizes.flatMap((bits) => MASKS.map((mask) => pruning(bits, mask)).filter(Boolean)), notes,
+      name, kind, dtype, rows, columns, experts, weights: rows * columns, stored_bytes: nbytes, largest: counted.largest,
+      power: power * unit * unit, shape, aliases, parts, kurtosis: counted.kurtosis, zeros: counted.zeros, schemes, pruning,
+      curve: STOPS.map((bits) => prunedTo(bits, "bitmap").snr),
     };
-    row.curve = STOPS.map((bits) => pruning(bits, "bitmap").snr);
     row.budgets = BUDGETS.map((bits) => winnerAt(row, bits));
-    if (columns % 4) notes.push("2:4 does not fit rows of " + columns + " values");
-    if (wide.length) notes.push("scales beyond half precision are charged 32 bits: " + wide.join(", "));
-    return { row };
+    return { row: { ...row, order, entropy: [], notes } };
   }
 
-  /* The best of each family within so many bits a weight. A lossless scheme has no SNR and beats all others. */
+  /* The best of each family within so many bits a weight, of equals the one that stores fewer; `curve` has the stops. */
   function winnerAt(row, bits) {
-    const worth = (found) => (found === null ? -Infinity : found.snr === null ? Infinity : found.snr);
-    const better = (a, b) => (worth(b) > worth(a) ? b : a);
-    const best = (family) => row.schemes.filter((s) => FAMILY[s.name] === family && s.bits_per_weight <= bits + 1e-12)
-      .reduce((a, b) => better(a, b), null);
-    const at = STOPS.indexOf(bits);
-    const free = at < 0 ? null : { name: "pruned, bitmap", bits_per_weight: bits, snr: row.curve[at] };
-    const found = { quantization: best("quantization"), pruning: better(best("pruning"), free), both: best("both") };
-    const order = ["quantization", "both", "pruning"].filter((family) => found[family]);
-    const winner = order.reduce((a, b) => (worth(found[b]) > worth(found[a]) ? b : a), order[0]) || null;
-    const margin = found.quantization && found.pruning && found.quantization.snr !== null && found.pruning.snr !== null
-      ? found.quantization.snr - found.pruning.snr : null;
+    const snr = (found) => (found.snr === null ? Infinity : found.snr), fitting = row.schemes.slice();
+    const share = keptShare(bits, "bitmap"), at = STOPS.indexOf(bits);
+    const percent = Math.min(Math.ceil((1 - share) * 1e6) / 1e4, 99.9999);
+    fitting.push({ name: Number(percent.toPrecision(10)) + "% FP16", bits_per_weight: bits, ...ratio(row.curve[at]) });
+    const found = { quantization: null, pruning: null, both: null };
+    fitting.filter((scheme) => scheme.bits_per_weight <= bits * (1 + 1e-12))
+      .sort((a, b) => (snr(a) === snr(b) ? a.bits_per_weight - b.bits_per_weight : snr(b) > snr(a) ? 1 : -1))
+      .forEach((scheme) => {
+        const family = FAMILY[scheme.name] || "pruning";
+        if (!found[family]) found[family] = scheme;
+      });
+    let winner = null;
+    for (const family of Object.keys(found)) {
+      if (found[family] && (!winner || snr(found[family]) > snr(found[winner]))) winner = family;
+    }
+    const { quantization, pruning } = found;
+    const margin = quantization && pruning && quantization.snr !== null && pruning.snr !== null
+      ? quantization.snr - pruning.snr : null;
     return { bits, winner, ...found, margin };
   }
 
+  /* The report as `prunequant report --json` writes it; each row has a `curve` more, which the page draws. */
   function assembleReport(model, rows) {
     const matrices = [], untreated = model.untreated.slice();
     rows.forEach((done) => { if (done.row) matrices.push(done.row); else untreated.push(done.untreated); });
-    const total = (list, what) => list.reduce((sum, item) => sum + item[what], 0);
+    const sum = (list, what) => list.reduce((total, item) => total + what(item), 0);
+    const weights = sum(matrices, (m) => m.weights), zeros = sum(matrices, (m) => m.zeros);
+    const mask = sum(matrices, (m) => m.weights * entropy(m.zeros / m.weights));
+    const winners = BUDGETS.map((bits, i) => {
+      const share = { quantization: 0, pruning: 0, both: 0, none: 0 };
+      for (const m of matrices) share[m.budgets[i].winner || "none"] += m.weights / weights;
+      return { bits, ...(weights ? share : {}) };
+    });
     return {
       schema: 1,
-      model: { path: model.name, format: "safetensors", tensors: model.tensors, stored_bytes: model.size },
-      matrices, untreated, notes: model.notes,
+      model: { path: model.name, format: "safetensors", tensors: model.tensors, stored_bytes: model.size, bytes: model.bytes },
+      settings: { budgets: BUDGETS, group: GROUP, mask: "bitmap", entropy: false, scales: "searched" },
       totals: {
-        weights: total(matrices, "weights"), stored_bytes: total(matrices, "stored_bytes"),
-        untreated_bytes: total(untreated, "stored_bytes"), bytes: model.bytes,
+        weights, zeros, matrices: matrices.length, matrix_bytes: sum(matrices, (m) => m.stored_bytes),
+        untreated: untreated.length, untreated_bytes: sum(untreated, (u) => u.nbytes), winners,
+        sparse: {
+          dense: 2 * weights, bitmap: 2 * (weights - zeros) + Math.ceil(weights / 8),
+          entropy: 2 * (weights - zeros) + Math.ceil(mask / 8),
+        },
       },
+      matrices, untreated, notes: model.notes, provenance: { made_by: "the page practice/your-own-model" },
     };
   }
 
@@ -1190,18 +1279,20 @@ function modelReportCore(options) {
 
   /* --- a small model for those who have none --------------------------------------------------------------------- */
 
-  /* A made transformer block of 1.3 million weights in bfloat16: bell-shaped, Laplace and heavy-tailed matrices. */
+  /* A made transformer block of 1.3 million weights in bfloat16: bell-shaped, Laplace, heavy-tailed and sparse matrices. */
   function demo() {
     let state = 20260101;
     const uniform = () => { state = (Math.imul(state, 1664525) + 1013904223) >>> 0; return (state + 0.5) / 4294967296; };
     const bell = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
     const laplace = () => -Math.log(uniform()) * (uniform() < 0.5 ? -1 : 1);
+    const sparse = () => bell() * (uniform() < 0.12 ? 1 : 0.002); // few weights hold nearly everything
+    const halved = () => bell() * (uniform() < 0.45 ? 1 : 0); // pruned before
     const heavy = () => bell() / Math.sqrt(-Math.log(uniform())); // Student's t with two degrees of freedom
     const given = [
       ["embed_tokens.weight", [1024, 256], bell, 0.02], ["layers.0.attn.q_proj.weight", [256, 256], laplace, 0.03],
       ["layers.0.attn.k_proj.weight", [256, 256], laplace, 0.03], ["layers.0.attn.v_proj.weight", [256, 256], bell, 0.03],
-      ["layers.0.attn.o_proj.weight", [256, 256], bell, 0.03], ["layers.0.mlp.up_proj.weight", [768, 256], bell, 0.04],
-      ["layers.0.mlp.gate_proj.weight", [768, 256], heavy, 0.01], ["layers.0.mlp.down_proj.weight", [256, 768], heavy, 0.004],
+      ["layers.0.attn.o_proj.weight", [256, 256], bell, 0.03], ["layers.0.mlp.up_proj.weight", [768, 256], halved, 0.04],
+      ["layers.0.mlp.gate_proj.weight", [768, 256], heavy, 0.01], ["layers.0.mlp.down_proj.weight", [256, 768], sparse, 0.05],
       ["layers.0.norm.weight", [256], () => 1, 1], ["stem.conv.weight", [64, 16, 3, 3], bell, 0.1],
       ["stem.depthwise.weight", [64, 1, 5, 5], laplace, 0.2], ["stem.conv.bias", [64], () => 0, 1],
     ];

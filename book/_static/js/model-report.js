@@ -27,10 +27,15 @@
     }
     return n + "\u00a0bytes";
   }
-  const percent = (share) => (share > 0 && share < 0.001 ? "under 0.1" : (100 * share).toFixed(share < 0.1 || share > 0.99 && share < 1 ? 1 : 0)) + "\u00a0%";
+  const percent = (share) => (share > 0 && share < 0.001 ? "<\u202f0.1" : (100 * share).toFixed(share < 0.1 || share > 0.99 && share < 1 ? 1 : 0)) + "\u00a0%";
   const snrText = (found) => (!found ? "none" : found.snr === null ? "nothing lost" : found.snr.toFixed(1) + "\u00a0dB");
   const signed = (value) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(1);
   const plural = (n, one, many) => grouped(n) + "\u00a0" + (n === 1 ? one : many);
+  /* The name of a scheme in words, where it is a share that is pruned. */
+  function called(scheme) {
+    const share = /^([\d.]+)% FP16$/.exec(scheme.name);
+    return share ? Number(Number(share[1]).toFixed(1)) + "\u00a0% pruned" : scheme.name;
+  }
   const WORDS = { quantization: "fewer bits", pruning: "fewer weights", both: "both at once" };
 
   /* --- workers: slices of the file go to as many as the machine has room for ---------------------------------------- */
@@ -223,11 +228,11 @@
     let text = "At " + budget + " bits a weight, " + how + " in " + (all ? (rows.length === 1 ? "its one matrix" : "all "
       + grouped(rows.length) + " matrices") : grouped(count[most]) + " of " + grouped(rows.length) + " matrices, "
       + percent(share[most]) + " of the weights");
+    text += ". ";
     if (middle !== null) {
-      text += middle >= 0
-        ? "; for the middle weight, pruning to the same size leaves " + middle.toFixed(1) + " dB less of the signal. "
-        : "; for the middle weight, quantizing to the same size leaves " + (-middle).toFixed(1) + " dB less of the signal. ";
-    } else text += ". ";
+      text += "For the median weight, " + (middle >= 0 ? "pruning" : "quantizing") + " to the same size is "
+        + Math.abs(middle).toFixed(1) + " dB worse. ";
+    }
     const size = stored(report, budget);
     text += "The file would take " + bytes(size) + " instead of " + bytes(report.model.stored_bytes) + ".";
     return [(all ? "" : "Mostly: ") + (all ? call : call[0].toLowerCase() + call.slice(1)) + ".", text];
@@ -246,7 +251,7 @@
 
   /* Where the bytes are: every matrix a piece of one bar, in the order of the file, in the colour of what wins. */
   function bytesFigure(report, budget, choose) {
-    const untreated = report.totals.untreated_bytes, total = report.totals.stored_bytes + untreated || 1;
+    const untreated = report.totals.untreated_bytes, total = report.totals.matrix_bytes + untreated || 1;
     const bar = s("svg", { viewBox: "0 0 " + W + " 46", role: "img", preserveAspectRatio: "none",
       "aria-label": "one bar of all stored bytes; the table below has the same numbers" });
     let x = 0;
@@ -274,8 +279,8 @@
       h("figcaption", {}, h("strong", {}, "Where the bytes are. "), "Every matrix is a piece of the bar, in the colour of what loses least."),
       bar, key(["quantization", "both", "pruning", "nothing"]),
       h("ul", { class: "pq-report-kinds" }, lines.map(([name, count, size]) => h("li", {},
-        h("span", {}, name), h("span", {}, grouped(count)), h("span", {}, bytes(size)), h("span", {}, percent(size / total)))))
-    );
+        h("span", {}, name), h("span", {}, grouped(count)), h("span", {}, bytes(size)), h("span", {}, percent(size / total)),
+        h("span", { "aria-hidden": "true" }, h("i", { style: "width:" + (100 * size / total).toFixed(2) + "%" }))))));
   }
 
   function ticks(from, to, about) {
@@ -309,8 +314,10 @@
       .filter(({ row, won }) => won.margin !== null && row.kurtosis !== null);
     if (points.length < 2) return null;
     const tails = points.map(({ row }) => Math.max(row.kurtosis, 1)), margins = points.map(({ won }) => won.margin);
-    const x0 = 0.93 * Math.min(...tails, 2), x1 = 1.07 * Math.max(...tails, 6);
-    const y0 = Math.min(-3, ...margins) - 1, y1 = Math.max(3, ...margins) + 1.5, box = boxOf(330, x0, x1, y0, y1, true);
+    const wide = Math.pow(Math.max(...tails, 6) / Math.min(...tails, 2), 0.05);
+    const x0 = Math.min(...tails, 2) / wide, x1 = Math.max(...tails, 6) * wide;
+    const spread = Math.max(3, ...margins) - Math.min(-3, ...margins);
+    const y0 = Math.min(-3, ...margins) - 0.07 * spread, y1 = Math.max(3, ...margins) + 0.09 * spread, box = boxOf(330, x0, x1, y0, y1, true);
     const marks = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 1e4, 1e5, 1e6].filter((v) => v >= x0 && v <= x1);
     const thin = marks.filter((v, i) => marks.length < 9 || i % 2 === 0);
     const below = margins.filter((margin) => margin < 0).length;
@@ -349,13 +356,22 @@
         won.winner && won[won.winner].name === scheme.name ? 8 : 5), { class: "pq-report-point pq-is-" + core.FAMILY[scheme.name] },
         [s("title", {}, scheme.name + ": " + scheme.bits_per_weight.toFixed(3) + " bits, " + scheme.snr.toFixed(1) + " dB")])));
     const best = ["quantization", "both", "pruning"].map((family) => won[family] && h("li", {},
-      h("span", { class: "pq-is-" + family }, WORDS[family]), " " + won[family].name + ", " + won[family].bits_per_weight.toFixed(2) + " bits: " + snrText(won[family])));
+      h("span", { class: "pq-is-" + family }, WORDS[family]), " " + called(won[family]) + ", " + won[family].bits_per_weight.toFixed(2) + " bits: " + snrText(won[family])));
     return h("figure", { class: "pq-report-figure", id: "model-report-one" },
-      h("figcaption", {}, h("strong", {}, "One matrix, every way to store it. "), h("label", { for: "model-report-matrix" }, "Which: "), select),
+      h("figcaption", {}, h("strong", {}, "One matrix, every way to store it. "), h("label", { for: "model-report-matrix" }, "Which:"), " ", select),
       h("p", { class: "pq-report-small" }, row.kind + ", " + row.shape.join(" \u00d7 ") + ", " + row.dtype
         + (row.kurtosis === null ? "" : ", kurtosis " + row.kurtosis.toFixed(1)) + ", " + grouped(row.zeros) + " zeros"
         + (row.aliases.length ? ", also stored as " + row.aliases.join(", ") : "") + ". The dashed curve prunes to the size, mask and all."),
-      svg, h("ul", { class: "pq-report-best" }, best), row.notes.map((note) => h("p", { class: "pq-report-small" }, note)));
+      svg, h("ul", { class: "pq-report-best" }, best), orderText(row), row.notes.map((note) => h("p", { class: "pq-report-small" }, note)));
+  }
+
+  function orderText(row) {
+    const { order } = row;
+    if (!order || order.cost === null) return null;
+    const dB = (found) => (found.snr === null ? "nothing lost" : found.snr.toFixed(1) + "\u00a0dB");
+    return h("p", { class: "pq-report-small" }, "2:4 with 4-bit integers: " + order.better + " (" + dB(order.prune_first) + " pruned first, "
+      + dB(order.quantize_first) + " quantized first; with ties broken by the stored weights " + dB(order.by_weights)
+      + ", mask chosen jointly " + dB(order.joint) + ").");
   }
 
   /* The few tensors that a person should look at. */
@@ -365,7 +381,7 @@
     const snr = ({ won }) => { const best = won.winner && won[won.winner]; return best ? (best.snr === null ? Infinity : best.snr) : -Infinity; };
     const middle = median(rows.map((r) => [snr(r), 1]));
     rows.filter(({ won }) => won.winner && won.winner !== "quantization").sort((a, b) => b.row.weights - a.row.weights).slice(0, 3)
-      .forEach(({ row, won }) => add(row, WORDS[won.winner] + " lose less here: " + won[won.winner].name + ", " + snrText(won[won.winner])
+      .forEach(({ row, won }) => add(row, WORDS[won.winner] + (won.winner === "both" ? " lose least here: " : " lose less here: ") + called(won[won.winner]) + ", " + snrText(won[won.winner])
         + " against " + snrText(won.quantization)));
     rows.slice().sort((a, b) => snr(a) - snr(b)).slice(0, 3).filter((r) => snr(r) < middle - 1)
       .forEach((r) => add(r.row, "loses most: " + (Number.isFinite(snr(r)) ? snr(r).toFixed(1) + " dB are left, "
@@ -382,12 +398,11 @@
 
   const COLUMNS = [
     ["matrix", (r) => r.row.name, (r, choose) => [h("button", { type: "button", class: "pq-report-link", on: { click: () => choose(r.row, true) } }, r.row.name),
-      h("span", { class: "pq-report-small" }, r.row.kind)]],
-    ["shape", (r) => r.row.weights, (r) => r.row.shape.join(" \u00d7 ")],
+      h("span", { class: "pq-report-small" }, r.row.kind + ", " + r.row.shape.join("\u00a0\u00d7\u00a0"))]],
     ["bytes", (r) => r.row.stored_bytes, (r) => bytes(r.row.stored_bytes)],
     ["kurtosis", (r) => r.row.kurtosis, (r) => (r.row.kurtosis === null ? "none" : r.row.kurtosis.toFixed(1))],
     ["zeros", (r) => r.row.zeros / r.row.weights, (r) => (r.row.zeros ? percent(r.row.zeros / r.row.weights) : "0")],
-    ["loses least", (r) => r.won.winner, (r) => (r.won.winner ? h("span", { class: "pq-is-" + r.won.winner }, r.won[r.won.winner].name) : "nothing fits")],
+    ["loses least", (r) => r.won.winner, (r) => (r.won.winner ? h("span", { class: "pq-is-" + r.won.winner }, called(r.won[r.won.winner])) : "nothing fits")],
     ["quantized", (r) => r.won.quantization && (r.won.quantization.snr === null ? Infinity : r.won.quantization.snr), (r) => snrText(r.won.quantization)],
     ["pruned", (r) => r.won.pruning && (r.won.pruning.snr === null ? Infinity : r.won.pruning.snr), (r) => snrText(r.won.pruning)],
     ["margin", (r) => r.won.margin, (r) => (r.won.margin === null ? "none" : signed(r.won.margin) + "\u00a0dB")],
@@ -419,7 +434,7 @@
   }
 
   function untreatedList(report) {
-    const total = report.totals.stored_bytes + report.totals.untreated_bytes || 1;
+    const total = report.totals.matrix_bytes + report.totals.untreated_bytes || 1;
     if (!report.untreated.length) return null;
     return h("details", { class: "pq-report-untreated" },
       h("summary", {}, plural(report.untreated.length, "tensor is", "tensors are") + " not treated: "
@@ -428,7 +443,7 @@
         h("table", { class: "pq-report-table" }, h("caption", {}, "They stay as they are; each with the reason."),
           h("thead", {}, h("tr", {}, ["tensor", "shape", "dtype", "bytes", "reason"].map((name) => h("th", { scope: "col" }, name)))),
           h("tbody", {}, report.untreated.map((item) => h("tr", {}, h("th", { scope: "row" }, item.name),
-            [["shape", item.shape.join(" \u00d7 ") || "none"], ["dtype", item.dtype], ["bytes", bytes(item.stored_bytes)], ["reason", item.reason]]
+            [["shape", item.shape.join(" \u00d7 ") || "none"], ["dtype", item.dtype], ["bytes", bytes(item.nbytes)], ["reason", item.reason]]
               .map(([head, value]) => h("td", { "data-head": head }, value))))))));
   }
 
