@@ -227,6 +227,34 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(code, extra, t
     assert said.rstrip().endswith(f"pip install 'prunequant[{extra}]'")
 
 
+def test_every_module_can_be_imported_by_its_name_or_says_which_extra_brings_what_it_misses(tmp_path):
+    code = """
+import json, pkgutil, importlib, sys
+import prunequant
+from prunequant import extras
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in extras.EXTRAS:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+said = {}
+for module in pkgutil.walk_packages(prunequant.__path__, "prunequant.", onerror=lambda name: None):
+    if module.name.endswith(".__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        said[module.name] = [type(error).__name__, str(error)]
+print(json.dumps(said))
+"""
+    printed, status = python(code, tmp_path, PYTHONPATH=str(ROOT / "src"))
+    assert status == 0, printed
+    said = {name: tuple(error) for name, error in json.loads(printed.splitlines()[-1]).items()}
+    wanted = {("MissingExtra", f"this needs {p}: pip install 'prunequant[{e}]'") for p, e in extras.EXTRAS.items()}
+    assert {name: error for name, error in said.items() if error not in wanted} == {}
+    assert {"prunequant.models.smollm2", "prunequant.finetune.lsq", "prunequant.formats._torch"} <= set(said)
+
+
 def raising(error):
     def check(budget):
         raise error

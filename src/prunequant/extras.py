@@ -1,7 +1,8 @@
 """Packages that only parts of the library need: `need` imports one, or says which extra brings it.
 
 The base installation has NumPy, SciPy and Numba. A function that needs more asks here first, so that the error of a
-missing package is the same everywhere and names the command that helps.
+missing package is the same everywhere and names the command that helps. A module that imports such a package at its top
+need not ask: `prunequant/__init__.py` gives its error the same words.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ compressed_tensors, onnx
 
 
 def submodule(package: str, name: str) -> ModuleType:
-    """A module of a room whose modules need extras, for the room's `__getattr__`: a missing package names its extra.
+    """A module of a room whose modules are imported by name, for the room's `__getattr__`.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def submodule(package: str, name: str) -> ModuleType:
             return import_module(full)
         except ModuleNotFoundError as error:
             if error.name != full:
-                raise missing(error) or error from None
+                raise
     raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from naive.checkpoint import half, rounded, searched
 from prunequant import formats, sparsity
 from prunequant.checkpoint import Scheme
+from prunequant.checkpoint.schemes import CANDIDATES
+from prunequant.distortion import best_scale, scale_error
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,24 @@ def test_a_mask_is_charged():
 def test_a_shape_that_a_pattern_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"2:4 FP16 does not fit 3 × 9: rows of 9"):
         Scheme.named("2:4 FP16").stored_bits(3, 9)
+
+
+@pytest.mark.parametrize("length", [32, 128, 1536])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_candidates_lose_little_against_the_exact_scale(bits, length):
+    rng = np.random.default_rng(bits * length)
+    laws = (rng.standard_normal, lambda size: rng.laplace(size=size), lambda size: rng.standard_t(3, size=size))
+    allowed = {2: 0.015, 3: 0.04, 4: 0.04, 8: 0.65}[bits] if length > 32 else {2: 0.02, 3: 0.06, 4: 0.09, 8: 1.3}[bits]
+    for law in laws:
+        x = law((60, length)).astype(np.float32)
+        exact = sum(scale_error(row, s, bits) for row, s in zip(x, best_scale(x, bits, axis=1)))
+        loss = 10 * np.log10(searched(x, bits)[0].sum() / exact)
+        assert -1e-4 < loss < allowed
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
+def test_one_step_of_least_squares_never_makes_an_error_larger_and_mostly_a_smaller_one(bits):
+    x = np.random.default_rng(bits).laplace(size=(200, 64)).astype(np.float32)
+    found, _ = searched(x, bits)
+    tried = [rounded(x, half(np.float32(r * 2.0 ** (1 - bits)) * np.abs(x).max(1)), bits)[1] for r in CANDIDATES[bits]]
+    assert np.all(found <= np.min(tried, axis=0)) and np.mean(found < np.min(tried, axis=0)) > 0.3

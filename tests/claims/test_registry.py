@@ -135,3 +135,12 @@ def test_every_condition_has_a_name_and_is_met_or_broken_as_the_verdict_says():
     for claim in claims.registry().values():
         conditions = record[claim.id]["conditions"]
         assert conditions and all(conditions.values()) == (claim.verdict is not Verdict.FAILS_AS_STATED), claim.id
+
+
+@pytest.mark.parametrize("page", ["index", "practice/so-what-should-i-do"])
+def test_a_claim_named_on_another_page_leads_to_its_card_and_says_its_verdict(page):
+    for claim in claims.registry().values():
+        link = claims.link(claim.id, page)
+        (target,) = re.findall(r'href="([^"#]+)#', link)
+        assert (ROOT / "book" / page).parent.joinpath(target).resolve() == ROOT / "book" / f"{claim.chapter}.html"
+        assert f'#claim-{re.sub("[._]", "-", claim.id)}"' in link and f'title="{claim.verdict.value}"' in link

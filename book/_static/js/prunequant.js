@@ -14,7 +14,7 @@
   }
 
   /* A narrow screen shows each row of these tables as a card (css); its lines need the names of their columns. */
-  var CARDS = ["verdict", "machine", "numbers compared", "statement", "claims of", "claim", "printed", "status"];
+  var CARDS = ["verdict", "machine", "numbers compared", "statement", "claims of", "claim", "printed", "status", "decision", "asked", "you want"];
   function named() {
     document.querySelectorAll(".bd-content table.table").forEach(function (table) {
       var heads = Array.from(table.querySelectorAll("thead th"), function (cell) { return cell.textContent.trim(); });

@@ -7,7 +7,7 @@ measure with stands in `prunequant.studies`.
 
 from .core import Budget, Change, Claim, Evidence, Figure, Outcome, Registry, Source, Verdict, claim, registry
 from .ledger import changes, in_order, table, tally
-from .render import Rendered, check, show
+from .render import Rendered, check, link, show
 from .run import drift, kinds, run, run_all, to_record
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "drift",
     "in_order",
     "kinds",
+    "link",
     "registry",
     "run",
     "run_all",

@@ -13,7 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 PACKAGE = "prunequant.claims"
-PARTS = ("tickets", "paths", "versus", "interplay", "cases", "since")  # folders of chapters, here as in the book
+PARTS = (
+    "tickets",
+    "paths",
+    "versus",
+    "interplay",
+    "cases",
+    "practice",
+    "since",
+)  # folders of chapters, here as in the book
 _CHAPTER = re.compile(rf"({'|'.join(PARTS)})/[a-z0-9]+(-[a-z0-9]+)*")
 _DECLARED = re.compile(r"^@claim\(", re.MULTILINE)
 _NAMED = re.compile(r'^@claim\(\s*id="([^"\\]+)",', re.MULTILINE)

@@ -119,6 +119,26 @@ def anchor(claim_id: str, of: str = "claim") -> str:
     return f"{of}-{re.sub(r'[^a-z0-9]+', '-', claim_id.lower())}"
 
 
+def link(claim_id: str, page: str) -> str:
+    """A claim in a table of another page: the sign of its verdict, and its id, which leads to its card.
+
+    Parameters
+    ----------
+    claim_id : an id of `registry()`.
+    page : the page that names it, below book/ and without suffix, such as "index" or "practice/your-own-model".
+
+    Examples
+    --------
+    >>> link("kumar2025.lemma2", "index")
+    '<a href="tickets/subset-sums.html#claim-kumar2025-lemma2" title="holds">✓ <code>kumar2025.lemma2</code></a>'
+    """
+    claim = registry()[claim_id]
+    up = "../" * (len(PurePosixPath("book", page).parts) - 2)
+    place = f"{up}{claim.chapter}.html#{anchor(claim_id)}"
+    sign, _, verdict = BADGES[claim.verdict][1].partition(" ")
+    return f'<a href="{place}" title="{verdict}">{sign} <code>{claim_id}</code></a>'
+
+
 def _code_links(claim: Claim, page: str) -> str:
     up = "../" * (len(PurePosixPath("book", page).parts) - 1)
     file, _ = claim.where()

@@ -123,7 +123,7 @@ class Empirical(Law):
     def fourth_moment(self) -> float:
         return float(np.mean(self.x**4))
 
-    @property
+    @cached_property
     def kurtosis(self) -> float:
         """E (X − μ)⁴ / (E (X − μ)²)² about the mean μ of the numbers; nan when they are all equal."""
         centred = self.x - self.x.mean()

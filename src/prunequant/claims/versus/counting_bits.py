@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import lzma
+from functools import lru_cache
 
 import numpy as np
 
 from prunequant import distortion, records
 from prunequant.distortion import (
-    Empirical,
+    Distortion,
     Gaussian,
     Laplace,
     StudentT,
@@ -96,15 +97,21 @@ ABOVE = "on a trained network it is larger than on a normal law"
 COUNTED = "the shares are those of weights less than half a step from zero, counted"
 
 
+@lru_cache(maxsize=2)
+def _rounded(grid: str) -> dict[int, list[Distortion]]:
+    """Every tensor of EfficientNet-Lite0 at its best step, by width."""
+    return {b: [quantization(law, b, grid) for law in real_layers.laws().values()] for b in (2, 4, 8)}
+
+
 def _zeros(grid: str, turn: int = 0) -> Evidence:
     """Shares of zeros that quantization makes by itself: the paper's table and files, and tensors of ours.
 
     turn : by how many widths the files are shifted against the table.
     """
-    laws = [Empirical(w) for w in real_layers.tensors().values()]
-    found = {b: [quantization(law, b, grid) for law in laws] for b in (2, 4, 8)}
-    shares = {b: float(np.mean([one.zeros for one in row])) for b, row in found.items()}
-    near = [np.mean(np.abs(law.x) <= one.scale / 2) - one.zeros for law, one in zip(laws, found[4])]
+    rounded = _rounded(grid)
+    shares = {b: float(np.mean([one.zeros for one in row])) for b, row in rounded.items()}
+    laws = real_layers.laws().values()
+    near = [np.mean(np.abs(law.x) <= one.scale / 2) - one.zeros for law, one in zip(laws, rounded[4])]
     normal = {b: quantization(Gaussian(), b, grid).zeros for b in shares}
     table = records.read("kuzmin2023_tables.json")
     printed = dict(zip(table["bits"], next(iter(table["table 2"].values()))))

@@ -195,14 +195,15 @@ def contest(name: str, bits: int, channels: int, prune=None, scale: str = "chann
 
 
 @lru_cache(maxsize=32)
-def masks(name: str, channels: int, nodes: int = optimum.NODE_LIMIT) -> tuple[np.ndarray, bool]:
+def masks(name: str, channels: int, nodes: int) -> tuple[np.ndarray, bool]:
     """Least error of each channel with k weights kept and refitted, (channels, n + 1), and whether all are proved."""
     layer = real_layers.layer(name)
-    found = [
-        [optimum.best_pruning(*layer.channel(j), k, nodes) for k in range(len(layer.weights) + 1)]
-        for j in layer.channels(channels)
-    ]
-    return np.array([[f.error for f in row] for row in found]), all(f.proved for row in found for f in row)
+    chosen, sizes = layer.channels(channels), range(len(layer.weights) + 1)
+    # Channels that share a Gram matrix are solved in one call, which factors it once.
+    together = [(layer.weights[:, chosen], layer.grams)] if layer.grams.ndim == 2 else map(layer.channel, chosen)
+    solutions = [[optimum.best_pruning(*problem, k, nodes) for k in sizes] for problem in together]
+    errors = np.concatenate([np.stack([np.atleast_1d(s.error) for s in row], axis=1) for row in solutions])
+    return errors, all(bool(np.all(s.proved)) for row in solutions for s in row)
 
 
 def spread_mask(name: str, bits: int, channels: int, charged: bool = False) -> tuple[float, np.ndarray]:
@@ -211,7 +212,7 @@ def spread_mask(name: str, bits: int, channels: int, charged: bool = False) -> t
     charged : masks and the steps of the other side count: 16 bits a weight and ⌈log2 C(n, k)⌉ a channel fill what
         rounding takes with a step of 16 bits a channel.
     """
-    errors, _ = masks(name, channels)
+    errors, _ = masks(name, channels, optimum.NODE_LIMIT)
     count, n = errors.shape[0], errors.shape[1] - 1
     kept = np.arange(n + 1)
     sizes = 16 * kept + ([real_rows.mask_size(n, int(k)) for k in kept] if charged else np.zeros(n + 1, int))
@@ -269,17 +270,28 @@ REPLY = "with bits shared out over its channels too, quantization is ahead there
 PROVED = "every optimum of pruning is proved, and on nine inputs found by enumeration"
 
 
+@lru_cache(maxsize=8)
+def _enumerated(name: str, channels: int) -> np.ndarray:
+    """Least error of each channel with k weights kept, (channels, n + 1), from every one of its 2^n masks."""
+    layer = real_layers.layer(name)
+    return np.array([_all_masks(*layer.channel(j)) for j in layer.channels(channels)])
+
+
 def _all_masks(weights: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """Least error with k weights kept, k = 0 … n, from every one of the 2^n masks."""
     n = len(weights)
-    best = np.full(n + 1, np.inf)
-    for chosen in itertools.chain.from_iterable(itertools.combinations(range(n), k) for k in range(n + 1)):
-        kept, gone = list(chosen), [i for i in range(n) if i not in chosen]
-        error = weights[gone] @ gram[np.ix_(gone, gone)] @ weights[gone]  # of what is gone, before the refit
-        if kept and gone:
-            side = gram[np.ix_(kept, gone)] @ weights[gone]
-            error -= side @ np.linalg.solve(gram[np.ix_(kept, kept)], side)
-        best[len(kept)] = min(best[len(kept)], error)
+    best = np.zeros(n + 1)
+    for k in range(n):
+        stays = np.array(list(itertools.combinations(range(n), k)), int)
+        goes = np.array([sorted(set(range(n)).difference(mask)) for mask in stays.tolist()])
+        lost = weights[goes]
+        # of what goes, before the refit
+        errors = np.einsum("mi,mij,mj->m", lost, gram[goes[:, :, None], goes[:, None, :]], lost)
+        if k:
+            side = np.einsum("mij,mj->mi", gram[stays[:, :, None], goes[:, None, :]], lost)
+            refit = np.linalg.solve(gram[stays[:, :, None], stays[:, None, :]], side[..., None])[..., 0]
+            errors -= np.einsum("mi,mi->m", side, refit)
+        best[k] = errors.min()
     return best
 
 
@@ -300,9 +312,8 @@ def _contest(
             rounded, count = rounded + rows[:, 3].sum(), count + len(rows)
             single += int(np.sum(rows[:, 2] < rows[:, 1]))
     proved = all(masks(name, channels, nodes)[1] for name in names)
-    layer = real_layers.layer(EXCEPTION)
     errors, _ = masks(EXCEPTION, channels, nodes)
-    twins = np.array([_all_masks(*layer.channel(j)) for j in layer.channels(channels)])
+    twins = _enumerated(EXCEPTION, channels)
     scale = errors.max(axis=1, keepdims=True)
     reply = [
         10 * math.log10(spread_mask(EXCEPTION, b, channels)[0] / spread_bits(EXCEPTION, b, channels)[0])

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from prunequant import distortion, records
-from prunequant.distortion import Empirical, StudentT, pruning_snr, quantization_snr
+from prunequant.distortion import StudentT, pruning_snr, quantization_snr
 from prunequant.studies import real_layers
 from prunequant.studies.published_tensors import area_interval, ranking_area
 
@@ -19,6 +19,7 @@ from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 PAPER = "kuzmin2023"
 BITS = range(2, 9)
 AXIS = 20.0  # the largest kurtosis of the paper's Figure 2
+CLIPPED = distortion.clipped_student(2.0)
 
 
 def _axis(family, budget: Budget, end: float = AXIS) -> Evidence:
@@ -27,27 +28,33 @@ def _axis(family, budget: Budget, end: float = AXIS) -> Evidence:
     On each side of a crossover the lead is looked at again, up to ten thousand times its parameter.
     """
     widths = budget.pick((2, 3, 4, 8), tuple(BITS), tuple(BITS))
-    found = {b: distortion.crossover(family, b) for b in widths}
+    crossovers = {b: _crossover(family, b) for b in widths}
     figures = [
-        Figure(f"crossover kurtosis at {b} bits", c.kurtosis if c else "none", digits=3) for b, c in found.items()
+        Figure(f"crossover kurtosis at {b} bits", c.kurtosis if c else "none", digits=3) for b, c in crossovers.items()
     ]
     figures.append(
         Figure("bits through which pruning wins on t(2) on [−100, 100]", _wins_through(StudentT(2.0, 100.0)), "bits")
     )
-    once = all(_one_side_each(family, c.parameter, b) for b, c in found.items() if c and b in (2, 3, 4, 8))
-    rising = [c.kurtosis for c in found.values() if c]
+    once = all(_one_side_each(family, c.parameter, b) for b, c in crossovers.items() if c and b in (2, 3, 4, 8))
+    rising = [c.kurtosis for c in crossovers.values() if c]
     holds = {
         "pruning is ahead at 2 and 3 bits before the axis ends": all(
-            c is not None and c.kurtosis < end for c in (found[2], found[3])
+            c is not None and c.kurtosis < end for c in (crossovers[2], crossovers[3])
         ),
         "from 4 bits on quantization is ahead on the whole axis": all(
-            c is None or c.kurtosis > end for b, c in found.items() if b >= 4
+            c is None or c.kurtosis > end for b, c in crossovers.items() if b >= 4
         ),
         "the lead changes sides once, and later the more bits there are": once and bool(np.all(np.diff(rising) > 0)),
     }
     return Evidence(holds, figures=tuple(figures))
 
 
+@lru_cache(maxsize=32)
+def _crossover(family, bits: int):
+    return distortion.crossover(family, bits)
+
+
+@lru_cache(maxsize=32)
 def _one_side_each(family, at: float, bits: int) -> bool:
     """Does quantization lead below the crossover and pruning above it?"""
     down = np.sign(math.log(family.wild / family.mild))
@@ -63,6 +70,7 @@ def _one_side_each(family, at: float, bits: int) -> bool:
     return all(ahead == side for ahead, side in leads)
 
 
+@lru_cache(maxsize=8)
 def _wins_through(law) -> int:
     return max((b for b in BITS if distortion.advantage(law, b) > 0), default=0)
 
@@ -86,14 +94,14 @@ bits and 371 at 8.""",
 )
 def heavy_tails(budget: Budget) -> Evidence:
     """The crossover of each width, by root finding on exact ratios; the lead on both sides of it."""
-    return _axis(distortion.clipped_student(2.0), budget)
+    return _axis(CLIPPED, budget)
 
 
 @heavy_tails.control(
     "an axis that ends at a kurtosis of 40", breaks="from 4 bits on quantization is ahead on the whole axis"
 )
 def _(budget: Budget) -> Evidence:
-    return _axis(distortion.clipped_student(2.0), budget, 40.0)
+    return _axis(CLIPPED, budget, 40.0)
 
 
 @heavy_tails.control(
@@ -180,7 +188,7 @@ def two_networks() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     EfficientNet-Lite0 is computed, with exact best steps; all-MiniLM-L6-v2 is read from the record of real weights.
     """
-    laws = [Empirical(w) for w in real_layers.tensors().values()]
+    laws = real_layers.laws().values()
     rows = [r for r in records.read("real_weights.json")["tensors"] if r["model"] == "all-MiniLM-L6-v2"]
     return {
         "EfficientNet-Lite0": (

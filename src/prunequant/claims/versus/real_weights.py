@@ -20,11 +20,6 @@ RECORD = "rows computed here are those of the record"
 KURTOSIS = "what pruning wins at 4 bits is among the tenth of largest kurtosis"
 
 
-@lru_cache(maxsize=1)
-def _laws() -> dict[str, Empirical]:
-    return {name: Empirical(w) for name, w in real_layers.tensors().items()}
-
-
 def _rows(model: str) -> list[dict]:
     return [r for r in records.read("real_weights.json")["tensors"] if r["model"] == model]
 
@@ -82,7 +77,7 @@ def _best(budget: Budget) -> dict[str, list[float]]:
         r["tensor"]: list(np.subtract(r["quantization"], r["pruning_free"])[at]) for r in _rows("EfficientNet-Lite0")
     }
     most = budget.pick(100_000, np.inf, np.inf)
-    return leads | _leads({name: law for name, law in _laws().items() if law.x.size < most}, bits)
+    return leads | _leads({name: law for name, law in real_layers.laws().items() if law.x.size < most}, bits)
 
 
 def _widths(budget: Budget) -> tuple[int, ...]:
@@ -110,7 +105,7 @@ those pruning is ahead on 25.9 % at 2 bits, 9.9 % at 4, 5.9 % at 5 and 1.8 % at 
 def real_weights(budget: Budget) -> Evidence:
     """Exact best steps on every tensor of EfficientNet-Lite0; QUICK at four widths, eleven large ones recorded."""
     bits = _widths(budget)
-    return _compared(_best(budget), bits, _kurtosis(_laws()))
+    return _compared(_best(budget), bits, _kurtosis(real_layers.laws()))
 
 
 @real_weights.control("a step that reaches the largest weight instead of the best one", breaks=(MOST, KURTOSIS, RECORD))
@@ -120,7 +115,7 @@ def _(budget: Budget) -> Evidence:
     def reach(x: np.ndarray, b: int) -> float:
         return float(np.abs(x).max()) / integer_range(b, "twos_complement")[1]
 
-    return _compared(_leads(_laws(), bits, reach), bits, _kurtosis(_laws()))
+    return _compared(_leads(real_layers.laws(), bits, reach), bits, _kurtosis(real_layers.laws()))
 
 
 @real_weights.control(
@@ -131,7 +126,7 @@ def _(budget: Budget) -> Evidence:
     rng, law, bits = np.random.default_rng(SEED), StudentT(2.0, 100.0), _widths(budget)
     drawn = {
         name: Empirical(law.magnitude_quantile(rng.random(n)) * rng.choice((-1, 1), n))
-        for name, n in ((name, min(one.x.size, 20_000)) for name, one in _laws().items())
+        for name, n in ((name, min(one.x.size, 20_000)) for name, one in real_layers.laws().items())
     }
     return _compared(_leads(drawn, bits), bits, _kurtosis(drawn))
 
@@ -139,10 +134,10 @@ def _(budget: Budget) -> Evidence:
 @real_weights.control("leads of another tensor: the list turned by half", breaks=(KURTOSIS, RECORD))
 def _(budget: Budget) -> Evidence:
     bits = _widths(budget)
-    names = list(_laws())
+    names = list(real_layers.laws())
     leads = _best(budget)
     turned = {name: leads[other] for name, other in zip(names, names[25:] + names[:25])}
-    return _compared(turned, bits, _kurtosis(_laws()))
+    return _compared(turned, bits, _kurtosis(real_layers.laws()))
 
 
 AHEAD = "quantization is ahead in nine cells in ten, pruning in few"
