@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-    " --disable-sync --hide-scrollbars --remote-debugging-pipe"
+    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 ).split()
 
 
@@ -39,7 +39,13 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        command = [path, *FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}", "about:blank"]
+        command = [
+            path,
+            *FLAGS,
+            f"--user-data-dir={self._profile.name}",
+            f"--window-size={width},{height}",
+            "about:blank",
+        ]
 
         def join() -> None:  # the browser reads from 3 and writes to 4
             os.dup2(theirs_in, 203)
@@ -113,7 +119,9 @@ class Browser:
             "Runtime.evaluate", timeout, expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
         )
         if "exceptionDetails" in found:
-            raise BrowserError(found["exceptionDetails"].get("exception", {}).get("description", "an error in the page"))
+            raise BrowserError(
+                found["exceptionDetails"].get("exception", {}).get("description", "an error in the page")
+            )
         return found["result"].get("value")
 
     def wait(self, expression: str, timeout: float = 60) -> Any:
@@ -134,7 +142,9 @@ class Browser:
     def picture(self, out: Path, width: int = 1280, dark: bool = False) -> None:
         """A photograph of the whole page, so many pixels wide."""
         mode = "dark" if dark else "light"
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=width < 600)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=width < 600
+        )
         self.value(f"document.documentElement.dataset.theme = document.documentElement.dataset.mode = '{mode}'")
         found = self.send("Page.captureScreenshot", captureBeyondViewport=True, format="png")
         out.write_bytes(base64.b64decode(found["data"]))

@@ -324,9 +324,7 @@
     const svg = s("svg", { viewBox: "0 0 " + W + " 330", role: "img", "aria-label": "margin of quantization over pruning against kurtosis, "
       + points.length + " matrices: " + (points.length - below) + " above zero, " + below + " below; the table below has the same numbers" },
       frame(box, thin.map((v) => [v, grouped(v)]), ticks(y0, y1, 5), "kurtosis (3: bell-shaped; more: heavier tails)", "margin in dB"),
-      s("line", { x1: box.L, x2: W - box.R, y1: box.Y(0), y2: box.Y(0), class: "pq-report-zero" }),
-      s("text", { x: W - box.R - 4, y: box.Y(0) - 7, "text-anchor": "end", class: "pq-report-side pq-is-quantization" }, "fewer bits lose less \u2191"),
-      s("text", { x: W - box.R - 4, y: box.Y(0) + 18, "text-anchor": "end", class: "pq-report-side pq-is-pruning" }, "fewer weights lose less \u2193"));
+      s("line", { x1: box.L, x2: W - box.R, y1: box.Y(0), y2: box.Y(0), class: "pq-report-zero" }));
     const most = Math.max(...points.map(({ row }) => row.weights));
     points.sort((a, b) => b.row.weights - a.row.weights);
     for (const { row, won } of points) {
@@ -334,6 +332,8 @@
       svg.append(build(sign, { class: "pq-report-point pq-is-" + won.winner, on: { click: () => choose(row) } }, [
         s("title", {}, row.name + ": " + signed(won.margin) + " dB, kurtosis " + row.kurtosis.toFixed(1) + ", " + grouped(row.weights) + " weights")]));
     }
+    svg.append(s("text", { x: W - box.R - 4, y: box.Y(0) - 7, "text-anchor": "end", class: "pq-report-side pq-is-quantization" }, "fewer bits lose less \u2191"),
+      s("text", { x: W - box.R - 4, y: box.Y(0) + 18, "text-anchor": "end", class: "pq-report-side pq-is-pruning" }, "fewer weights lose less \u2193"));
     return h("figure", { class: "pq-report-figure" },
       h("figcaption", {}, h("strong", {}, "What wins where. "), "Every mark is a matrix, its size how many weights it has. The height says by how much the best "
         + "quantization beats the best pruning at " + budget + " bits."), svg, key(["quantization", "both", "pruning"]));
