@@ -33,6 +33,7 @@ def main() -> None:
     """Exact solvers, certificates and checked claims about pruning and quantization."""
 
 
+app.command()(checkpoints.report)
 app.command()(checkpoints.allocate)
 app.command()(compressing.compress)
 
