@@ -23,7 +23,7 @@ from chapters import ROOT
 from prunequant.records import provenance, write_json
 
 sys.path.insert(0, str(ROOT / "tests"))
-from checkpoint import damaged  # noqa: E402
+from checkpoint import damaged
 
 RECORD = ROOT / "book" / "results" / "fuzz_models.json"
 ROUND = 1000
