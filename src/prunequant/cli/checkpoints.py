@@ -10,16 +10,73 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from .. import records
+from . import report_text
 from .common import check_writable, fail, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Allocation
 
 CARE = 5  # matrices that are named one by one
+
+
+def report(
+    model: Annotated[Path, typer.Argument(help="a safetensors, PyTorch, .npz, GGUF or ONNX file, or a folder of them")],
+    bits: Annotated[list[float] | None, typer.Option(help="bits a weight; several times for several budgets")] = None,
+    group: Annotated[int, typer.Option(help="values that share a scale, where a group does")] = 128,
+    mask: Annotated[str, typer.Option(help="what pruning pays for its mask: bitmap, entropy or free")] = "bitmap",
+    entropy: Annotated[bool, typer.Option("--entropy", help="both sides entropy-coded too")] = False,
+    scales: Annotated[str, typer.Option(help="searched, or exact: the least error over all scales, slow")] = "searched",
+    transposed: Annotated[
+        list[str] | None, typer.Option(help="tensors whose first axis is the input, such as '*.c_fc.weight'")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
+) -> None:
+    """Which loses less, fewer bits or fewer weights? Every matrix of a model, at the bits really stored."""
+    from .. import checkpoint
+    from ..checkpoint.judging import BUDGETS
+
+    check_writable(json)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    try:
+        with (
+            checkpoint.open_model(model, transposed or ()) as opened,
+            Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
+        ):
+            sizes = {m.name: m.nbytes / max(m.weights, 1) for m in opened.matrices}
+            task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
+
+            def told(name: str, weights: int) -> None:
+                bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
+
+            found = checkpoint.report(
+                opened,
+                bits or BUDGETS,
+                group=group,
+                mask=mask,
+                entropy=entropy,
+                scales=scales,
+                threads=threads,
+                told=told,
+            )
+    except (TypeError, ValueError, ImportError) as error:
+        fail(str(error))
+    if json is not None:
+        try:
+            records.write_json(json, found.to_json())
+        except OSError as error:
+            fail(f"the report could not be written: {error}")
+    terminal = Console() if sys.stdout.isatty() else Console(width=160)
+    asked = (bits or [4.25])[0]
+    report_text.print_report(found, asked, terminal)
+    if json is not None:
+        tell(terminal, f"report: {json}")
 
 
 def allocate(
