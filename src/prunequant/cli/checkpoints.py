@@ -36,12 +36,14 @@ def report(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
     json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
+    html: Annotated[Path | None, typer.Option(help="write one page for a browser here: pictures, then numbers")] = None,
 ) -> None:
     """Which loses less, fewer bits or fewer weights? Every matrix of a model, at the bits really stored."""
     from .. import checkpoint
     from ..checkpoint.judging import BUDGETS
 
     check_writable(json)
+    check_writable(html, "--html")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     try:
@@ -67,9 +69,12 @@ def report(
             )
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
-    if json is not None:
+    if json is not None or html is not None:
         try:
-            records.write_json(json, found.to_json())
+            if json is not None:
+                records.write_json(json, found.document)
+            if html is not None:
+                records.write_text(html, found.to_html())
         except OSError as error:
             fail(f"the report could not be written: {error}")
     terminal = Console() if sys.stdout.isatty() else Console(width=160)
@@ -77,6 +82,8 @@ def report(
     report_text.print_report(found, asked, terminal)
     if json is not None:
         tell(terminal, f"report: {json}")
+    if html is not None:
+        tell(terminal, f"page: {html}")
 
 
 def allocate(
