@@ -22,7 +22,7 @@ from rich.text import Text
 from .. import arguments, claims, experiments, extras, records
 from ..claims import chapters
 from ..claims.core import Budget, Outcome
-from . import checkpoints
+from . import checkpoints, compressing
 from .common import check_writable, executor, fail, tell
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
@@ -35,6 +35,7 @@ def main() -> None:
 
 app.command()(checkpoints.report)
 app.command()(checkpoints.allocate)
+app.command()(compressing.compress)
 
 
 @app.command()
