@@ -426,7 +426,9 @@ class _Bench:
     def measure(self, first: int, stop: int) -> _Sums:
         """Rows first … stop − 1 under every scheme."""
         x = _rows(self.matrix, first, stop)
-        if self.counted.exponent:
+        if -self.counted.exponent in range(-126, 128):  # a product by a power of two is faster, and the same
+            x = x * np.float32(2.0**-self.counted.exponent)
+        else:
             x = np.ldexp(x, -self.counted.exponent)
         block = _Block(x, self.settings)
         sums, columns, group = block.sums, self.matrix.columns, self.settings.group
