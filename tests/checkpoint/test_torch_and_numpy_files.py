@@ -169,6 +169,15 @@ def test_arrays_of_objects_are_listed_and_never_unpickled(tmp_path):
     assert "Python objects" in found["bad"] and "big-endian" in found["big"] and "no numbers" in found["text"]
 
 
+def test_a_folder_with_a_single_file_of_another_format_is_that_file(tmp_path):
+    saved(tmp_path / "pytorch_model.bin", {"w": normal(3, 4)})
+    (tmp_path / "config.json").write_text("{}")
+    assert made.opened(tmp_path)[0].format == "PyTorch"
+    saved(tmp_path / "other.pth", {"w": normal(3, 4)})
+    with pytest.raises(ModelFileError, match="no safetensors file in this folder"):
+        open_model(tmp_path)
+
+
 def test_a_single_array_is_a_model_of_one_tensor(tmp_path):
     x = RNG.standard_normal((3, 4)).astype(np.float32)
     np.save(tmp_path / "weight.npy", x)
