@@ -29,7 +29,9 @@ def compress(
     scheme: Annotated[str | None, typer.Option(help="one for all matrices, such as 'INT4 g128'")] = None,
     budget: Annotated[float | None, typer.Option(help="bits a weight: the best one scheme for all within them")] = None,
     to: Annotated[str, typer.Option(help="prunequant, compressed-tensors or gguf")] = "prunequant",
-    method: Annotated[str, typer.Option(help="nearest; wanda needs inputs to calibrate with")] = "nearest",
+    method: Annotated[
+        str, typer.Option(help="nearest, wanda, path, optq or sparsegpt: all but the first look at inputs")
+    ] = "nearest",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="integers with a zero point of every group")] = False,
     calibrate: Annotated[Path | None, typer.Option(help=".npz of inputs, or Gram matrices, by matrix")] = None,
     json: Annotated[Path | None, typer.Option(help="write what became of every tensor here")] = None,
