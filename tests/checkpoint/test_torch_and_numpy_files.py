@@ -169,6 +169,15 @@ def test_arrays_of_objects_are_listed_and_never_unpickled(tmp_path):
     assert "Python objects" in found["bad"] and "big-endian" in found["big"] and "no numbers" in found["text"]
 
 
+def test_a_folder_with_a_single_file_of_another_format_is_that_file(tmp_path):
+    saved(tmp_path / "pytorch_model.bin", {"w": normal(3, 4)})
+    (tmp_path / "config.json").write_text("{}")
+    assert made.opened(tmp_path)[0].format == "PyTorch"
+    saved(tmp_path / "other.pth", {"w": normal(3, 4)})
+    with pytest.raises(ModelFileError, match="no safetensors file in this folder"):
+        open_model(tmp_path)
+
+
 def test_a_single_array_is_a_model_of_one_tensor(tmp_path):
     x = RNG.standard_normal((3, 4)).astype(np.float32)
     np.save(tmp_path / "weight.npy", x)
@@ -179,3 +188,13 @@ def test_what_float32_does_not_hold_of_float64_becomes_infinite_not_a_warning(tm
     np.savez(tmp_path / "m.npz", w=np.array([[1e300, 1.0], [2.0, -1e39]]))
     _, found = made.opened(tmp_path / "m.npz")
     assert np.array_equal(found["w"], [[np.inf, 1], [2, -np.inf]])
+
+
+def test_entries_of_an_archive_that_are_longer_than_the_file_are_refused(tmp_path):
+    np.savez_compressed(tmp_path / "m.npz", w=np.ones((40, 30)))
+    raw = bytearray((tmp_path / "m.npz").read_bytes())
+    at = raw.rindex(b"PK\1\2") + 20  # the compressed size in the directory
+    raw[at : at + 4] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "m.npz").write_bytes(raw)
+    with pytest.raises(ModelFileError, match="not all in the file"):
+        open_model(tmp_path / "m.npz")

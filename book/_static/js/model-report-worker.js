@@ -244,6 +244,30 @@ function modelReportCore(options) {
     return shape[1] === 1 && shape[0] > 1 ? "depthwise convolution" : "convolution";
   }
 
+  /* Codes whose scales stand beside them: name → the names that belong together. `prunequant report` joins them. */
+  function codesOf(tensors) {
+    const names = new Set(tensors.map((tensor) => tensor.name)), found = new Map();
+    for (const { name, dtype, shape } of tensors) {
+      const base = name.replace(/(weight|_packed|_blocks|qweight)$/, "");
+      const narrow = ["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "F4"].includes(dtype);
+      let parts = [];
+      if (/qweight$/.test(name)) {
+        if (names.has(base + "scales")) parts = ["scales", "qzeros", "g_idx"].map((end) => base + end);
+      } else if (/_packed$/.test(name)) {
+        if (names.has(base + "_scale")) parts = ["_scale", "_shape", "_zero_point", "_global_scale", "_g_idx"].map((end) => base + end);
+      } else if (/_blocks$/.test(name)) {
+        if (names.has(base + "_scales")) parts = [base + "_scales"];
+      } else if (narrow && (shape.length === 2 || shape.length === 3)) {
+        const scales = ["_scale_inv", "_scale", ".scale"].map((end) => name + end);
+        if (/\.weight$/.test(name)) scales.push(base + "scale_weight", base + "SCB");
+        if (scales.some((scale) => names.has(scale))) parts = scales.concat(name + "_scale_2", name + "_zero_point");
+      }
+      parts = parts.filter((part) => names.has(part));
+      if (parts.length) found.set(name, parts);
+    }
+    return found;
+  }
+
   /* How the matrix lies in its tensor: "rows" one after another, "turned" (columns, rows), or "swapped" (in, out, kernel). */
   function matrixOf(tensor, kind) {
     const { shape } = tensor;
@@ -327,8 +351,11 @@ function modelReportCore(options) {
     for (const { name, shape } of tensors) {
       if (shape.length === 2 && WIDENS.test(name)) votes += Math.sign(shape[1] - shape[0]);
     }
+    const codes = codesOf(tensors), owner = new Map();
+    codes.forEach((parts, name) => parts.forEach((part) => owner.set(part, name)));
     for (const tensor of tensors) {
-      const reason = reasonAgainst(tensor);
+      const reason = codes.has(tensor.name) ? "codes with scales: prunequant report joins them, this page does not"
+        : owner.has(tensor.name) ? "belongs to " + shown(owner.get(tensor.name)) + ", which is not joined" : reasonAgainst(tensor);
       if (reason) {
         untreated.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, nbytes: tensor.nbytes, reason });
       } else all.push(matrixOf(tensor, kindOf(tensor, votes > 0)));
@@ -938,10 +965,13 @@ function modelReportCore(options) {
         const at = binOf(Math.min(gone, total));
         return lost[at] + (Math.min(gone, total) - below[at]) / sizes[at].count * sizes[at].square;
       },
-      /* the bin that holds the last of the smallest, and the share of it that goes, times 2^32 */
+      /* where the bin begins and ends that holds the last of the smallest, and the share of it that goes, times 2^32 */
       boundary(gone) {
-        const at = binOf(gone);
-        return { place: sizes[at].place, share: Math.round((gone - below[at]) / sizes[at].count * 4294967296) };
+        const at = binOf(gone), edge = (place) => { singleBits[0] = place << 16; return single[0] * unit; };
+        return {
+          low: edge(sizes[at].place), high: edge(sizes[at].place + 1),
+          share: Math.round((gone - below[at]) / sizes[at].count * 4294967296),
+        };
       },
     };
   }
@@ -985,14 +1015,13 @@ function modelReportCore(options) {
     return lost;
   }
 
-  /* x without the values in bins below the boundary, and of that bin those whose place, times the golden ratio modulo 2^32,
-     lies below its share, into y; the energy of what is pruned. */
-  function pruneBelow(x, start, { place, share }, y) {
-    const patterns = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  /* x without the magnitudes below `low`, and of those from there to below `high` without the ones whose place, times the
+     golden ratio modulo 2^32, lies below the share; into y. The energy of what is pruned. */
+  function pruneBelow(x, start, { low, high, share }, y) {
     let lost = 0;
     for (let i = 0; i < x.length; i++) {
-      const bin = (patterns[i] & 0x7fffffff) >>> 16;
-      const out = bin < place || (bin === place && Math.imul(start + i, 0x9e3779b9) >>> 0 < share);
+      const size = Math.abs(x[i]);
+      const out = size < low || (size < high && Math.imul(start + i, 0x9e3779b9) >>> 0 < share);
       y[i] = out ? 0 : x[i];
       if (out) lost += x[i] * x[i];
     }
@@ -1095,11 +1124,9 @@ function modelReportCore(options) {
     return { scanned, ...errorsOf(x, matrix, first, known) };
   }
   function aboutOf(counted) {
-    const boundary = counted.total > 1 ? counted.boundary(Math.floor(counted.total / 2)) : { place: 0, share: 0 };
-    if (boundary.place) boundary.place = Math.max(boundary.place - (counted.exponent << 7), 0); // of x in those units
     return {
       exponent: counted.exponent, largest: counted.largest * Math.pow(2, -counted.exponent),
-      boundary,
+      boundary: counted.boundary(Math.floor(counted.total / 2)),
       steps: Object.fromEntries(WIDTHS.map((bits) => [bits, tensorScale(counted, bits)])),
     };
   }
@@ -1162,11 +1189,11 @@ function modelReportCore(options) {
       }
     }
     if (!counted.largest) notes.push("all weights are zero: nothing is lost by any scheme, and nothing need be stored");
-    const schemes = [];
+    const schemes = [], refused = {};
     for (const scheme of SCHEMES) {
       const neighbours = scheme.pattern && scheme.pattern.includes(":") ? Number(scheme.pattern.split(":")[1]) : 1;
       if (columns % neighbours) {
-        notes.push(scheme.name + " does not fit: rows of " + columns + " values are no whole number of groups of " + neighbours);
+        refused[neighbours] = (refused[neighbours] || []).concat(scheme.name);
         continue;
       }
       const share = scheme.pattern && scheme.pattern.endsWith("%") && !scheme.bits ? parseFloat(scheme.pattern) / 100 : 0;
@@ -1178,6 +1205,11 @@ function modelReportCore(options) {
         name: scheme.name, bits_per_weight: bitsPerWeight(rows, columns, { ...scheme, scaleBits: beyond ? 32 : 16 }),
         ...ratio(decibels(power, error)),
       });
+    }
+    const placeOf = ([, [first]]) => SCHEMES.findIndex((scheme) => scheme.name === first);
+    const firsts = Object.entries(refused).sort((a, b) => placeOf(a) - placeOf(b));
+    for (const [neighbours, names] of firsts) {
+      notes.push(names.join(", ") + ": rows of " + columns + " values are no whole number of groups of " + neighbours);
     }
     const prunedTo = (bits, mask) => {
       const share = keptShare(bits, mask);
@@ -1260,7 +1292,7 @@ function modelReportCore(options) {
         untreated: untreated.length, untreated_bytes: sum(untreated, (u) => u.nbytes), winners,
         sparse: {
           dense: 2 * weights, bitmap: 2 * (weights - zeros) + Math.ceil(weights / 8),
-          entropy: 2 * (weights - zeros) + Math.ceil(mask / 8),
+          entropy: 2 * (weights - zeros) + Math.ceil(mask / 8), "2:4": Math.ceil(9 * weights / 8),
         },
       },
       matrices, untreated, notes: model.notes, provenance: { made_by: "the page practice/your-own-model" },
