@@ -39,7 +39,7 @@ def test_a_mask_that_sees_the_inputs_loses_less_and_mending_what_it_prunes_less_
     named = Scheme.named(scheme)
     coded = {m: code_matrix(w, named, Settings(m), gram) for m in ("nearest", "wanda", "optq", "sparsegpt")}
     found = {m: lost(w, c, gram) for m, c in coded.items()}
-    assert max(found["sparsegpt"], found["optq"]) < 0.9 * min(found["wanda"], found["nearest"])
+    assert max(found["sparsegpt"], found["optq"]) < 0.97 * min(found["wanda"], found["nearest"])
     if named.bits is None:  # else the codes blur what the mask gains
         assert found["wanda"] < found["nearest"]
     for c in coded.values():

@@ -195,7 +195,7 @@ def _zeros(start: Codes | Shifted) -> NDArray | None:
 
 
 def _choice(scheme: Scheme, rows: int, columns: int) -> Choice:
-    """What SparseGPT keeps of neighbours: n of m; or a share of every 64 columns of a row, to the last weight in all."""
+    """What SparseGPT keeps of neighbours: n of m; or a share of every 64 columns of a row, to the last weight."""
     if isinstance(scheme.pattern, tuple):
         if scheme.pattern[1] not in (2, 4, 8, 16, 32, 64):
             raise ValueError(f"{scheme.name}: sparsegpt chooses among 2, 4, 8, 16, 32 or 64 neighbours")

@@ -109,3 +109,24 @@ def _print_written(written: Compressed) -> None:
         tell(terminal, f"{clamped} groups are so small that their scale is the least 16-bit float")
     for note in written.notes:
         tell(terminal, note)
+
+
+def verify_file(
+    file: Annotated[Path, typer.Argument(help="a file that `prunequant compress` wrote, or the folder")],
+    against: Annotated[Path | None, typer.Option(help="the model it was made of: errors are computed again")] = None,
+) -> None:
+    """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 1 when any is wrong."""
+    from .. import checkpoint
+
+    try:
+        found = checkpoint.verify_file(file, against)
+    except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
+        fail(str(error))
+    print(
+        f"{found.target}: {found.checksums} checksums agree, {found.matrices} matrices decoded,"
+        f" {found.compared} errors computed again, {len(found.problems)} problems"
+    )
+    for problem in found.problems:
+        tell(Console(), problem)
+    if found.problems:
+        raise typer.Exit(1)
