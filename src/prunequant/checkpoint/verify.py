@@ -161,7 +161,7 @@ def _check(stored: _Stored, against: str | os.PathLike | None) -> Verified:
     for name, digest in said["sha256"].items():
         if name not in stored.names:
             problems.append(f"{name}: the file has no such tensor")
-        elif hashlib.sha256(stored.data(name)).hexdigest() != digest:
+        elif hashlib.sha256(stored.data(name).data).hexdigest() != digest:
             problems.append(f"{name}: its bytes are not those that were written")
         else:
             good += 1
