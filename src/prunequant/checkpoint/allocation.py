@@ -383,7 +383,7 @@ class Problem:
             [np.array([error for _, error in option.values()]) * a for option, a in zip(options, share)],
             sum(row["weights"] for row in rows),
             sum(row["stored_bytes"] for row in rows),
-            sum(row["stored_bytes"] for row in document["untreated"]),
+            sum(map(untreated_bytes, document["untreated"])),
         )
 
     def ends(self) -> tuple[int, int]:
@@ -436,6 +436,11 @@ def _load(source: Any, what: str) -> tuple[Mapping[str, Any], str]:
     if not isinstance(document, Mapping):
         raise ValueError(f"{path} is no {what}: it must be a JSON object")
     return document, str(path)
+
+
+def untreated_bytes(row: Mapping) -> int:
+    """Of one tensor that is not treated."""
+    return int(row["nbytes"])
 
 
 def _judged(row: Mapping) -> dict[str, tuple[int, float]]:
