@@ -997,19 +997,21 @@ function modelReportCore(options) {
 
   /* Of every m neighbours of x the n of largest magnitude, the first of equals, into y; the energy of the others. */
   function prunePattern(x, y, n, m) {
+    const size = new Float32Array(m), above = new Int32Array(m);
     let lost = 0;
-    const order = new Array(m);
-    for (let i = 0; i < x.length; i += m) {
-      for (let j = 0; j < m; j++) {
-        const size = Math.abs(x[i + j]);
-        let place = j;
-        while (place > 0 && Math.abs(x[i + order[place - 1]]) < size) { order[place] = order[place - 1]; place--; }
-        order[place] = j;
+    for (let first = 0; first < x.length; first += m) {
+      for (let i = 0; i < m; i++) { size[i] = Math.abs(x[first + i]); above[i] = 0; }
+      for (let i = 0; i < m - 1; i++) {
+        for (let j = i + 1; j < m; j++) {
+          const later = +(size[j] > size[i]);
+          above[i] += later;
+          above[j] += 1 - later;
+        }
       }
-      for (let j = 0; j < m; j++) {
-        const at = i + order[j];
-        if (j < n) y[at] = x[at];
-        else { y[at] = 0; lost += x[at] * x[at]; }
+      for (let i = 0; i < m; i++) {
+        const stays = above[i] < n, value = x[first + i];
+        y[first + i] = stays ? value : 0;
+        lost += stays ? 0 : value * value;
       }
     }
     return lost;
@@ -1031,38 +1033,45 @@ function modelReportCore(options) {
   /* Errors of 2:4 after quantization, one scale a row: ties among equal integers by place, by the stored weights, and what
      saves the most error; and how many integers are 0. */
   function orders(x, steps, columns) {
-    const sums = [0, 0, 0], score = new Float64Array(4), size = new Float64Array(4), gain = new Float64Array(4);
+    const NEAR = 6755399441055744; // adding it makes the processor round to whole numbers, ties to even
+    const score = new Float64Array(4), size = new Float64Array(4), gain = new Float64Array(4);
     const square = new Float64Array(4), error = new Float64Array(4);
-    let zeros = 0;
+    const place = new Int32Array(4), weight = new Int32Array(4), joint = new Int32Array(4); // how many stand above
+    let zeros = 0, byPlace = 0, byWeights = 0, jointly = 0;
     for (let row = 0; row < steps.length; row++) {
       const s = steps[row], inverse = s > 0 ? Math.fround(1 / s) : 0;
       for (let at = row * columns; at < (row + 1) * columns; at += 4) {
         for (let i = 0; i < 4; i++) {
-          const value = x[at + i], q = Math.min(Math.max(nearest(Math.fround(value * inverse)), -8), 7);
+          const value = x[at + i], t = Math.fround(value * inverse), q = (t < -8 ? -8 : t > 7 ? 7 : t) + NEAR - NEAR;
           const difference = value - Math.fround(s * q);
-          if (q === 0) zeros++;
-          score[i] = Math.abs(q);
-          size[i] = Math.abs(value);
+          zeros += +(q === 0);
+          score[i] = q < 0 ? -q : q;
+          size[i] = value < 0 ? -value : value;
           square[i] = value * value;
           error[i] = difference * difference;
           gain[i] = square[i] - error[i];
+          place[i] = weight[i] = joint[i] = 0;
+        }
+        for (let i = 0; i < 3; i++) {
+          for (let j = i + 1; j < 4; j++) {
+            const more = +(score[j] > score[i]), heavier = more | (+(score[j] === score[i]) & +(size[j] > size[i]));
+            const better = +(gain[j] > gain[i]);
+            place[i] += more;
+            place[j] += 1 - more;
+            weight[i] += heavier;
+            weight[j] += 1 - heavier;
+            joint[i] += better;
+            joint[j] += 1 - better;
+          }
         }
         for (let i = 0; i < 4; i++) {
-          let byPlace = 0, byWeight = 0, joint = 0;
-          for (let j = 0; j < 4; j++) {
-            if (score[j] > score[i]) { byPlace++; byWeight++; } else if (score[j] === score[i]) {
-              if (j < i) byPlace++;
-              if (size[j] > size[i] || (size[j] === size[i] && j < i)) byWeight++;
-            }
-            if (gain[j] > gain[i] || (gain[j] === gain[i] && j < i)) joint++;
-          }
-          sums[0] += byPlace < 2 ? error[i] : square[i];
-          sums[1] += byWeight < 2 ? error[i] : square[i];
-          sums[2] += joint < 2 ? error[i] : square[i];
+          byPlace += place[i] < 2 ? error[i] : square[i];
+          byWeights += weight[i] < 2 ? error[i] : square[i];
+          jointly += joint[i] < 2 ? error[i] : square[i];
         }
       }
     }
-    return { sums, zeros };
+    return { sums: [byPlace, byWeights, jointly], zeros };
   }
 
   const low = (bits) => -Math.pow(2, bits - 1), high = (bits) => Math.pow(2, bits - 1) - 1;

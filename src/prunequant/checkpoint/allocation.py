@@ -407,8 +407,8 @@ class Problem:
 
 def document_of(report: Any) -> Mapping[str, Any]:
     """The JSON document of a report, of its file, or as it is given; a ValueError names what it lacks."""
-    if hasattr(report, "document"):
-        report = report.document
+    if callable(getattr(report, "to_json", None)):
+        report = report.to_json()
     document, where = _load(report, "report")
     for key, kind in (("model", Mapping), ("matrices", Sequence), ("untreated", Sequence)):
         if not isinstance(document.get(key), kind):
