@@ -395,9 +395,10 @@ function modelReportCore(options) {
     "i32.and": [[0x71]], "i32.or": [[0x72]], "i32.shl": [[0x74]], "i32.shr_u": [[0x76]], "f32.abs": [[0x8b]],
     "f32.nearest": [[0x90]], "f32.add": [[0x92]], "f32.sub": [[0x93]], "f32.mul": [[0x94]], "f32.div": [[0x95]],
     "f32.min": [[0x96]], "f32.max": [[0x97]], "f64.add": [[0xa0]], "f64.mul": [[0xa2]], "f64.div": [[0xa3]], "f32.demote": [[0xb6]],
-    "f64.promote": [[0xbb]], "i32.bits": [[0xbc]],
+    "f64.promote": [[0xbb]], "f64.convert": [[0xb7]], "i32.bits": [[0xbc]],
     "f32.bits": [[0xbe]], "v.load": [V(0x00), "m"], "v.const": [V(0x0c), "v"], "v.splat": [V(0x13)],
-    "v.isplat": [V(0x11)], "v.lane": [V(0x1f), "u"], "v.gt": [V(0x44)], "v.and": [V(0x4e)], "v.select": [V(0x52)],
+    "v.isplat": [V(0x11)], "v.lane": [V(0x1f), "u"], "v.gt": [V(0x44)], "v.eq": [V(0x41)], "v.or": [V(0x50)], "v.isub": [V(0xb1)], "v.igt": [V(0x3b)], "v.store": [V(0x0b), "m"],
+    "v.and": [V(0x4e)], "v.select": [V(0x52)],
     "v.promote": [V(0x5f)], "v.shuffle": [V(0x0d), "v"], "v.nearest": [V(0x6a)], "v.iadd": [V(0xae)],
     "v.imax": [V(0xb8)], "v.abs": [V(0xe0)], "v.add": [V(0xe4)], "v.sub": [V(0xe5)], "v.mul": [V(0xe6)],
     "v.div": [V(0xe7)], "v.min": [V(0xea)], "v.max": [V(0xeb)], "w.add": [V(0xf0)], "w.lane": [V(0x21), "u"],
@@ -521,6 +522,39 @@ function modelReportCore(options) {
   const splat = (number) => "v.const " + four(number, Float32Array);
   const FIELD = "v.const " + four(0x7f800000, Int32Array);
 
+  /* The neighbours of four lanes, turned by 1, 2, 3 places, and which of them stand before a lane. */
+  const TURNS = [1, 2, 3].map((by) => {
+    const lanes = [0, 1, 2, 3].map((lane) => (lane + by) % 4);
+    return {
+      lanes: lanes.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte)).join(","),
+      before: "v.const " + raw(Int32Array.from(lanes, (other, lane) => (other < lane ? -1 : 0))).join(","),
+    };
+  });
+  const TWO = "v.const " + four(2, Int32Array);
+  /* -1 in every lane that its turned neighbour beats: larger, or equal and before it */
+  const beaten = (v, { lanes, before }) => {
+    const other = `get ${v} get ${v} v.shuffle ${lanes}`;
+    return `${other} get ${v} v.gt ${other} get ${v} v.eq ${before} v.and v.or`;
+  };
+  /* adds the squares of a vector to two sums in float64 */
+  const added = (v, total) => `get ${total} get ${v} get ${v} v.mul v.promote w.add
+    get ${v} get ${v} v.mul get ${v} get ${v} v.mul v.shuffle ${HIGH} v.promote w.add set ${total}`;
+
+  const ranked = (name, scores, above) => [name, "ptr:i32 n:i32 s:f32", "f64",
+    "end:i32 vs:v vi:v x:v q:v e:v a:v b:v found:v total:v", `
+      get s v.splat set vs f32.const 1 get s f32.div v.splat set vi
+      get ptr get n i32.const 2 i32.shl i32.add set end
+      block loop
+        get ptr get end i32.ge_u br_if 1
+        get ptr v.load tee x get vi v.mul v.nearest ${splat(7)} v.min ${splat(-8)} v.max set q
+        get x get q get vs v.mul v.sub set e
+        ${scores}
+        get e get x ${TWO} ${ZERO} ${TURNS.map((turn) => `${above(turn)} v.isub`).join(" ")} v.igt v.select set found
+        ${added("found", "total")}
+        get ptr i32.const 16 i32.add set ptr br 0
+      end end
+      get total w.lane 0 get total w.lane 1 f64.add`];
+
   const FUNCTIONS = [
     ["largest", "ptr:i32 n:i32", "f32", "end:i32 x:v most:v one:f32 found:f32", over(
       "get x v.abs get most v.max set most", "get one f32.abs get found f32.max set found")
@@ -626,6 +660,37 @@ function modelReportCore(options) {
       `get one get s f32.div set r f32.const ${NF4[0]} set q ` + NF4.slice(1).map((level, i) =>
         `get r f32.const ${THRESHOLDS[i]} f32.gt if f32.const ${level} set q end`).join(" ")
         + " get one get q get s f32.mul f32.sub")],
+    /* Of every four numbers the two of largest magnitude, the first of equals, to `out`; the energy of the others. */
+    ["halve", "ptr:i32 n:i32 out:i32", "f64", "end:i32 x:v a:v above:v gone:v total:v found:f64", `
+      get ptr get n i32.const 2 i32.shl i32.add set end
+      block loop
+        get ptr get end i32.ge_u br_if 1
+        get ptr v.load tee x v.abs set a
+        ${ZERO} ${TURNS.map((turn) => `${beaten("a", turn)} v.isub`).join(" ")} set above
+        ${TWO} get above v.igt get x v.and set gone
+        get out get gone v.store
+        get x get gone v.sub set gone
+        ${added("gone", "total")}
+        get ptr i32.const 16 i32.add set ptr get out i32.const 16 i32.add set out br 0
+      end end
+      get total w.lane 0 get total w.lane 1 f64.add`],
+    /* 4-bit integers of a row, then 2:4: which two of four stay follows from the integers, ties by place; ties by the
+       numbers themselves; or from the error that they save. And how many integers are 0. */
+    ranked("by_place", "get q v.abs set a", (turn) => beaten("a", turn)),
+    ranked("by_weights", "get q v.abs set a get x v.abs set b", (turn) => {
+      const other = `get a get a v.shuffle ${turn.lanes}`;
+      return `${other} get a v.gt ${other} get a v.eq ${beaten("b", turn)} v.and v.or`;
+    }),
+    ranked("jointly", "get x get x v.mul get e get e v.mul v.sub set a", (turn) => beaten("a", turn)),
+    ["none", "ptr:i32 n:i32 s:f32", "f64", "end:i32 vi:v count:v", `
+      f32.const 1 get s f32.div v.splat set vi
+      get ptr get n i32.const 2 i32.shl i32.add set end
+      block loop
+        get ptr get end i32.ge_u br_if 1
+        get count get ptr v.load get vi v.mul v.nearest ${ZERO} v.eq v.isub set count
+        get ptr i32.const 16 i32.add set ptr br 0
+      end end
+      ${[0, 1, 2, 3].map((k) => `get count v.lane ${k} i32.bits f64.convert ${k ? "f64.add" : ""}`).join(" ")}`],
     ["nf4", "ptr:i32 rows:i32 columns:i32 block:i32", "f64", BLOCKS, blocks(`
         get a f32.const 0 f32.gt if
           get ptr get n get a f64.const Infinity call levels get all f64.add set all
@@ -1074,6 +1139,21 @@ function modelReportCore(options) {
     return { sums: [byPlace, byWeights, jointly], zeros };
   }
 
+  function ordersByVectors(steps, columns) {
+    const sums = [0, 0, 0];
+    let zeros = 0;
+    steps.forEach((step, row) => {
+      const at = VALUES + 4 * row * columns;
+      if (step > 0) {
+        sums[0] += loops.by_place(at, columns, step);
+        sums[1] += loops.by_weights(at, columns, step);
+        sums[2] += loops.jointly(at, columns, step);
+      }
+      zeros += step > 0 ? loops.none(at, columns, step) : columns;
+    });
+    return { sums, zeros };
+  }
+
   const low = (bits) => -Math.pow(2, bits - 1), high = (bits) => Math.pow(2, bits - 1) - 1;
 
   /* Squared errors of every scheme over rows that are loaded, and the ends of their scales. */
@@ -1108,9 +1188,9 @@ function modelReportCore(options) {
     const y = new Float32Array(x.buffer, second, x.length);
     if (columns % 8 === 0) errors["4:8 FP16"] = prunePattern(x, y, 4, 8);
     if (columns % 4 === 0) {
-      const lost = errors["2:4 FP16"] = prunePattern(x, y, 2, 4);
+      const lost = errors["2:4 FP16"] = loops.halve ? loops.halve(VALUES, x.length, second) : prunePattern(x, y, 2, 4);
       for (const of of ["channel", GROUP]) integers("2:4 INT4 " + granular(of), second, 4, of, lost);
-      order = orders(x, stepsOfRows, columns);
+      order = loops.by_place ? ordersByVectors(stepsOfRows, columns) : orders(x, stepsOfRows, columns);
     }
     const lost = pruneBelow(x, first * columns, about.boundary, y);
     for (const of of ["channel", GROUP]) integers("50% INT4 " + granular(of), second, 4, of, lost);
