@@ -95,6 +95,12 @@ class Report:
             "provenance": dict(self.provenance),
         }
 
+    def to_html(self) -> str:
+        """One self-contained page for a browser: pictures first, then every number."""
+        from prunequant.checkpoint.page import page  # it knows plans, which are made of reports
+
+        return page(self.document)
+
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Report:
         """The report that `to_json` gave.
