@@ -6,6 +6,7 @@ import numpy as np
 
 from prunequant.checkpoint import Scheme
 
+FAMILIES = ("quantization", "pruning", "both")
 SNR = {  # of a Gaussian matrix, about
     "INT2 channel": 6.0, "INT2 g128": 7.5, "INT3 channel": 12.5, "INT3 g128": 14.0, "INT4 tensor": 15.0,
     "INT4 channel": 18.5, "INT4 g128": 20.0, "INT8 channel": 40.0, "INT8 g128": 43.0, "MXFP4": 18.0, "NVFP4": 20.5,
@@ -24,11 +25,24 @@ def matrix(name: str, rows: int, columns: int, rng: np.random.Generator, schemes
             judged.append({"name": scheme, "stored_bits": bits, "bits_per_weight": bits / weights, "snr": float(snr)})
     bits = Scheme.named("75% FP16").stored_bits(rows, columns)
     pruning = {"mask": "bitmap", "stored_bits": bits, "bits_per_weight": bits / weights, "share_kept": 0.25, "snr": 5.5}
+    budgets = []
+    for size in (2.25, 3.25, 4.25, 8.25):
+        families: dict = {"quantization": None, "pruning": None, "both": None}
+        for entry in (*judged, {**pruning, "name": "75% FP16"}):
+            family = "quantization" if Scheme.named(entry["name"]).pattern is None else "both"
+            family = "pruning" if family == "both" and entry["name"].endswith("FP16") else family
+            best = families[family]
+            if entry["bits_per_weight"] <= size and (best is None or entry["snr"] > best["snr"]):
+                families[family] = {k: entry[k] for k in ("name", "bits_per_weight", "snr")}
+        families["pruning"] = {"name": "pruned", "bits_per_weight": size, "snr": float(1.5 * size + rng.normal(0, 1))}
+        there = {f: loss["snr"] for f, loss in families.items() if loss}
+        margin = there["quantization"] - there["pruning"] if "quantization" in there else None
+        budgets.append({"bits": size, "winner": max(there, key=there.get), **families, "margin": margin})
     return {
         "name": name, "shape": [rows, columns], "kind": "linear", "dtype": "BF16", "rows": rows, "columns": columns,
         "experts": 1, "weights": weights, "stored_bytes": 2 * weights, "aliases": [], "parts": [], "zeros": 0,
         "kurtosis": float(3 + rng.exponential()), "power": float(weights * np.exp(rng.normal(-6, 1))),
-        "schemes": judged, "pruning": [pruning], "budgets": [], "notes": [],
+        "schemes": judged, "pruning": [pruning], "budgets": budgets, "notes": [],
     }  # fmt: skip
 
 
@@ -36,7 +50,7 @@ def report(seed: int = 0, count: int = 12, shapes=((64, 64), (128, 64), (64, 192
     """A report of `count` matrices and one vector that is not treated."""
     rng = np.random.default_rng(seed)
     rows = [matrix(f"layers.{i}.weight", *shapes[rng.integers(len(shapes))], rng, **more) for i in range(count)]
-    bias = {"name": "norm.weight", "shape": [1000], "dtype": "F32", "stored_bytes": 4000, "reason": "a vector"}
+    bias = {"name": "norm.weight", "shape": [1000], "dtype": "F32", "nbytes": 4000, "reason": "a vector"}
     stored = sum(row["stored_bytes"] for row in rows) + 4000
     return {
         "schema": 1,

@@ -383,7 +383,7 @@ class Problem:
             [np.array([error for _, error in option.values()]) * a for option, a in zip(options, share)],
             sum(row["weights"] for row in rows),
             sum(row["stored_bytes"] for row in rows),
-            sum(row["stored_bytes"] for row in document["untreated"]),
+            sum(map(untreated_bytes, document["untreated"])),
         )
 
     def ends(self) -> tuple[int, int]:
@@ -407,8 +407,8 @@ class Problem:
 
 def document_of(report: Any) -> Mapping[str, Any]:
     """The JSON document of a report, of its file, or as it is given; a ValueError names what it lacks."""
-    if hasattr(report, "document"):
-        report = report.document
+    if callable(getattr(report, "to_json", None)):
+        report = report.to_json()
     document, where = _load(report, "report")
     for key, kind in (("model", Mapping), ("matrices", Sequence), ("untreated", Sequence)):
         if not isinstance(document.get(key), kind):
@@ -436,6 +436,11 @@ def _load(source: Any, what: str) -> tuple[Mapping[str, Any], str]:
     if not isinstance(document, Mapping):
         raise ValueError(f"{path} is no {what}: it must be a JSON object")
     return document, str(path)
+
+
+def untreated_bytes(row: Mapping) -> int:
+    """Of one tensor that is not treated."""
+    return int(row["nbytes"])
 
 
 def _judged(row: Mapping) -> dict[str, tuple[int, float]]:

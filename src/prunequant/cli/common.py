@@ -55,16 +55,16 @@ def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | Non
     return None
 
 
-def check_writable(path: Path | None) -> None:
+def check_writable(path: Path | None, option: str = "--json") -> None:
     """Find out before any work whether a file can be written there."""
     if path is None:
         return
     if path.is_dir():
-        fail(f"--json is {path}: that is a folder, give the name of a file")
+        fail(f"{option} is {path}: that is a folder, give the name of a file")
     probe = path.with_name(f".{path.name}.probe")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        fail(f"--json is {path}: no file can be written there ({error.strerror})")
+        fail(f"{option} is {path}: no file can be written there ({error.strerror})")
