@@ -130,7 +130,7 @@ build: warm
 
 site: build ## build the pages; check links, images, self-sufficiency, and a few pages in a browser, where there is one
 	@$(PY) tools/sitecheck.py _build/html
-	@$(PY) tools/browsercheck.py _build/html book/index book/ledger book/paths/convex-order book/versus/exact-optimum
+	@$(PY) tools/browsercheck.py _build/html book/index book/ledger book/paths/convex-order book/versus/exact-optimum book/practice/your-own-model
 
 browser: build ## look at every page in a browser: script errors, folded boxes, the ledger's filter
 	@$(PY) tools/browsercheck.py _build/html

@@ -248,6 +248,26 @@ def floors() -> list[str]:
     return [re.sub(r">=([\w.]+).*", r"==\1.*", line) for line in library()]
 
 
+def differing_packages(python: str) -> list[str]:
+    """What the library computes with and this other Python has in another version than this one: "name 1.2 for 1.1"."""
+    ask = f"""
+import json
+from importlib.metadata import PackageNotFoundError, version
+found = {{}}
+for name in {LIBRARY!r}:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        found[name] = ""
+print(json.dumps(found))
+"""
+    here, there = (
+        json.loads(subprocess.run([p, "-c", ask], check=True, capture_output=True, text=True).stdout)
+        for p in (sys.executable, python)
+    )
+    return [f"{name} {there[name]} for {here[name]}" for name in LIBRARY if there[name] != here[name]]
+
+
 def run(profile: Profile, python: str, *command: str) -> tuple[int, str]:
     profile.folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
@@ -326,6 +346,9 @@ def measure(profile: Profile, stages: Sequence[str], jobs: int, before: dict) ->
         return {**row, "not_run": str(error), "date": datetime.now(UTC).date().isoformat()}
     row |= {name: list(part) for name, part in (("rooms", profile.rooms), ("pages", profile.pages)) if part}
     row["versions"] = json.loads(run(profile, python, "-c", VERSIONS)[1].splitlines()[-1])
+    if profile.packages == "newest" and not differing_packages(python):
+        row = {key: value for key, value in row.items() if key not in STAGES}
+        return {**row, "same_as": "this machine", "date": datetime.now(UTC).date().isoformat()}
     run(
         profile, python, "-m", "prunequant.warm", "--jobs", str(jobs)
     )  # its own kernels, compiled for its own processor

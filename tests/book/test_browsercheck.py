@@ -1,7 +1,7 @@
 """The check in a browser sees errors, boxes that stand open, and a filter that does not filter."""
 
 import pytest
-from browsercheck import filter_problems, find, look, rows, standing_open
+from browsercheck import filter_problems, find, look, rows, standing_open, tool_problems
 
 ROW = (
     '<tr{}><td><p><span class="pq-row" id="row-{}" data-part="{}" data-paper="this book" data-verdict="{}">'
@@ -53,3 +53,20 @@ def test_the_filter_of_the_book_passes(tmp_path, browser):
     body = "".join(ROW.format("", number, *kind) for number, kind in enumerate(kinds))
     page.write_text(PAGE.format(body, script.read_text(encoding="utf-8")))
     assert list(filter_problems(browser, page)) == []
+
+
+def test_the_tool_of_the_readers_own_model_runs_from_a_disk_with_the_numbers_of_python(tmp_path, browser):
+    import shutil
+    from pathlib import Path
+
+    static = Path(__file__).resolve().parents[2] / "book" / "_static"
+    for folder in ("js", "css"):
+        shutil.copytree(static / folder, tmp_path / "_static" / folder)
+    page = tmp_path / "book" / "practice" / "tool.html"
+    page.parent.mkdir(parents=True)
+    body = (static / "model-report.html").read_text(encoding="utf-8")
+    page.write_text(f"<!doctype html><meta charset=utf-8><body>{body}", encoding="utf-8")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"no model at all")
+    found = list(tool_problems(browser, page, [damaged]))
+    assert len(found) == 1 and found[0].startswith("damaged.safetensors: damaged.safetensors: ")

@@ -21,7 +21,7 @@ from functools import cache
 
 import numpy as np
 
-from checkpoint import made
+from checkpoint import sample_files as files
 from prunequant.checkpoint import ModelFileError, open_model
 from prunequant.checkpoint.values import ENCODINGS
 
@@ -275,7 +275,7 @@ def file(folder, raw, name="model.safetensors"):
 
 
 def sound_safetensors(r, folder):
-    return file(folder, made.safetensors(tensors(r)))
+    return file(folder, files.safetensors(tensors(r)))
 
 
 def sound_layouts(r, folder):
@@ -287,7 +287,7 @@ def sound_layouts(r, folder):
             "weight_block_size": r.choice(([128, 128], [0, 1], "x")),
         }
         (folder / "config.json").write_text(json.dumps({"quantization_config": settings}))
-    return file(folder, made.safetensors(quantized(r)))
+    return file(folder, files.safetensors(quantized(r)))
 
 
 def sound_gguf(r, folder):
@@ -295,12 +295,12 @@ def sound_gguf(r, folder):
 
 
 def refused_truncated(r, folder):
-    raw = made.safetensors([*tensors(r), made.f32("last", np.ones((2, 2)))])
+    raw = files.safetensors([*tensors(r), files.f32("last", np.ones((2, 2)))])
     return file(folder, raw[: r.randrange(len(raw))])
 
 
 def any_safetensors_bits(r, folder):
-    return file(folder, hurt(r, made.safetensors(tensors(r) if r.random() < 0.6 else quantized(r))))
+    return file(folder, hurt(r, files.safetensors(tensors(r) if r.random() < 0.6 else quantized(r))))
 
 
 def any_safetensors_header(r, folder):
@@ -324,35 +324,35 @@ def any_safetensors_header(r, folder):
     else:
         place = r.randrange(2)
         table[name]["data_offsets"][place] += r.choice((-8, -1, 1, 8, 1 << 40))
-    return file(folder, made.safetensors([], header=json.dumps(table).encode(), tail=data))
+    return file(folder, files.safetensors([], header=json.dumps(table).encode(), tail=data))
 
 
 def header_text(entries):
-    raw = made.safetensors(entries)
+    raw = files.safetensors(entries)
     return raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]]
 
 
 def refused_header_length(r, folder):
-    raw = made.safetensors(tensors(r))
+    raw = files.safetensors(tensors(r))
     length = struct.unpack("<Q", raw[:8])[0]
     wrong = r.choice([n for n in (*EXTREME, length + 1, length - 1, len(raw)) if n != length])
     return file(folder, struct.pack("<Q", wrong) + raw[8:])
 
 
 def refused_duplicate_keys(r, folder):
-    text = header_text([made.f32("a", np.ones((2, 2)))])
+    text = header_text([files.f32("a", np.ones((2, 2)))])
     entry = text[1:-1]
-    return file(folder, made.safetensors([("x", "U8", (16,), bytes(16))], header=b"{" + entry + b"," + entry + b"}"))
+    return file(folder, files.safetensors([("x", "U8", (16,), bytes(16))], header=b"{" + entry + b"," + entry + b"}"))
 
 
 def refused_nested(r, folder):
     depth = r.choice((2000, 50_000))
-    return file(folder, made.safetensors([], header=b'{"a":' + b"[" * depth + b"]" * r.choice((0, depth)) + b"}"))
+    return file(folder, files.safetensors([], header=b'{"a":' + b"[" * depth + b"]" * r.choice((0, depth)) + b"}"))
 
 
 def any_unknown_dtype(r, folder):
     name = r.choice(("F9", "INT4", "", "f32", "F6_E2M3", "C64", "x" * 500))
-    return file(folder, made.safetensors([("w", name, (2, 4), r.randbytes(r.choice((0, 6, 8, 64))))]))
+    return file(folder, files.safetensors([("w", name, (2, 4), r.randbytes(r.choice((0, 6, 8, 64))))]))
 
 
 def shards(r, folder):
@@ -360,7 +360,7 @@ def shards(r, folder):
     places = {}
     for shard in names:
         rows = [(f"{name}.{shard[0]}", *rest) for name, *rest in tensors(r)]
-        file(folder, made.safetensors(rows), shard)
+        file(folder, files.safetensors(rows), shard)
         places |= dict.fromkeys((row[0] for row in rows), shard)
     return places
 
@@ -535,7 +535,7 @@ def outcome(path):
         assert path.name in str(error) and error.problem, f"an error that names no file: {error}"
         return "refused"
     with model:
-        made.accounted(model)
+        files.accounted(model)
         assert all(tensor.reason for tensor in model.untreated)
         try:
             for matrix in model.matrices:

@@ -6,6 +6,7 @@ import numpy as np
 
 from prunequant.checkpoint import Scheme
 
+FAMILIES = ("quantization", "pruning", "both")
 SNR = {  # of a Gaussian matrix, about
     "INT2 channel": 6.0, "INT2 g128": 7.5, "INT3 channel": 12.5, "INT3 g128": 14.0, "INT4 tensor": 15.0,
     "INT4 channel": 18.5, "INT4 g128": 20.0, "INT8 channel": 40.0, "INT8 g128": 43.0, "MXFP4": 18.0, "NVFP4": 20.5,

@@ -7,14 +7,12 @@ import sys
 import numpy as np
 import pytest
 from gguf import GGUFReader
-from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from checkpoint.stored import read_back
 from prunequant.checkpoint.coding import Codes, nearest, with_minimum
 from prunequant.checkpoint.compression import compress
-from prunequant.checkpoint.layout import restore
 from prunequant.checkpoint.methods import Settings, code_matrix
-from prunequant.checkpoint.outcome import read_document
 from prunequant.checkpoint.schemes import Scheme
 from prunequant.distortion import scale_error
 
@@ -48,22 +46,6 @@ def folder(tmp_path):
     }  # fmt: skip
     (made / "config.json").write_text(json.dumps(config))
     return made
-
-
-def read_back(path, name, symmetric=True):
-    """A matrix of our own layout, by its description and its bytes alone."""
-    with safe_open(path, "np") as file:
-        said = read_document(file.metadata()["prunequant"])
-        words = said["matrices"][name]
-        scheme = Scheme.named(words["scheme"])
-        return restore(
-            name,
-            scheme,
-            words["rows"],
-            words["columns"],
-            lambda t: file.get_tensor(t).reshape(-1).view(np.uint8),
-            symmetric,
-        )
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from checkpoint import made
+from checkpoint import sample_files as files
 from prunequant.checkpoint import ModelFileError, open_model
 
 gguf = pytest.importorskip("gguf")
@@ -46,10 +46,10 @@ def test_every_type_of_blocks_is_decoded_as_the_package_does(tmp_path, kind):
     with np.errstate(all="ignore"):
         expected = quants.dequantize(raw, kind)
     with open_model(written(tmp_path / "m.gguf", [("blk.0.attn_q.weight", raw, kind)])) as model:
-        made.accounted(model)
+        files.accounted(model)
         (matrix,) = model.matrices
         assert (matrix.rows, matrix.columns) == expected.shape and matrix.dtype == kind.name
-        assert matrix.nbytes == raw.nbytes and np.array_equal(made.whole(matrix), expected, equal_nan=True)
+        assert matrix.nbytes == raw.nbytes and np.array_equal(files.whole(matrix), expected, equal_nan=True)
         assert np.array_equal(matrix.read(2, 5), expected[2:5], equal_nan=True)
         tensor = model.tensors[0]
         assert np.array_equal(tensor.read(5, 18), expected.reshape(-1)[5:18], equal_nan=True)
@@ -62,15 +62,15 @@ def test_plain_types_embeddings_experts_and_vectors_of_gguf_are_named(tmp_path):
         ("output_norm.weight", np.ones(8, np.float32), None),
     ]  # fmt: skip
     words = [("tokenizer.ggml.tokens", ["a", "bc"]), ("numbers", [1, 2, 3])]
-    model, found = made.opened(written(tmp_path / "m.gguf", tensors, words))
-    kinds = {name: (m.kind, m.rows, m.columns, m.experts) for name, m in made.by_name(model).items()}
+    model, found = files.opened(written(tmp_path / "m.gguf", tensors, words))
+    kinds = {name: (m.kind, m.rows, m.columns, m.experts) for name, m in files.by_name(model).items()}
     assert kinds == {
         "token_embd.weight": ("embedding", 4, 8, 1),
         "blk.0.ffn_up_exps.weight": ("experts", 8, 8, 2),
     }
     assert np.array_equal(found["token_embd.weight"], x) and model.format == "GGUF"
     assert np.array_equal(found["blk.0.ffn_up_exps.weight"], stack.reshape(8, 8))
-    assert made.reasons(model) == {"output_norm.weight": "a vector: kept as it is"}
+    assert files.reasons(model) == {"output_norm.weight": "a vector: kept as it is"}
     assert model.metadata["general.architecture"] == "llama" and model.metadata["numbers"] == "3 values"
 
 
@@ -118,6 +118,6 @@ def test_a_header_of_gguf_that_does_not_fit_its_file_is_refused(tmp_path, raw, w
 def test_a_type_of_the_future_is_listed_with_its_bytes(tmp_path):
     rows = tensor(b"new", kind=999) + tensor(b"w", offset=96)
     (tmp_path / "m.gguf").write_bytes(header(tensors=rows, counts=(2, 0), data=bytes(96 + 256)))
-    model, found = made.opened(tmp_path / "m.gguf")
-    assert list(found) == ["w"] and made.reasons(model) == {"new": "values of type 999 are not read"}
+    model, found = files.opened(tmp_path / "m.gguf")
+    assert list(found) == ["w"] and files.reasons(model) == {"new": "values of type 999 are not read"}
     assert model.bytes["untreated"] == 96

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from checkpoint import made
+from checkpoint import sample_files as files
 from prunequant.checkpoint import open_model
 from prunequant.checkpoint.joins import unpack
 
@@ -53,11 +53,11 @@ def only(tmp_path, entries, config=None, quantize=None):
         (folder / "config.json").write_text(json.dumps({"quantization_config": config}))
     if quantize is not None:
         (folder / "quantize_config.json").write_text(json.dumps(quantize))
-    path = made.write(folder / "model.safetensors", entries)
+    path = files.write(folder / "model.safetensors", entries)
     with open_model(path) as model:
-        made.accounted(model)
+        files.accounted(model)
         (matrix,) = model.matrices
-        found = made.whole(matrix)
+        found = files.whole(matrix)
         pieces = [matrix.read(at, min(at + 3, matrix.rows)) for at in range(0, matrix.rows, 3)]
         assert np.array_equal(np.concatenate(pieces), found, equal_nan=True) and found.dtype == np.float32
         assert found.shape == (matrix.rows, matrix.columns) and matrix.read(1, 1).shape == (0, matrix.columns)
@@ -68,7 +68,7 @@ def only(tmp_path, entries, config=None, quantize=None):
 @pytest.mark.parametrize("rows, columns", [(256, 128), (200, 300), (130, 7)])
 def test_fp8_weights_take_their_128_by_128_blocks_of_scales(tmp_path, rows, columns):
     codes, scale = normal(rows, columns), np.abs(normal(-(-rows // 128), -(-columns // 128))) + 0.5
-    entries = [fp8("w.weight", codes), made.f32("w.weight_scale_inv", scale)]
+    entries = [fp8("w.weight", codes), files.f32("w.weight_scale_inv", scale)]
     matrix, found, _ = only(tmp_path, entries)
     stored = codes.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
     expected = [[stored[i, j] * scale[i // 128, j // 128] for j in range(columns)] for i in range(rows)]
@@ -78,7 +78,7 @@ def test_fp8_weights_take_their_128_by_128_blocks_of_scales(tmp_path, rows, colu
 
 def test_the_settings_say_how_large_blocks_are(tmp_path):
     codes, scale = normal(10, 12), normal(3, 3)
-    entries = [fp8("w.weight", codes), made.f32("w.weight_scale_inv", scale)]
+    entries = [fp8("w.weight", codes), files.f32("w.weight_scale_inv", scale)]
     _, found, _ = only(tmp_path, entries, config={"weight_block_size": [4, 5]})
     stored = codes.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
     assert np.array_equal(found, stored * scale.repeat(4, 0)[:10].repeat(5, 1)[:, :12])
@@ -91,14 +91,14 @@ def test_scales_of_a_tensor_a_row_and_a_group_multiply_integers_and_fp8(tmp_path
     grid = np.repeat(grid, 8 // grid.shape[1], 1)
     codes = RNG.integers(-8, 8, (6, 8)).astype(np.int8)
     integers = ("w.weight", "I8", codes.shape, codes.tobytes())
-    assert np.array_equal(only(tmp_path, [integers, made.f32("w.weight_scale", scale)])[1], codes * grid)
-    assert np.array_equal(only(tmp_path, [fp8("w.weight", codes), made.f32("w.weight_scale", scale)])[1], codes * grid)
+    assert np.array_equal(only(tmp_path, [integers, files.f32("w.weight_scale", scale)])[1], codes * grid)
+    assert np.array_equal(only(tmp_path, [fp8("w.weight", codes), files.f32("w.weight_scale", scale)])[1], codes * grid)
 
 
 def test_int8_weights_take_their_zero_points(tmp_path):
     codes, zero, scale = RNG.integers(-128, 128, (6, 8)), RNG.integers(-9, 9, (6, 1)), np.abs(normal(6, 1)) + 1
     entries = [
-        ("w.weight", "I8", (6, 8), codes.astype(np.int8).tobytes()), made.f32("w.weight_scale", scale),
+        ("w.weight", "I8", (6, 8), codes.astype(np.int8).tobytes()), files.f32("w.weight_scale", scale),
         ("w.weight_zero_point", "I8", (6, 1), zero.astype(np.int8).tobytes()),
     ]  # fmt: skip
     assert np.array_equal(only(tmp_path, entries)[1], ((codes - zero) * scale).astype(np.float32))
@@ -106,7 +106,7 @@ def test_int8_weights_take_their_zero_points(tmp_path):
 
 def test_stacked_fp8_experts_take_the_scales_of_their_own(tmp_path):
     codes, scale = normal(3, 4, 6), np.abs(normal(3, 4, 1)) + 1
-    entries = [fp8("mlp.experts.down_proj", codes), made.f32("mlp.experts.down_proj_scale", scale)]
+    entries = [fp8("mlp.experts.down_proj", codes), files.f32("mlp.experts.down_proj_scale", scale)]
     matrix, found, _ = only(tmp_path, entries)
     stored = codes.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
     assert np.array_equal(found, (stored * scale).reshape(12, 6)) and (matrix.kind, matrix.experts) == ("experts", 3)
@@ -126,11 +126,11 @@ def test_packed_integers_of_compressed_tensors_are_joined(tmp_path, bits, column
     scale = (np.abs(normal(rows, columns // group)) + 0.5).astype(np.float16).astype(np.float32)
     zero = RNG.integers(0, 1 << bits, scale.shape) if asymmetric else np.full(scale.shape, middle)
     entries = [
-        made.i32("w.weight_packed", pack_rows(codes, bits)), f16("w.weight_scale", scale),
+        files.i32("w.weight_packed", pack_rows(codes, bits)), f16("w.weight_scale", scale),
         ("w.weight_shape", "I64", (2,), np.array([rows, columns], "<i8").tobytes()),
     ]  # fmt: skip
     if asymmetric:
-        entries.append(made.i32("w.weight_zero_point", pack_rows(zero.T, bits).T))
+        entries.append(files.i32("w.weight_zero_point", pack_rows(zero.T, bits).T))
     matrix, found, model = only(tmp_path, entries, config={"config_groups": {"a": {"weights": {"num_bits": bits}}}})
     expected = (codes - zero.repeat(group, 1)) * scale.repeat(group, 1)
     assert np.array_equal(found, expected.astype(np.float32)) and matrix.dtype == f"INT{bits}"
@@ -145,8 +145,8 @@ def gptq(bits, inputs, outputs, group, stored_less=0, shuffled=False):
     if shuffled:
         of = RNG.permutation(of)
     entries = [
-        made.i32("w.qweight", pack_rows(codes, bits).T), made.i32("w.qzeros", pack_rows(zero - stored_less, bits)),
-        f16("w.scales", scale), made.i32("w.g_idx", of),
+        files.i32("w.qweight", pack_rows(codes, bits).T), files.i32("w.qzeros", pack_rows(zero - stored_less, bits)),
+        f16("w.scales", scale), files.i32("w.g_idx", of),
     ]  # fmt: skip
     expected = [[scale[of[i], o] * np.float32(codes[o, i] - zero[of[i], o]) for i in range(inputs)]
                 for o in range(outputs)]  # fmt: skip
@@ -167,7 +167,7 @@ def test_both_zero_point_conventions_of_gptq_give_their_weights_and_are_said(tmp
 
 def test_a_zero_point_of_nought_in_the_first_convention_wraps_around(tmp_path):
     entries, _ = gptq(4, 32, 8, 32)
-    entries[1] = made.i32("w.qzeros", np.full((1, 1), -1))
+    entries[1] = files.i32("w.qzeros", np.full((1, 1), -1))
     _, found, _ = only(tmp_path, entries, quantize={"bits": 4, "checkpoint_format": "gptq"})
     assert found.min() >= 0, "the zero point is 0, not 16"
 
@@ -176,7 +176,7 @@ def test_gptq_without_settings_is_read_from_its_shapes_and_says_what_it_assumed(
     entries, expected = gptq(4, 64, 32, 16, stored_less=1)
     _, found, model = only(tmp_path, entries)
     assert np.array_equal(found, expected) and any("v1" in note and "nothing says so" in note for note in model.notes)
-    entries[1] = made.i32("w.qzeros", np.full((4, 4), 0x88888888 - (1 << 32)))
+    entries[1] = files.i32("w.qzeros", np.full((4, 4), 0x88888888 - (1 << 32)))
     _, _, model = only(tmp_path, entries)
     assert any("v2" in note and "middle code" in note for note in model.notes)
 
@@ -194,7 +194,7 @@ def test_awq_words_lie_along_the_output_in_an_order_of_their_own(tmp_path):
                 words[:, word] |= x[:, word * 8 + order[i]].astype(np.uint32) << np.uint32(4 * i)
         return words.view(np.int32)
 
-    entries = [made.i32("w.qweight", pack(codes)), made.i32("w.qzeros", pack(zero)), f16("w.scales", scale)]
+    entries = [files.i32("w.qweight", pack(codes)), files.i32("w.qzeros", pack(zero)), f16("w.scales", scale)]
     _, found, model = only(tmp_path, entries)
     expected = (codes - zero.repeat(group, 0)).astype(np.float32) * scale.repeat(group, 0)
     assert np.array_equal(found, expected.T) and any("AWQ" in note for note in model.notes)
@@ -223,7 +223,7 @@ def test_nvfp4_has_two_scales_and_one_layout_divides_by_the_second(tmp_path, lay
         names = ("w.weight_packed", "w.weight_scale", "w.weight_global_scale")
     else:
         names = ("w.weight", "w.weight_scale", "w.weight_scale_2")
-    entries = [u8(names[0], pairs), fp8(names[1], scale), made.f32(names[2], np.float32([8]).reshape(1))]
+    entries = [u8(names[0], pairs), fp8(names[1], scale), files.f32(names[2], np.float32([8]).reshape(1))]
     _, found, _ = only(tmp_path, entries)
     factor = 1 / 8 if layout == "packed" else 8
     assert np.array_equal(found, LEVELS[codes] * scale.astype(np.float32).repeat(16, 1) * np.float32(factor))
@@ -232,28 +232,28 @@ def test_nvfp4_has_two_scales_and_one_layout_divides_by_the_second(tmp_path, lay
 @pytest.mark.parametrize(
     "entries, words",
     [
-        ([fp8("w", np.ones((6, 6))), made.f32("w_scale", np.ones((4, 4)))], "do not cover"),
-        ([fp8("w", np.ones((6, 6))), made.f32("w_scale", np.ones((4, 4, 4)))], "do not fit"),
-        ([u8("w", np.ones((6, 6))), made.f32("w_scale", np.ones(6))], "nothing says whether"),
-        ([u8("w.weight", np.ones((6, 1))), made.f32("w.weight.absmax", np.ones(6))], "bitsandbytes"),
-        ([made.i32("w_packed", np.ones((6, 6))), made.f32("w_scale", np.ones(6))], "_shape"),
-        ([made.i32("w.qweight", np.ones((6, 6))), f16("w.scales", np.ones((2, 5)))], "neither GPTQ"),
+        ([fp8("w", np.ones((6, 6))), files.f32("w_scale", np.ones((4, 4)))], "do not cover"),
+        ([fp8("w", np.ones((6, 6))), files.f32("w_scale", np.ones((4, 4, 4)))], "do not fit"),
+        ([u8("w", np.ones((6, 6))), files.f32("w_scale", np.ones(6))], "nothing says whether"),
+        ([u8("w.weight", np.ones((6, 1))), files.f32("w.weight.absmax", np.ones(6))], "bitsandbytes"),
+        ([files.i32("w_packed", np.ones((6, 6))), files.f32("w_scale", np.ones(6))], "_shape"),
+        ([files.i32("w.qweight", np.ones((6, 6))), f16("w.scales", np.ones((2, 5)))], "neither GPTQ"),
         ([u8("w_blocks", np.ones((6, 2, 16))), u8("w_scales", np.ones((6, 3)))], "do not fit"),
-        ([fp8("w", np.ones((2, 3, 4))), made.f32("w_scale", np.ones(1))], "no name says"),
+        ([fp8("w", np.ones((2, 3, 4))), files.f32("w_scale", np.ones(1))], "no name says"),
     ],
 )
 def test_codes_that_do_not_fit_their_scales_are_listed_with_both(tmp_path, entries, words):
-    model, found = made.opened(made.write(tmp_path / "m.safetensors", entries))
-    listed = made.reasons(model)
+    model, found = files.opened(files.write(tmp_path / "m.safetensors", entries))
+    listed = files.reasons(model)
     assert not found and words in listed[entries[0][0]] and "not joined" in listed[entries[1][0]]
     assert model.bytes["untreated"] == sum(len(raw) for *_, raw in entries)
 
 
 def test_groups_that_g_idx_names_and_that_do_not_exist_are_found_before_reading(tmp_path):
     entries, _ = gptq(4, 32, 8, 16)
-    entries[3] = made.i32("w.g_idx", np.full(32, 2))
-    model, _ = made.opened(made.write(tmp_path / "m", entries))
-    assert "g_idx names group 2 of 2" in made.reasons(model)["w.qweight"]
+    entries[3] = files.i32("w.g_idx", np.full(32, 2))
+    model, _ = files.opened(files.write(tmp_path / "m", entries))
+    assert "g_idx names group 2 of 2" in files.reasons(model)["w.qweight"]
 
 
 def test_a_code_that_is_its_zero_point_is_a_weight_of_exactly_nought(tmp_path):
@@ -265,7 +265,7 @@ def test_a_code_that_is_its_zero_point_is_a_weight_of_exactly_nought(tmp_path):
 @pytest.mark.parametrize("scale", [0.0, 1e-40, 1e-45, 2.0**-126])
 def test_scales_that_are_zero_or_subnormal_give_finite_weights(tmp_path, scale):
     codes = np.arange(-8, 8).reshape(2, 8)
-    entries = [("w.weight", "I8", (2, 8), codes.astype(np.int8).tobytes()), made.f32("w.weight_scale", [scale, scale])]
+    entries = [("w.weight", "I8", (2, 8), codes.astype(np.int8).tobytes()), files.f32("w.weight_scale", [scale, scale])]
     _, found, _ = only(tmp_path, entries)
     assert np.array_equal(found, codes.astype(np.float32) * np.float32(scale)) and np.isfinite(found).all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from checkpoint import made
+from checkpoint import sample_files as files
 from prunequant.checkpoint import ModelFileError, open_model
 
 onnx = pytest.importorskip("onnx")
@@ -36,8 +36,8 @@ def test_nodes_say_which_axis_of_a_weight_is_the_input(tmp_path):
         helper.make_node("Conv", ["c", "conv"], ["e"]), helper.make_node("ConvTranspose", ["e", "up"], ["f"]),
     ]  # fmt: skip
     stored = [numpy_helper.from_array(x, name) for name, x in weights.items()]
-    model, found = made.opened(saved(tmp_path / "m.onnx", nodes, stored))
-    kinds = {name: m.kind for name, m in made.by_name(model).items()}
+    model, found = files.opened(saved(tmp_path / "m.onnx", nodes, stored))
+    kinds = {name: m.kind for name, m in files.by_name(model).items()}
     assert kinds == {
         "matmul": "linear, transposed", "gemm": "linear, transposed", "turned": "linear", "table": "embedding",
         "free": "linear", "conv": "convolution", "up": "convolution",
@@ -54,12 +54,12 @@ def test_values_of_typed_fields_are_those_of_raw_ones(tmp_path):
         stored.append(helper.make_tensor(name, kind, x.shape, x.reshape(-1).tolist()))
     stored.append(helper.make_tensor("ids", TensorProto.INT64, (2, 2), [1, -2, 3, -4]))
     stored.append(helper.make_tensor("text", TensorProto.STRING, (1,), [b"word"]))
-    model, found = made.opened(saved(tmp_path / "m.onnx", [], stored))
+    model, found = files.opened(saved(tmp_path / "m.onnx", [], stored))
     assert set(found) == {"F32", "F16", "F64", "BF16"}, "equal values of several dtypes are no ties"
     with open_model(tmp_path / "m.onnx") as again:
         tensors = {t.name: t.read(0, t.size) for t in again.tensors}
     assert all(np.array_equal(tensors[name], x.reshape(-1)) for name in ("F32", "F16", "F64", "BF16"))
-    assert tensors["ids"].tolist() == [1, -2, 3, -4] and made.reasons(model)["text"] == "text"
+    assert tensors["ids"].tolist() == [1, -2, 3, -4] and files.reasons(model)["text"] == "text"
 
 
 def external(name, shape, **said):
@@ -73,7 +73,7 @@ def test_values_beside_the_file_are_read_in_pieces(tmp_path):
     x, y = normal(4, 6), normal(4, 6)
     (tmp_path / "m.bin").write_bytes(x.tobytes() + y.tobytes())
     stored = [external("x", x.shape, location="m.bin", length=96), external("y", y.shape, location="m.bin", offset=96)]
-    model, found = made.opened(saved(tmp_path / "m.onnx", [], stored))
+    model, found = files.opened(saved(tmp_path / "m.onnx", [], stored))
     assert np.array_equal(found["x"], x) and np.array_equal(found["y"], y)
     assert model.bytes["matrices"] == 192
 
@@ -111,8 +111,8 @@ def test_constants_and_graphs_within_nodes_are_listed(tmp_path):
         helper.make_node("If", ["q"], ["r"], then_branch=inner, else_branch=inner),
         helper.make_node("DequantizeLinear", ["a", "b"], ["d"]),
     ]
-    model, found = made.opened(saved(tmp_path / "m.onnx", nodes, [numpy_helper.from_array(normal(2, 2), "w")]))
-    listed = [name for name in made.reasons(model)]
+    model, found = files.opened(saved(tmp_path / "m.onnx", nodes, [numpy_helper.from_array(normal(2, 2), "w")]))
+    listed = [name for name in files.reasons(model)]
     assert list(found) == ["w"] and len(listed) == 3 and any("deep" in name for name in listed)
     assert any("1 nodes use integers with scales" in note for note in model.notes)
 

@@ -16,6 +16,7 @@ from prunequant.checkpoint.compression import compress
 from prunequant.checkpoint.gguf_writing import blocks_of
 from prunequant.checkpoint.methods import Settings, code_matrix
 from prunequant.checkpoint.schemes import Scheme
+from prunequant.checkpoint.verify import verify_file
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -79,6 +80,7 @@ def test_transformers_loads_packed_weights_and_computes_our_logits(scheme, llama
     ours = logits(decoded(llama, folders / "float32", scheme, Settings()))
     torch.testing.assert_close(logits(loaded), ours, atol=1e-6, rtol=1e-5)
     assert (ours - logits(llama)).abs().max() > 1e-3  # the model was compressed at all
+    assert verify_file(tmp_path / "out", folders / "float32").problems == ()
 
 
 def test_transformers_loads_zero_points_where_it_decompresses_while_loading(llama, folders, tmp_path):
@@ -86,6 +88,7 @@ def test_transformers_loads_zero_points_where_it_decompresses_while_loading(llam
     compress(folders / "float32", tmp_path / "out", scheme="INT4 g32", to="compressed-tensors", settings=ZERO_POINT)
     at_once = transformers.CompressedTensorsConfig(dequantize=True)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", quantization_config=at_once).eval()
+    assert verify_file(tmp_path / "out", folders / "float32").problems == ()
     ours = decoded(llama, folders / "float32", "INT4 g32", ZERO_POINT)
     for name, weight in ours.named_parameters():  # the package multiplies in the half precision of its scales
         torch.testing.assert_close(loaded.get_parameter(name), weight, atol=0, rtol=2**-10)
@@ -137,6 +140,7 @@ def test_the_readers_of_gguf_and_of_transformers_see_our_weights_and_logits(
     settings = Settings(grid=grid)
     written = compress(folders / "float32", tmp_path / "m.gguf", scheme=scheme, to="gguf", settings=settings)
     assert written.predicted_bytes == written.bytes == (tmp_path / "m.gguf").stat().st_size
+    assert verify_file(tmp_path / "m.gguf", folders / "float32").problems == ()
     ours = decoded(llama, folders / "float32", scheme, Settings(grid=stored, unit_scale=True))
     reader = gguf.GGUFReader(tmp_path / "m.gguf")
     down = next(t for t in reader.tensors if t.name == "blk.1.ffn_down.weight")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from checkpoint import made
+from checkpoint import sample_files as files
 from prunequant.checkpoint import ModelFileError, open_model
 
 RNG = np.random.default_rng(3)
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(3)
 def test_a_file_of_the_library_is_read_bit_for_bit(tmp_path):
     x = {f"w.{d}": RNG.standard_normal((5, 6)).astype(d) for d in ("float64", "float32", "float16")}
     save_file(x, tmp_path / "m.safetensors", metadata={"format": "np"})
-    model, found = made.opened(tmp_path / "m.safetensors")
+    model, found = files.opened(tmp_path / "m.safetensors")
     assert model.metadata == {"format": "np"} and model.format == "safetensors"
     for name, values in x.items():
         assert found[name].dtype == np.float32 and np.array_equal(found[name], values.astype(np.float32))
@@ -30,14 +30,14 @@ def test_a_file_of_the_library_is_read_bit_for_bit(tmp_path):
 )
 def test_dtypes_that_numpy_lacks_are_read_from_their_bytes(tmp_path, dtype, kind):
     x = RNG.standard_normal((7, 12)).astype(kind)
-    path = made.write(tmp_path / "m.safetensors", [("a/b..c é", dtype, x.shape, x.tobytes())])
-    _, found = made.opened(path)
+    path = files.write(tmp_path / "m.safetensors", [("a/b..c é", dtype, x.shape, x.tobytes())])
+    _, found = files.opened(path)
     assert np.array_equal(found["a/b..c é"], x.astype(np.float32))
 
 
 def test_rows_are_read_in_pieces_as_in_one(tmp_path):
     x = RNG.standard_normal((33, 7)).astype(np.float32)
-    with open_model(made.write(tmp_path / "m", [made.f32("w", x)])) as model:
+    with open_model(files.write(tmp_path / "m", [files.f32("w", x)])) as model:
         pieces = [model.matrices[0].read(start, min(start + 4, 33)) for start in range(0, 33, 4)]
         assert np.array_equal(np.concatenate(pieces), x)
         assert np.array_equal(model.tensors[0].read(10, 20), x.reshape(-1)[10:20])
@@ -46,13 +46,15 @@ def test_rows_are_read_in_pieces_as_in_one(tmp_path):
 
 def test_scalars_empties_and_vectors_are_listed_and_take_their_bytes(tmp_path):
     entries = [
-        made.f32("scalar", np.float32(1)), made.f32("empty", np.zeros((0, 4))), made.f32("empty too", np.zeros((3, 0))),
-        made.f32("norm", np.ones(9)), made.i32("ids", np.arange(6).reshape(2, 3)), made.f32("w", np.ones((2, 3))),
-        ("odd", "F6_E2M3", (4, 4), bytes(12)), ("unknown", "X9", (4, 4), bytes(5)), made.f32("w.bias", np.ones((2, 3))),
+        files.f32("scalar", np.float32(1)), files.f32("empty", np.zeros((0, 4))),
+        files.f32("empty too", np.zeros((3, 0))),
+        files.f32("norm", np.ones(9)), files.i32("ids", np.arange(6).reshape(2, 3)), files.f32("w", np.ones((2, 3))),
+        ("odd", "F6_E2M3", (4, 4), bytes(12)), ("unknown", "X9", (4, 4), bytes(5)),
+        files.f32("w.bias", np.ones((2, 3))),
     ]  # fmt: skip
-    model, found = made.opened(made.write(tmp_path / "m", entries))
+    model, found = files.opened(files.write(tmp_path / "m", entries))
     assert list(found) == ["w"]
-    assert made.reasons(model) == {
+    assert files.reasons(model) == {
         "scalar": "a scalar", "empty": "empty", "empty too": "empty", "norm": "a vector: kept as it is",
         "ids": "integers without a scale", "odd": "values of F6_E2M3 are not read",
         "unknown": "values of X9 are not read", "w.bias": "biases: kept as they are",
@@ -60,7 +62,7 @@ def test_scalars_empties_and_vectors_are_listed_and_take_their_bytes(tmp_path):
     assert model.bytes["untreated"] == 4 + 36 + 24 + 12 + 5 + 24
 
 
-GOOD = [made.f32("first", np.ones((2, 2))), made.f32("second", np.ones((2, 3)))]
+GOOD = [files.f32("first", np.ones((2, 2))), files.f32("second", np.ones((2, 3)))]
 
 
 def entry(**change):
@@ -94,7 +96,7 @@ def entry(**change):
     ],
 )
 def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path, header, words):
-    path = made.write(tmp_path / "m.safetensors", [("x", "F32", (10,), bytes(40))], header=json.dumps(header).encode())
+    path = files.write(tmp_path / "m.safetensors", [("x", "F32", (10,), bytes(40))], header=json.dumps(header).encode())
     with pytest.raises(ModelFileError, match=words) as caught:
         open_model(path)
     assert str(path) in str(caught.value) and caught.value.file == str(path)
@@ -115,7 +117,7 @@ def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path, header, words)
 )
 def test_a_header_that_is_no_json_object_is_refused(tmp_path, header, words):
     with pytest.raises(ModelFileError, match=words):
-        open_model(made.write(tmp_path / "m.safetensors", [], header=header))
+        open_model(files.write(tmp_path / "m.safetensors", [], header=header))
 
 
 @pytest.mark.parametrize(
@@ -125,8 +127,8 @@ def test_a_header_that_is_no_json_object_is_refused(tmp_path, header, words):
         (b"1234567", "no safetensors"),
         (b"\xff" * 8, "too large"),
         (b"\x00\x10\0\0\0\0\0\0{}", "cut off"),
-        (made.safetensors(GOOD)[:-1], "not among"),
-        (made.safetensors(GOOD) + b"\0", "1 bytes at its end"),
+        (files.safetensors(GOOD)[:-1], "not among"),
+        (files.safetensors(GOOD) + b"\0", "1 bytes at its end"),
     ],
 )
 def test_a_file_that_is_cut_off_or_too_long_is_refused(tmp_path, raw, words):
@@ -147,11 +149,11 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error_not_a_crash(tmp_path):
-    path = made.write(tmp_path / "m", [made.f32("w", np.ones((64, 64)))])
+    path = files.write(tmp_path / "m", [files.f32("w", np.ones((64, 64)))])
     with open_model(path) as model:
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(ModelFileError, match="it ends at byte 1000"):
-            made.whole(model.matrices[0])
+            files.whole(model.matrices[0])
     with pytest.raises(ModelFileError, match="closed"):
         model.matrices[0].read(0, 1)
 
@@ -162,14 +164,14 @@ def index(folder, places, **more):
 
 def test_an_index_is_trusted_and_what_disagrees_with_it_is_said(tmp_path):
     a, b = RNG.standard_normal((2, 3, 4)).astype(np.float32)
-    made.write(tmp_path / "one.safetensors", [made.f32("a", a), made.f32("twice", b), made.f32("lost", b)])
-    made.write(tmp_path / "two.safetensors", [made.f32("b", b + 1), made.f32("twice", b + 2)])
-    made.write(tmp_path / "stray.safetensors", [made.f32("c", a)])
+    files.write(tmp_path / "one.safetensors", [files.f32("a", a), files.f32("twice", b), files.f32("lost", b)])
+    files.write(tmp_path / "two.safetensors", [files.f32("b", b + 1), files.f32("twice", b + 2)])
+    files.write(tmp_path / "stray.safetensors", [files.f32("c", a)])
     places = {"a": "one.safetensors", "b": "two.safetensors", "twice": "two.safetensors", "gone": "one.safetensors"}
     index(tmp_path, places | {"moved": "two.safetensors"}, metadata={"total_size": 3})
-    model, found = made.opened(tmp_path)
+    model, found = files.opened(tmp_path)
     assert set(found) == {"a", "b", "twice"} and np.array_equal(found["twice"], b + 2)
-    assert made.reasons(model) == {
+    assert files.reasons(model) == {
         "twice in one.safetensors": "the index takes it from another shard",
         "lost in one.safetensors": "the index does not name it",
     }
@@ -179,7 +181,7 @@ def test_an_index_is_trusted_and_what_disagrees_with_it_is_said(tmp_path):
 
 
 def test_an_index_that_names_a_missing_shard_is_refused(tmp_path):
-    made.write(tmp_path / "one.safetensors", [made.f32("a", np.ones((2, 2)))])
+    files.write(tmp_path / "one.safetensors", [files.f32("a", np.ones((2, 2)))])
     index(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"})
     with pytest.raises(ModelFileError, match=r"tensor 'b': the shard 'two.safetensors' is missing"):
         open_model(tmp_path)
@@ -193,17 +195,17 @@ def test_a_shard_outside_the_folder_is_never_opened(tmp_path, shard):
 
 
 def test_files_without_an_index_are_read_together_unless_they_disagree(tmp_path):
-    made.write(tmp_path / "one.safetensors", [made.f32("a", np.ones((2, 2)))])
-    made.write(tmp_path / "two.safetensors", [made.f32("b", np.zeros((2, 2)))])
-    assert set(made.opened(tmp_path)[1]) == {"a", "b"}
-    made.write(tmp_path / "three.safetensors", [made.f32("a", np.ones((2, 2)))])
+    files.write(tmp_path / "one.safetensors", [files.f32("a", np.ones((2, 2)))])
+    files.write(tmp_path / "two.safetensors", [files.f32("b", np.zeros((2, 2)))])
+    assert set(files.opened(tmp_path)[1]) == {"a", "b"}
+    files.write(tmp_path / "three.safetensors", [files.f32("a", np.ones((2, 2)))])
     with pytest.raises(ModelFileError, match="no index says which one counts"):
         open_model(tmp_path)
 
 
 def test_settings_beside_a_model_are_data_and_a_damaged_file_of_them_is_a_note(tmp_path):
-    path = made.write(tmp_path / "m.safetensors", [made.f32("a", np.ones((2, 2)))])
+    path = files.write(tmp_path / "m.safetensors", [files.f32("a", np.ones((2, 2)))])
     (tmp_path / "config.json").write_text('{"quantization_config": {"format": "__import__(\'os\')"}}')
-    assert not [note for note in made.opened(path)[0].notes if "config" in note]
+    assert not [note for note in files.opened(path)[0].notes if "config" in note]
     (tmp_path / "config.json").write_text("{")
-    assert any("config.json is not used" in note for note in made.opened(path)[0].notes)
+    assert any("config.json is not used" in note for note in files.opened(path)[0].notes)

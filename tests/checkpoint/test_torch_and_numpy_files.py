@@ -10,7 +10,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from checkpoint import made
+from checkpoint import sample_files as files
 from prunequant.checkpoint import ModelFileError, open_model
 
 torch = pytest.importorskip("torch")
@@ -39,7 +39,7 @@ def test_tensors_of_a_pytorch_file_are_those_that_torch_loads(tmp_path, zipped):
     path = saved(tmp_path / "m.pth", state, _use_new_zipfile_serialization=zipped)
     expected = torch.load(path, weights_only=True)
     with open_model(path) as model:
-        made.accounted(model)
+        files.accounted(model)
         assert model.format == "PyTorch" and {t.name for t in model.tensors} == set(state)
         for tensor in model.tensors:
             values = expected[tensor.name].detach().double().numpy().reshape(-1)
@@ -52,25 +52,25 @@ def test_the_model_of_a_checkpoint_is_found_and_the_rest_is_listed(tmp_path):
     whole = {
         "epoch": 3, "model": layer.state_dict(), "optimizer": {"state": {0: {"exp_avg": normal(3, 4)}}, "lr": 0.1},
     }  # fmt: skip
-    model, found = made.opened(saved(tmp_path / "c.pt", whole))
+    model, found = files.opened(saved(tmp_path / "c.pt", whole))
     assert np.array_equal(found["weight"], layer.weight.detach().numpy()) and "'model' are the model" in model.notes[0]
-    assert made.reasons(model)["optimizer.state.0.exp_avg"].startswith("it is not under 'model'")
+    assert files.reasons(model)["optimizer.state.0.exp_avg"].startswith("it is not under 'model'")
 
 
 def test_tied_tensors_of_a_pytorch_file_take_their_bytes_once(tmp_path):
     x = normal(6, 8)
-    model, found = made.opened(
+    model, found = files.opened(
         saved(tmp_path / "m.bin", {"embed.weight": x, "head.weight": x, "up": x[:3], "c": x + 1})
     )
-    assert made.by_name(model)["c"].nbytes == x.nbytes
+    assert files.by_name(model)["c"].nbytes == x.nbytes
     assert model.bytes["matrices"] == 2 * x.numel() * 4, "three views of one storage, and another"
     assert {"embed.weight", "up"} <= set(found)
 
 
 def test_a_tensor_that_repeats_its_storage_is_listed_and_never_spread_out(tmp_path):
     path = saved(tmp_path / "m.pt", {"wide": torch.zeros(1, 1).expand(1 << 20, 1 << 20), "w": normal(2, 2)})
-    model, found = made.opened(path)
-    assert list(found) == ["w"] and "repeats the 1 values" in made.reasons(model)["wide"]
+    model, found = files.opened(path)
+    assert list(found) == ["w"] and "repeats the 1 values" in files.reasons(model)["wide"]
 
 
 class Trap:
@@ -111,7 +111,7 @@ def test_a_pickle_may_repeat_itself_without_exploding(tmp_path):
     nest = [normal(2, 2)]
     for _ in range(60):
         nest = [nest, nest]
-    _, found = made.opened(saved(tmp_path / "m.pt", {"nest": nest}))
+    _, found = files.opened(saved(tmp_path / "m.pt", {"nest": nest}))
     assert len(found) == 1
 
 
@@ -150,9 +150,9 @@ def test_arrays_of_an_archive_are_those_that_numpy_loads(tmp_path, save):
     }  # fmt: skip
     save(tmp_path / "m.npz", **x)
     with open_model(tmp_path / "m.npz") as model:
-        made.accounted(model)
+        files.accounted(model)
         found = {t.name: t.read(0, t.size).reshape(t.shape) for t in model.tensors}
-        assert model.format == "npz" and set(found) | set(made.reasons(model)) == set(x)
+        assert model.format == "npz" and set(found) | set(files.reasons(model)) == set(x)
         assert all(np.array_equal(values, x[name]) for name, values in found.items())
         (w,) = [m for m in model.matrices if m.name == "w"]
         pieces = [w.read(at, at + 10) for at in (30, 0, 20, 10)]  # backwards too
@@ -163,21 +163,30 @@ def test_arrays_of_objects_are_listed_and_never_unpickled(tmp_path):
     mark = tmp_path / "ran"
     objects = np.array([next(traps(mark)), None], dtype=object)
     np.savez(tmp_path / "m.npz", bad=objects, big=np.ones((2, 2), ">f4"), text=np.array(["a"]), w=np.ones((2, 2)))
-    model, found = made.opened(tmp_path / "m.npz")
+    model, found = files.opened(tmp_path / "m.npz")
     assert list(found) == ["w"] and not mark.exists()
-    found = made.reasons(model)
+    found = files.reasons(model)
     assert "Python objects" in found["bad"] and "big-endian" in found["big"] and "no numbers" in found["text"]
+
+
+def test_a_folder_with_a_single_file_of_another_format_is_that_file(tmp_path):
+    saved(tmp_path / "pytorch_model.bin", {"w": normal(3, 4)})
+    (tmp_path / "config.json").write_text("{}")
+    assert files.opened(tmp_path)[0].format == "PyTorch"
+    saved(tmp_path / "other.pth", {"w": normal(3, 4)})
+    with pytest.raises(ModelFileError, match="no safetensors file in this folder"):
+        open_model(tmp_path)
 
 
 def test_a_single_array_is_a_model_of_one_tensor(tmp_path):
     x = RNG.standard_normal((3, 4)).astype(np.float32)
     np.save(tmp_path / "weight.npy", x)
-    assert np.array_equal(made.opened(tmp_path / "weight.npy")[1]["weight"], x)
+    assert np.array_equal(files.opened(tmp_path / "weight.npy")[1]["weight"], x)
 
 
 def test_what_float32_does_not_hold_of_float64_becomes_infinite_not_a_warning(tmp_path):
     np.savez(tmp_path / "m.npz", w=np.array([[1e300, 1.0], [2.0, -1e39]]))
-    _, found = made.opened(tmp_path / "m.npz")
+    _, found = files.opened(tmp_path / "m.npz")
     assert np.array_equal(found["w"], [[np.inf, 1], [2, -np.inf]])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from prunequant import formats
 from prunequant.checkpoint.schemes import CANDIDATES, WORSE
 
 
@@ -39,3 +40,92 @@ def searched(x, bits):
     better = held & (error < best)
     best[better], scale[better] = error[better], s[better]
     return np.where(held, best, 0.0), scale
+
+
+def grouped(x, group, bits):
+    """Σ error of integers with a scale for every `group` values of a row, the last group perhaps shorter."""
+    columns = x.shape[1]
+    ends = range(0, columns, min(group, columns))
+    return sum(searched(np.ascontiguousarray(x[:, a : a + group]), bits)[0].sum() for a in ends)
+
+
+def one_scale(x, bits):
+    """Σ error of integers with one scale in all: a fine list from twice the usual one down, left as `searched` does."""
+    first = 2 * float(np.abs(x).max()) / 2 ** (bits - 1)
+    flat, best = x.reshape(1, -1), np.inf
+    for step in range(320):
+        _, error = rounded(flat, half(np.float32([first * 2.0 ** (-step / 32)])), bits)
+        if error[0] > WORSE * best:
+            break
+        best = min(best, error[0])
+    return best
+
+
+def largest_of(x, n, m, tie=None):
+    """Which n of every m neighbours stay: the largest magnitudes, of equals those of larger `tie`, then the first."""
+    size = np.abs(x).reshape(-1, m)
+    tie = np.zeros_like(size) if tie is None else np.abs(tie).reshape(-1, m)
+    place = np.broadcast_to(np.arange(m), size.shape)
+    order = np.lexsort((place, -tie, -size), axis=1)
+    keep = np.zeros(size.shape, bool)
+    np.put_along_axis(keep, order[:, :n], True, axis=1)
+    return keep.reshape(x.shape)
+
+
+def smallest(x, gone):
+    """Σ x² of the `gone` smallest magnitudes."""
+    return np.sort(np.square(x, dtype=np.float64).ravel())[:gone].sum()
+
+
+def without_half(x):
+    """x without the smaller half: whole bins of the upper 16 bits of |x|, of the last bin a share by place."""
+    place = (np.abs(x).view(np.uint32) >> 16).ravel()
+    number = x.size // 2
+    boundary = np.sort(place)[number - 1] if number else -1
+    inside = place == boundary
+    share = (number - np.sum(place < boundary)) / max(inside.sum(), 1)
+    golden = (np.arange(x.size, dtype=np.uint64) * np.uint64(0x9E3779B9)) & np.uint64(0xFFFFFFFF)
+    gone = (place < boundary) | (inside & (golden < np.uint64(round(share * 2**32))))
+    return np.where(gone.reshape(x.shape), np.float32(0), x)
+
+
+def errors(x, group=128):
+    """Σ (x − y)² of every scheme for x (rows, columns) float32, and of the orders of 2:4 and INT4 channel."""
+    columns = x.shape[1]
+    found = {}
+    for bits in (2, 3, 4, 8):
+        found[f"INT{bits} tensor"] = one_scale(x, bits)
+        found[f"INT{bits} channel"] = grouped(x, columns, bits)
+        found[f"INT{bits} g{group}"] = grouped(x, group, bits)
+    for name in ("MXFP4", "MXFP6", "MXFP8", "NVFP4", "NF4"):
+        found[name] = np.square(x.astype(np.float64) - formats.named(name).quantize(x.astype(np.float64))).sum()
+    for share in (0.5, 0.75, 0.875):
+        found[f"{100 * share:g}% FP16"] = smallest(x, int(share * x.size))
+    pruned = {"50%": without_half(x)}
+    for n, m in ((2, 4), (4, 8)):
+        if columns % m == 0:
+            pruned[f"{n}:{m}"] = np.where(largest_of(x, n, m), x, np.float32(0))
+            found[f"{n}:{m} FP16"] = np.square(x - pruned[f"{n}:{m}"], dtype=np.float64).sum()
+    for name in ("50%", "2:4"):
+        if name in pruned:
+            lost = np.square(x - pruned[name], dtype=np.float64).sum()
+            found[f"{name} INT4 channel"] = lost + grouped(pruned[name], columns, 4)
+            found[f"{name} INT4 g{group}"] = lost + grouped(pruned[name], group, 4)
+    if "2:4" in pruned:
+        _, scale = searched(x, 4)
+        q, _ = rounded(x, scale, 4)
+        away = np.square(x.astype(np.float64) - scale[:, None] * q)
+        nothing = np.square(x, dtype=np.float64)
+        for name, keep in (
+            ("quantize_first", largest_of(q, 2, 4)),
+            ("by_weights", largest_of(q, 2, 4, x)),
+            ("joint", largest_of(np.maximum(nothing - away, 0) + 1e-300, 2, 4)),
+        ):
+            found[name] = np.where(keep, away, nothing).sum()
+    return found
+
+
+def kurtosis(x):
+    """Fourth central moment over the squared variance."""
+    away = x.astype(np.float64) - x.mean(dtype=np.float64)
+    return np.mean(away**4) / np.mean(away**2) ** 2

@@ -149,3 +149,45 @@ def patches(x, kernel, stride, padding, dilation, groups):
                     lines.append(line)
         out.append(lines)
     return np.array(out)
+
+
+def round_to_codes(weights, gram, scales, zeros, group, low, high, feedback, damping=0.01, mask=None, width=0, keep=0):
+    """The weights changed after every step, as OPTQ's and SparseGPT's own codes do it; (values, mask).
+
+    "optq" by inverses of what is left of the damped Gram matrix, "path" by the walk in the Gram matrix.
+    """
+    features, neurons = weights.shape
+    h = np.array(gram, dtype=float)
+    mean = np.mean(np.diagonal(h))
+    for t in range(features):
+        h[t, t] += damping * mean
+    out, stays = np.zeros(weights.shape), np.ones(weights.shape, bool) if mask is None else np.array(mask)
+    for n in range(neurons):
+        w = weights[:, n].astype(float)
+
+        def mended(t, n=n, w=w):
+            if feedback == "optq":
+                return w[t]
+            pull = sum(gram[t, s] * (weights[s, n] - out[s, n]) for s in range(t))
+            return weights[t, n] + pull / h[t, t] if gram[t, t] > 0 else weights[t, n]
+
+        for t in range(features):
+            inverse = np.linalg.inv(h[t:, t:])
+            if width and t % width == 0:
+                costs = []
+                for i in range(t, min(t + width, features)):
+                    costs.append(w[i] ** 2 / np.linalg.inv(h[i:, i:])[0, 0])
+                for rank, i in enumerate(np.argsort(-np.array(costs), kind="stable")):
+                    stays[t + i, n] = rank < keep
+            v = mended(t)
+            if not stays[t, n]:
+                q = 0.0
+            elif scales is None:
+                q = v
+            else:
+                s, z = scales[group[t], n], zeros[group[t], n]
+                q = s * (min(max(np.rint(v / s + z), low), high) - z)
+            out[t, n] = q
+            if feedback == "optq":
+                w[t:] -= (v - q) / inverse[0, 0] * inverse[:, 0]
+    return out, stays

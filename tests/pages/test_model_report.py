@@ -1,5 +1,6 @@
 """The page's own judge of model files: the same numbers, the same refusals as Python, in a JavaScript engine."""
 
+import base64
 import json
 import math
 import re
@@ -149,6 +150,30 @@ def test_vectors_and_plain_loops_and_pieces_of_a_matrix_give_the_same(made):
     for key, snr in vectors.items():
         for other in (plain[key], pieces[key]):
             assert snr == other if snr is None else snr == pytest.approx(other, abs=1e-4), key
+
+
+@node
+def test_the_page_reports_what_python_reports(made, tmp_path):
+    demo = tmp_path / "demo.safetensors"
+    demo.write_bytes(base64.b64decode(told()["demo"]))
+    for path, theirs in zip((made, demo), told([made, demo], vectors=True)["found"], strict=True):
+        ours = checkpoint.report(path).to_json()
+        assert not list(differences(ours, theirs))
+    assert {b["winner"] for row in theirs["matrices"] for b in row["budgets"]} == {"quantization", "pruning", "both"}
+
+
+@node
+def test_codes_with_scales_are_not_judged_without_them(tmp_path):
+    tensors = {
+        "a.weight": ("F8_E4M3", np.ones((4, 8))),
+        "a.weight_scale_inv": ("F32", np.ones((1, 1))),
+        "b.weight": ("F8_E4M3", np.ones((4, 8))),
+    }
+    (found,) = told([written(tmp_path / "x.safetensors", tensors)])["found"]
+    assert [row["name"] for row in found["matrices"]] == ["b.weight"]
+    reasons = {row["name"]: row["reason"] for row in found["untreated"]}
+    assert "prunequant report joins them" in reasons["a.weight"]
+    assert reasons["a.weight_scale_inv"] == "belongs to 'a.weight', which is not joined"
 
 
 def _entry(**changes):

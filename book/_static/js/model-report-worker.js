@@ -244,6 +244,30 @@ function modelReportCore(options) {
     return shape[1] === 1 && shape[0] > 1 ? "depthwise convolution" : "convolution";
   }
 
+  /* Codes whose scales stand beside them: name → the names that belong together. `prunequant report` joins them. */
+  function codesOf(tensors) {
+    const names = new Set(tensors.map((tensor) => tensor.name)), found = new Map();
+    for (const { name, dtype, shape } of tensors) {
+      const base = name.replace(/(weight|_packed|_blocks|qweight)$/, "");
+      const narrow = ["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "F4"].includes(dtype);
+      let parts = [];
+      if (/qweight$/.test(name)) {
+        if (names.has(base + "scales")) parts = ["scales", "qzeros", "g_idx"].map((end) => base + end);
+      } else if (/_packed$/.test(name)) {
+        if (names.has(base + "_scale")) parts = ["_scale", "_shape", "_zero_point", "_global_scale", "_g_idx"].map((end) => base + end);
+      } else if (/_blocks$/.test(name)) {
+        if (names.has(base + "_scales")) parts = [base + "_scales"];
+      } else if (narrow && (shape.length === 2 || shape.length === 3)) {
+        const scales = ["_scale_inv", "_scale", ".scale"].map((end) => name + end);
+        if (/\.weight$/.test(name)) scales.push(base + "scale_weight", base + "SCB");
+        if (scales.some((scale) => names.has(scale))) parts = scales.concat(name + "_scale_2", name + "_zero_point");
+      }
+      parts = parts.filter((part) => names.has(part));
+      if (parts.length) found.set(name, parts);
+    }
+    return found;
+  }
+
   /* How the matrix lies in its tensor: "rows" one after another, "turned" (columns, rows), or "swapped" (in, out, kernel). */
   function matrixOf(tensor, kind) {
     const { shape } = tensor;
@@ -327,8 +351,11 @@ function modelReportCore(options) {
     for (const { name, shape } of tensors) {
       if (shape.length === 2 && WIDENS.test(name)) votes += Math.sign(shape[1] - shape[0]);
     }
+    const codes = codesOf(tensors), owner = new Map();
+    codes.forEach((parts, name) => parts.forEach((part) => owner.set(part, name)));
     for (const tensor of tensors) {
-      const reason = reasonAgainst(tensor);
+      const reason = codes.has(tensor.name) ? "codes with scales: prunequant report joins them, this page does not"
+        : owner.has(tensor.name) ? "belongs to " + shown(owner.get(tensor.name)) + ", which is not joined" : reasonAgainst(tensor);
       if (reason) {
         untreated.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, nbytes: tensor.nbytes, reason });
       } else all.push(matrixOf(tensor, kindOf(tensor, votes > 0)));
@@ -368,9 +395,10 @@ function modelReportCore(options) {
     "i32.and": [[0x71]], "i32.or": [[0x72]], "i32.shl": [[0x74]], "i32.shr_u": [[0x76]], "f32.abs": [[0x8b]],
     "f32.nearest": [[0x90]], "f32.add": [[0x92]], "f32.sub": [[0x93]], "f32.mul": [[0x94]], "f32.div": [[0x95]],
     "f32.min": [[0x96]], "f32.max": [[0x97]], "f64.add": [[0xa0]], "f64.mul": [[0xa2]], "f64.div": [[0xa3]], "f32.demote": [[0xb6]],
-    "f64.promote": [[0xbb]], "i32.bits": [[0xbc]],
+    "f64.promote": [[0xbb]], "f64.convert": [[0xb7]], "i32.bits": [[0xbc]],
     "f32.bits": [[0xbe]], "v.load": [V(0x00), "m"], "v.const": [V(0x0c), "v"], "v.splat": [V(0x13)],
-    "v.isplat": [V(0x11)], "v.lane": [V(0x1f), "u"], "v.gt": [V(0x44)], "v.and": [V(0x4e)], "v.select": [V(0x52)],
+    "v.isplat": [V(0x11)], "v.lane": [V(0x1f), "u"], "v.gt": [V(0x44)], "v.eq": [V(0x41)], "v.or": [V(0x50)], "v.isub": [V(0xb1)], "v.igt": [V(0x3b)], "v.store": [V(0x0b), "m"],
+    "v.and": [V(0x4e)], "v.select": [V(0x52)],
     "v.promote": [V(0x5f)], "v.shuffle": [V(0x0d), "v"], "v.nearest": [V(0x6a)], "v.iadd": [V(0xae)],
     "v.imax": [V(0xb8)], "v.abs": [V(0xe0)], "v.add": [V(0xe4)], "v.sub": [V(0xe5)], "v.mul": [V(0xe6)],
     "v.div": [V(0xe7)], "v.min": [V(0xea)], "v.max": [V(0xeb)], "w.add": [V(0xf0)], "w.lane": [V(0x21), "u"],
@@ -494,6 +522,39 @@ function modelReportCore(options) {
   const splat = (number) => "v.const " + four(number, Float32Array);
   const FIELD = "v.const " + four(0x7f800000, Int32Array);
 
+  /* The neighbours of four lanes, turned by 1, 2, 3 places, and which of them stand before a lane. */
+  const TURNS = [1, 2, 3].map((by) => {
+    const lanes = [0, 1, 2, 3].map((lane) => (lane + by) % 4);
+    return {
+      lanes: lanes.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte)).join(","),
+      before: "v.const " + raw(Int32Array.from(lanes, (other, lane) => (other < lane ? -1 : 0))).join(","),
+    };
+  });
+  const TWO = "v.const " + four(2, Int32Array);
+  /* -1 in every lane that its turned neighbour beats: larger, or equal and before it */
+  const beaten = (v, { lanes, before }) => {
+    const other = `get ${v} get ${v} v.shuffle ${lanes}`;
+    return `${other} get ${v} v.gt ${other} get ${v} v.eq ${before} v.and v.or`;
+  };
+  /* adds the squares of a vector to two sums in float64 */
+  const added = (v, total) => `get ${total} get ${v} get ${v} v.mul v.promote w.add
+    get ${v} get ${v} v.mul get ${v} get ${v} v.mul v.shuffle ${HIGH} v.promote w.add set ${total}`;
+
+  const ranked = (name, scores, above) => [name, "ptr:i32 n:i32 s:f32", "f64",
+    "end:i32 vs:v vi:v x:v q:v e:v a:v b:v found:v total:v", `
+      get s v.splat set vs f32.const 1 get s f32.div v.splat set vi
+      get ptr get n i32.const 2 i32.shl i32.add set end
+      block loop
+        get ptr get end i32.ge_u br_if 1
+        get ptr v.load tee x get vi v.mul v.nearest ${splat(7)} v.min ${splat(-8)} v.max set q
+        get x get q get vs v.mul v.sub set e
+        ${scores}
+        get e get x ${TWO} ${ZERO} ${TURNS.map((turn) => `${above(turn)} v.isub`).join(" ")} v.igt v.select set found
+        ${added("found", "total")}
+        get ptr i32.const 16 i32.add set ptr br 0
+      end end
+      get total w.lane 0 get total w.lane 1 f64.add`];
+
   const FUNCTIONS = [
     ["largest", "ptr:i32 n:i32", "f32", "end:i32 x:v most:v one:f32 found:f32", over(
       "get x v.abs get most v.max set most", "get one f32.abs get found f32.max set found")
@@ -599,6 +660,37 @@ function modelReportCore(options) {
       `get one get s f32.div set r f32.const ${NF4[0]} set q ` + NF4.slice(1).map((level, i) =>
         `get r f32.const ${THRESHOLDS[i]} f32.gt if f32.const ${level} set q end`).join(" ")
         + " get one get q get s f32.mul f32.sub")],
+    /* Of every four numbers the two of largest magnitude, the first of equals, to `out`; the energy of the others. */
+    ["halve", "ptr:i32 n:i32 out:i32", "f64", "end:i32 x:v a:v above:v gone:v total:v found:f64", `
+      get ptr get n i32.const 2 i32.shl i32.add set end
+      block loop
+        get ptr get end i32.ge_u br_if 1
+        get ptr v.load tee x v.abs set a
+        ${ZERO} ${TURNS.map((turn) => `${beaten("a", turn)} v.isub`).join(" ")} set above
+        ${TWO} get above v.igt get x v.and set gone
+        get out get gone v.store
+        get x get gone v.sub set gone
+        ${added("gone", "total")}
+        get ptr i32.const 16 i32.add set ptr get out i32.const 16 i32.add set out br 0
+      end end
+      get total w.lane 0 get total w.lane 1 f64.add`],
+    /* 4-bit integers of a row, then 2:4: which two of four stay follows from the integers, ties by place; ties by the
+       numbers themselves; or from the error that they save. And how many integers are 0. */
+    ranked("by_place", "get q v.abs set a", (turn) => beaten("a", turn)),
+    ranked("by_weights", "get q v.abs set a get x v.abs set b", (turn) => {
+      const other = `get a get a v.shuffle ${turn.lanes}`;
+      return `${other} get a v.gt ${other} get a v.eq ${beaten("b", turn)} v.and v.or`;
+    }),
+    ranked("jointly", "get x get x v.mul get e get e v.mul v.sub set a", (turn) => beaten("a", turn)),
+    ["none", "ptr:i32 n:i32 s:f32", "f64", "end:i32 vi:v count:v", `
+      f32.const 1 get s f32.div v.splat set vi
+      get ptr get n i32.const 2 i32.shl i32.add set end
+      block loop
+        get ptr get end i32.ge_u br_if 1
+        get count get ptr v.load get vi v.mul v.nearest ${ZERO} v.eq v.isub set count
+        get ptr i32.const 16 i32.add set ptr br 0
+      end end
+      ${[0, 1, 2, 3].map((k) => `get count v.lane ${k} i32.bits f64.convert ${k ? "f64.add" : ""}`).join(" ")}`],
     ["nf4", "ptr:i32 rows:i32 columns:i32 block:i32", "f64", BLOCKS, blocks(`
         get a f32.const 0 f32.gt if
           get ptr get n get a f64.const Infinity call levels get all f64.add set all
@@ -938,10 +1030,13 @@ function modelReportCore(options) {
         const at = binOf(Math.min(gone, total));
         return lost[at] + (Math.min(gone, total) - below[at]) / sizes[at].count * sizes[at].square;
       },
-      /* the bin that holds the last of the smallest, and the share of it that goes, times 2^32 */
+      /* where the bin begins and ends that holds the last of the smallest, and the share of it that goes, times 2^32 */
       boundary(gone) {
-        const at = binOf(gone);
-        return { place: sizes[at].place, share: Math.round((gone - below[at]) / sizes[at].count * 4294967296) };
+        const at = binOf(gone), edge = (place) => { singleBits[0] = place << 16; return single[0] * unit; };
+        return {
+          low: edge(sizes[at].place), high: edge(sizes[at].place + 1),
+          share: Math.round((gone - below[at]) / sizes[at].count * 4294967296),
+        };
       },
     };
   }
@@ -967,32 +1062,33 @@ function modelReportCore(options) {
 
   /* Of every m neighbours of x the n of largest magnitude, the first of equals, into y; the energy of the others. */
   function prunePattern(x, y, n, m) {
+    const size = new Float32Array(m), above = new Int32Array(m);
     let lost = 0;
-    const order = new Array(m);
-    for (let i = 0; i < x.length; i += m) {
-      for (let j = 0; j < m; j++) {
-        const size = Math.abs(x[i + j]);
-        let place = j;
-        while (place > 0 && Math.abs(x[i + order[place - 1]]) < size) { order[place] = order[place - 1]; place--; }
-        order[place] = j;
+    for (let first = 0; first < x.length; first += m) {
+      for (let i = 0; i < m; i++) { size[i] = Math.abs(x[first + i]); above[i] = 0; }
+      for (let i = 0; i < m - 1; i++) {
+        for (let j = i + 1; j < m; j++) {
+          const later = +(size[j] > size[i]);
+          above[i] += later;
+          above[j] += 1 - later;
+        }
       }
-      for (let j = 0; j < m; j++) {
-        const at = i + order[j];
-        if (j < n) y[at] = x[at];
-        else { y[at] = 0; lost += x[at] * x[at]; }
+      for (let i = 0; i < m; i++) {
+        const stays = above[i] < n, value = x[first + i];
+        y[first + i] = stays ? value : 0;
+        lost += stays ? 0 : value * value;
       }
     }
     return lost;
   }
 
-  /* x without the values in bins below the boundary, and of that bin those whose place, times the golden ratio modulo 2^32,
-     lies below its share, into y; the energy of what is pruned. */
-  function pruneBelow(x, start, { place, share }, y) {
-    const patterns = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  /* x without the magnitudes below `low`, and of those from there to below `high` without the ones whose place, times the
+     golden ratio modulo 2^32, lies below the share; into y. The energy of what is pruned. */
+  function pruneBelow(x, start, { low, high, share }, y) {
     let lost = 0;
     for (let i = 0; i < x.length; i++) {
-      const bin = (patterns[i] & 0x7fffffff) >>> 16;
-      const out = bin < place || (bin === place && Math.imul(start + i, 0x9e3779b9) >>> 0 < share);
+      const size = Math.abs(x[i]);
+      const out = size < low || (size < high && Math.imul(start + i, 0x9e3779b9) >>> 0 < share);
       y[i] = out ? 0 : x[i];
       if (out) lost += x[i] * x[i];
     }
@@ -1002,37 +1098,59 @@ function modelReportCore(options) {
   /* Errors of 2:4 after quantization, one scale a row: ties among equal integers by place, by the stored weights, and what
      saves the most error; and how many integers are 0. */
   function orders(x, steps, columns) {
-    const sums = [0, 0, 0], score = new Float64Array(4), size = new Float64Array(4), gain = new Float64Array(4);
+    const NEAR = 6755399441055744; // adding it makes the processor round to whole numbers, ties to even
+    const score = new Float64Array(4), size = new Float64Array(4), gain = new Float64Array(4);
     const square = new Float64Array(4), error = new Float64Array(4);
-    let zeros = 0;
+    const place = new Int32Array(4), weight = new Int32Array(4), joint = new Int32Array(4); // how many stand above
+    let zeros = 0, byPlace = 0, byWeights = 0, jointly = 0;
     for (let row = 0; row < steps.length; row++) {
       const s = steps[row], inverse = s > 0 ? Math.fround(1 / s) : 0;
       for (let at = row * columns; at < (row + 1) * columns; at += 4) {
         for (let i = 0; i < 4; i++) {
-          const value = x[at + i], q = Math.min(Math.max(nearest(Math.fround(value * inverse)), -8), 7);
+          const value = x[at + i], t = Math.fround(value * inverse), q = (t < -8 ? -8 : t > 7 ? 7 : t) + NEAR - NEAR;
           const difference = value - Math.fround(s * q);
-          if (q === 0) zeros++;
-          score[i] = Math.abs(q);
-          size[i] = Math.abs(value);
+          zeros += +(q === 0);
+          score[i] = q < 0 ? -q : q;
+          size[i] = value < 0 ? -value : value;
           square[i] = value * value;
           error[i] = difference * difference;
           gain[i] = square[i] - error[i];
+          place[i] = weight[i] = joint[i] = 0;
+        }
+        for (let i = 0; i < 3; i++) {
+          for (let j = i + 1; j < 4; j++) {
+            const more = +(score[j] > score[i]), heavier = more | (+(score[j] === score[i]) & +(size[j] > size[i]));
+            const better = +(gain[j] > gain[i]);
+            place[i] += more;
+            place[j] += 1 - more;
+            weight[i] += heavier;
+            weight[j] += 1 - heavier;
+            joint[i] += better;
+            joint[j] += 1 - better;
+          }
         }
         for (let i = 0; i < 4; i++) {
-          let byPlace = 0, byWeight = 0, joint = 0;
-          for (let j = 0; j < 4; j++) {
-            if (score[j] > score[i]) { byPlace++; byWeight++; } else if (score[j] === score[i]) {
-              if (j < i) byPlace++;
-              if (size[j] > size[i] || (size[j] === size[i] && j < i)) byWeight++;
-            }
-            if (gain[j] > gain[i] || (gain[j] === gain[i] && j < i)) joint++;
-          }
-          sums[0] += byPlace < 2 ? error[i] : square[i];
-          sums[1] += byWeight < 2 ? error[i] : square[i];
-          sums[2] += joint < 2 ? error[i] : square[i];
+          byPlace += place[i] < 2 ? error[i] : square[i];
+          byWeights += weight[i] < 2 ? error[i] : square[i];
+          jointly += joint[i] < 2 ? error[i] : square[i];
         }
       }
     }
+    return { sums: [byPlace, byWeights, jointly], zeros };
+  }
+
+  function ordersByVectors(steps, columns) {
+    const sums = [0, 0, 0];
+    let zeros = 0;
+    steps.forEach((step, row) => {
+      const at = VALUES + 4 * row * columns;
+      if (step > 0) {
+        sums[0] += loops.by_place(at, columns, step);
+        sums[1] += loops.by_weights(at, columns, step);
+        sums[2] += loops.jointly(at, columns, step);
+      }
+      zeros += step > 0 ? loops.none(at, columns, step) : columns;
+    });
     return { sums, zeros };
   }
 
@@ -1070,9 +1188,9 @@ function modelReportCore(options) {
     const y = new Float32Array(x.buffer, second, x.length);
     if (columns % 8 === 0) errors["4:8 FP16"] = prunePattern(x, y, 4, 8);
     if (columns % 4 === 0) {
-      const lost = errors["2:4 FP16"] = prunePattern(x, y, 2, 4);
+      const lost = errors["2:4 FP16"] = loops.halve ? loops.halve(VALUES, x.length, second) : prunePattern(x, y, 2, 4);
       for (const of of ["channel", GROUP]) integers("2:4 INT4 " + granular(of), second, 4, of, lost);
-      order = orders(x, stepsOfRows, columns);
+      order = loops.by_place ? ordersByVectors(stepsOfRows, columns) : orders(x, stepsOfRows, columns);
     }
     const lost = pruneBelow(x, first * columns, about.boundary, y);
     for (const of of ["channel", GROUP]) integers("50% INT4 " + granular(of), second, 4, of, lost);
@@ -1095,11 +1213,9 @@ function modelReportCore(options) {
     return { scanned, ...errorsOf(x, matrix, first, known) };
   }
   function aboutOf(counted) {
-    const boundary = counted.total > 1 ? counted.boundary(Math.floor(counted.total / 2)) : { place: 0, share: 0 };
-    if (boundary.place) boundary.place = Math.max(boundary.place - (counted.exponent << 7), 0); // of x in those units
     return {
       exponent: counted.exponent, largest: counted.largest * Math.pow(2, -counted.exponent),
-      boundary,
+      boundary: counted.boundary(Math.floor(counted.total / 2)),
       steps: Object.fromEntries(WIDTHS.map((bits) => [bits, tensorScale(counted, bits)])),
     };
   }
@@ -1162,11 +1278,11 @@ function modelReportCore(options) {
       }
     }
     if (!counted.largest) notes.push("all weights are zero: nothing is lost by any scheme, and nothing need be stored");
-    const schemes = [];
+    const schemes = [], refused = {};
     for (const scheme of SCHEMES) {
       const neighbours = scheme.pattern && scheme.pattern.includes(":") ? Number(scheme.pattern.split(":")[1]) : 1;
       if (columns % neighbours) {
-        notes.push(scheme.name + " does not fit: rows of " + columns + " values are no whole number of groups of " + neighbours);
+        refused[neighbours] = (refused[neighbours] || []).concat(scheme.name);
         continue;
       }
       const share = scheme.pattern && scheme.pattern.endsWith("%") && !scheme.bits ? parseFloat(scheme.pattern) / 100 : 0;
@@ -1178,6 +1294,11 @@ function modelReportCore(options) {
         name: scheme.name, bits_per_weight: bitsPerWeight(rows, columns, { ...scheme, scaleBits: beyond ? 32 : 16 }),
         ...ratio(decibels(power, error)),
       });
+    }
+    const placeOf = ([, [first]]) => SCHEMES.findIndex((scheme) => scheme.name === first);
+    const firsts = Object.entries(refused).sort((a, b) => placeOf(a) - placeOf(b));
+    for (const [neighbours, names] of firsts) {
+      notes.push(names.join(", ") + ": rows of " + columns + " values are no whole number of groups of " + neighbours);
     }
     const prunedTo = (bits, mask) => {
       const share = keptShare(bits, mask);
@@ -1260,7 +1381,7 @@ function modelReportCore(options) {
         untreated: untreated.length, untreated_bytes: sum(untreated, (u) => u.nbytes), winners,
         sparse: {
           dense: 2 * weights, bitmap: 2 * (weights - zeros) + Math.ceil(weights / 8),
-          entropy: 2 * (weights - zeros) + Math.ceil(mask / 8),
+          entropy: 2 * (weights - zeros) + Math.ceil(mask / 8), "2:4": Math.ceil(9 * weights / 8),
         },
       },
       matrices, untreated, notes: model.notes, provenance: { made_by: "the page practice/your-own-model" },

@@ -9,6 +9,7 @@ from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.outcome import Compressed
 from prunequant.checkpoint.reporting import Report, report
 from prunequant.checkpoint.schemes import Scheme
+from prunequant.checkpoint.verify import verify_file
 
 __all__ = [
     "Allocation",
@@ -27,4 +28,5 @@ __all__ = [
     "open_model",
     "pareto",
     "report",
+    "verify_file",
 ]

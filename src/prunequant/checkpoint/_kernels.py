@@ -198,25 +198,33 @@ def binned_scale(means, numbers, inside, tried, top, worse):
     return scale
 
 
+# The number of neighbours is written out in the two kernels for patterns: then the compiler unrolls, and uses vectors.
 @njit(cache=True, nogil=True)
-def prune_pattern(x, n, m, out):
-    """out = x, a multiple of m values, with the n largest of every m neighbours left, of equals the first.
+def prune_2_of_4(x, out):
+    """out = x, a multiple of 4 values, with the 2 largest of every 4 neighbours left, of equals the first."""
+    size = np.empty(4, np.float32)
+    for first in range(np.uint64(0), np.uint64(x.size), np.uint64(4)):
+        for i in range(4):
+            size[i] = abs(x[first + np.uint64(i)])
+        for i in range(4):
+            above = 0
+            for j in range(4):
+                above += np.int32(size[j] > size[i]) + np.int32((size[j] == size[i]) & (j < i))
+            out[first + np.uint64(i)] = x[first + np.uint64(i)] if above < 2 else np.float32(0)
 
-    Returns Σ x² of what is pruned.
-    """
-    lost = 0.0
-    for first in range(0, x.size, m):
-        for i in range(first, first + m):
-            size, above = abs(x[i]), 0
-            for j in range(first, first + m):
-                other = abs(x[j])
-                above += (other > size) | ((other == size) & (j < i))
-            if above < n:
-                out[i] = x[i]
-            else:
-                out[i] = 0
-                lost += np.float64(x[i]) * np.float64(x[i])
-    return lost
+
+@njit(cache=True, nogil=True)
+def prune_4_of_8(x, out):
+    """out = x, a multiple of 8 values, with the 4 largest of every 8 neighbours left, of equals the first."""
+    size = np.empty(8, np.float32)
+    for first in range(np.uint64(0), np.uint64(x.size), np.uint64(8)):
+        for i in range(8):
+            size[i] = abs(x[first + np.uint64(i)])
+        for i in range(8):
+            above = 0
+            for j in range(8):
+                above += np.int32(size[j] > size[i]) + np.int32((size[j] == size[i]) & (j < i))
+            out[first + np.uint64(i)] = x[first + np.uint64(i)] if above < 4 else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
@@ -224,60 +232,52 @@ def prune_below(x, start, low, high, share, out):
     """out = x without the values below `low` in magnitude, and without a share of those from there to below `high`.
 
     Which of these go follows from their place in the matrix, start + i: those whose multiple of the golden ratio,
-    modulo 2^32, lies below `share` (0 to 2^32). Returns Σ x² of what is pruned.
+    modulo 2^32, lies below `share` (0 to 2^32).
     """
-    lost = 0.0
+    for i in range(np.uint64(x.size)):
+        out[i] = x[i] if abs(x[i]) >= low else np.float32(0)
     for i in range(x.size):
         size = abs(x[i])
-        gone = size < low
-        if size >= low and size < high:
-            gone = ((np.int64(start) + i) * _GOLDEN) & 0xFFFFFFFF < share
-        out[i] = np.float32(0) if gone else x[i]
-        if gone:
-            lost += np.float64(x[i]) * np.float64(x[i])
-    return lost
+        if size >= low and size < high and ((np.int64(start) + i) * _GOLDEN) & 0xFFFFFFFF < share:
+            out[i] = 0
 
 
 @njit(cache=True, nogil=True)
-def _left(score, tie, error_if_zero, error, n, m):
-    """The error of m neighbours when the n of highest score stay: ties by `tie`, then by place."""
-    total = 0.0
-    for i in range(m):
-        above = 0
-        for j in range(m):
-            higher = score[j] > score[i]
-            if score[j] == score[i]:
-                higher = tie[j] > tie[i] or (tie[j] == tie[i] and j < i)
-            above += higher
-        total += error[i] if above < n else error_if_zero[i]
-    return total
-
-
-@njit(cache=True, nogil=True)
-def orders(x, scales, n, m, low, high, sums):
-    """Errors of x (rows, columns) quantized, then pruned n of m: (ties by place, ties by |x|, joint) added to `sums`.
+def orders(x, scales, low, high, sums):
+    """Errors of x (rows, columns) quantized, then pruned 2 of 4: (ties by place, ties by |x|, joint) added to `sums`.
 
     scales (rows,) float32: of the rows as they are. Joint: of the quantized values those stay that save the most
     squared error. Returns how many integers are 0.
     """
     rows, columns = x.shape
-    score, size, gain = np.empty(m), np.empty(m), np.empty(m)
-    nothing, zeroed, error = np.zeros(m), np.empty(m), np.empty(m)
-    zeros = 0
+    score, size, gain = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4)
+    zeros, all_stay, place, weight, joint = 0, 0.0, 0.0, 0.0, 0.0
     for row in range(rows):
-        inverse = np.float32(1) / scales[row] if scales[row] > 0 else np.float32(0)
-        for first in range(0, columns, m):
-            for i in range(m):
+        scale = scales[row]
+        inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
+        for first in range(0, columns, 4):
+            for i in range(4):
                 value = x[row, first + i]
                 q = min(max(np.rint(value * inverse), low), high)
-                difference = np.float64(value) - np.float64(scales[row] * q)
+                away = np.float64(value) - np.float64(scale * q)
                 zeros += q == 0
-                score[i], size[i] = abs(q), abs(value)
-                zeroed[i], error[i] = np.float64(value) * np.float64(value), difference * difference
-                gain[i] = zeroed[i] - error[i]
-            sums[0] += _left(score, nothing, zeroed, error, n, m)
-            sums[1] += _left(score, size, zeroed, error, n, m)
-            sums[2] += _left(gain, nothing, zeroed, error, n, m)
+                score[i], size[i], gain[i] = abs(q), abs(value), np.float64(value) * np.float64(value) - away * away
+                all_stay += away * away
+            for i in range(4):
+                place_above, size_above, gain_above = 0, 0, 0
+                for j in range(4):
+                    equal = score[j] == score[i]
+                    higher = np.int32(score[j] > score[i])
+                    place_above += higher + np.int32(equal & (j < i))
+                    larger = (size[j] > size[i]) | ((size[j] == size[i]) & (j < i))
+                    size_above += higher + np.int32(equal & larger)
+                    gain_above += np.int32(gain[j] > gain[i]) + np.int32((gain[j] == gain[i]) & (j < i))
+                place += gain[i] if place_above >= 2 else 0.0
+                weight += gain[i] if size_above >= 2 else 0.0
+                joint += gain[i] if gain_above >= 2 else 0.0
+    sums[0] += all_stay + place
+    sums[1] += all_stay + weight
+    sums[2] += all_stay + joint
     return zeros
 
 
@@ -293,6 +293,7 @@ def warm() -> None:
     code_counts(x, 4, scales, low, high, np.zeros(4, np.int64))
     squared_difference(x.reshape(-1), y)
     binned_scale(np.ones(2), np.ones(2, np.int64), 0.0, scales, 2.0, 2.0)
-    prune_pattern(x.reshape(-1), 2, 4, y)
+    prune_2_of_4(x.reshape(-1), y)
+    prune_4_of_8(x.reshape(-1), y)
     prune_below(x.reshape(-1), 0, np.float32(0.5), np.float32(1), 1, y)
-    orders(x, scales, 2, 4, low, high, np.zeros(3))
+    orders(x, scales, low, high, np.zeros(3))

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from prunequant import arguments
 from prunequant.checkpoint.values import Encoding
 
 PIECE = 1 << 22  # bytes read at once where a whole tensor is looked at
+_SPAN = 1 << 24  # bytes read at once for a piece of a tensor whose axes lie in another order
 
 
 class ModelFileError(ValueError):
@@ -245,7 +247,8 @@ def strided(
 ) -> Callable[[int, int], NDArray[np.uint8]]:
     """`Tensor.fetch` of an array whose axes lie in another order: strides in values, `origin` in bytes.
 
-    What is read at once are runs along the axis whose neighbours lie side by side.
+    What is read at once is everything between the first and the last byte, where that is a few megabytes or little
+    more than is wanted, else runs along the axis whose neighbours lie side by side.
     """
     dims = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
     shape, strides = tuple(n for n, _ in dims), tuple(s for _, s in dims)
@@ -269,17 +272,22 @@ def strided(
             return np.empty(0, np.uint8)
         first, last = start // itemsize // inner, -(-stop // (itemsize * inner))
         block = (last - first, *shape[1:])
+        low, skip = first * strides[0], start - first * inner * itemsize
+        reach = 1 + sum((n - 1) * s for n, s in zip(block, strides, strict=True))
+        if reach * itemsize <= max(_SPAN, 2 * prod(block) * itemsize):
+            raw = file.array(origin + low * itemsize, origin + (low + reach) * itemsize)
+            steps = (*(s * itemsize for s in strides), 1)
+            gathered = np.lib.stride_tricks.as_strided(raw, (*block, itemsize), steps, writeable=False)
+            return gathered.reshape(-1)[skip : skip + stop - start]
         out = np.empty((*block, itemsize), np.uint8)
         others = [axis for axis in range(len(shape)) if axis != run]
         moved = np.moveaxis(out, run, -2)  # the run and the bytes of a value come last
-        low = first * strides[0]
         for index in np.ndindex(*(block[axis] for axis in others)):
             place = low + sum(i * strides[axis] for i, axis in zip(index, others, strict=True))
             values = block[run]
             span = (values - 1) * strides[run] + 1
             raw = file.array(origin + place * itemsize, origin + (place + span) * itemsize).reshape(span, itemsize)
             moved[index] = raw[:: strides[run]]
-        skip = start - first * inner * itemsize
         return out.reshape(-1)[skip : skip + stop - start]
 
     return fetch

@@ -29,6 +29,7 @@ from prunequant.extras import need
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_WINDOW = 1 << 18
 _LONGEST = 1000  # characters of a setting that are remembered
 _PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}
 
@@ -59,13 +60,29 @@ class _Header(Stream):
         inner, count = self.number("<I"), self.number("<Q")
         if inner in _SCALARS:
             self.skip(count * struct.calcsize(_SCALARS[inner]))
+        elif inner == _STRING:
+            self.skip_texts(count)
         else:
             for _ in range(count):  # each takes eight bytes or more of the file, so that this ends
-                if inner == _STRING:
-                    self.skip(self.number("<Q"))
-                else:
-                    self.setting(inner, depth + 1)
+                self.setting(inner, depth + 1)
         return f"{count} values"
+
+    def skip_texts(self, count: int) -> None:
+        """Pass over so many strings: vocabularies have a hundred thousand, so they are looked at a window at a time."""
+        at = base = self.tell()
+        window = b""
+        for _ in range(count):
+            if at + 8 > base + len(window):
+                self.seek(at)
+                window, base = self.read(_WINDOW), at
+                if len(window) < 8:
+                    break
+            at += 8 + int.from_bytes(window[at - base : at - base + 8], "little")
+        else:
+            if at <= self.stop:
+                self.seek(at)
+                return
+        raise ModelFileError(self.file.path, f"it is cut off: its strings go on to byte {at} of {self.file.size}")
 
 
 def read(path: Path) -> Contents:

@@ -12,9 +12,8 @@ All of them are a grid of scales over the rows and columns of codes: value = (co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -23,17 +22,22 @@ from numpy.typing import NDArray
 
 from prunequant.checkpoint import values
 from prunequant.checkpoint.files import Contents, Tensor, shown_name
+from prunequant.checkpoint.scales import (
+    Unjoinable,
+    grid_of,
+    grid_of_rows,
+    multiplier,
+    powers_of_two,
+    setting,
+    shared_by,
+    spread,
+)
 
-BLOCK = 128
 _FP8 = ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # output j of a word lies in its bits 4·AWQ_ORDER[j] …
 
 Rows = Callable[[int, int], NDArray]
-
-
-class Unjoinable(ValueError):
-    """Codes and scales do not fit together; the text says how."""
 
 
 @dataclass
@@ -76,109 +80,16 @@ def join(contents: Contents) -> Joins:
             if not matches(tensors, name, tensor):
                 continue
             try:
-                made = make(contents, name, conventions)
-                if unread := [part for part in made.parts if not values.readable(part.encoding)]:
+                weight = make(contents, name, conventions)
+                if unread := [part for part in weight.parts if not values.readable(part.encoding)]:
                     raise Unjoinable(f"values of {unread[0].dtype} ({shown_name(unread[0].name)}) are not read")
-                found.joined.append(made)
+                found.joined.append(weight)
             except Unjoinable as problem:
                 found.failed[name] = str(problem)
             break
     for convention, count in conventions.items():
         found.notes.append(f"{convention} ({count} {'matrix' if count == 1 else 'matrices'})")
     return found
-
-
-# --- grids of scales -------------------------------------------------------------------------------------------------
-
-
-def _step(length: int, count: int, wanted: int, what: str) -> int:
-    """How many neighbours share a scale, when `count` scales cover `length` values."""
-    if count == length:
-        return 1
-    if count == 1:
-        return length
-    for size in (wanted, BLOCK):
-        if size > 0 and -(-length // size) == count:
-            return size
-    if count and length % count == 0:
-        return length // count
-    raise Unjoinable(f"{count} scales do not cover {length} {what} evenly")
-
-
-def _grid(tensor: Tensor, shape: tuple[int, ...], config: dict[str, Any]) -> tuple[int, int, int, int]:
-    """(rows of scales for each matrix, columns of scales, rows that share one, columns that share one)."""
-    *stack, outputs, inputs = shape
-    if tensor.encoding.integer and tensor.dtype not in ("U8", "I8"):
-        raise Unjoinable(f"scales {shown_name(tensor.name)} are {tensor.dtype}, not floats")
-    found = tensor.shape
-    if tensor.size == 1:
-        found = (*(1 for _ in stack), 1, 1) if math.prod(stack) == 1 else ()
-    elif len(found) == len(shape) - 1 and found[-1:] == (outputs,):
-        found = (*found, 1)
-    elif len(found) == 1 and stack and found == (stack[0],):
-        found = (stack[0], 1, 1)
-    if tensor.size == 1 and not found:
-        return 0, 1, outputs, inputs
-    if len(found) != len(shape) or list(found[:-2]) != stack or 0 in found:
-        raise Unjoinable(f"scales of shape {list(tensor.shape)} do not fit a weight of shape {list(shape)}")
-    blocks = config.get("weight_block_size")
-    pair = blocks if isinstance(blocks, list) and len(blocks) == 2 and all(_positive(n) for n in blocks) else [0, 0]
-    group = _setting(config, "group_size")
-    across = _step(inputs, found[-1], pair[1] or group, "columns")
-    return found[-2], found[-1], _step(outputs, found[-2], pair[0], "rows"), across
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _setting(config: dict[str, Any], key: str) -> int:
-    """A positive number of the settings, theirs or that of the weights of their only group; 0 when there is none."""
-    if _positive(config.get(key)):
-        return config[key]
-    groups = config.get("config_groups")
-    if isinstance(groups, dict):
-        weights = [g["weights"] for g in groups.values() if isinstance(g, dict) and isinstance(g.get("weights"), dict)]
-        found = {w[key] for w in weights if _positive(w.get(key))}
-        if len(found) == 1:
-            return found.pop()
-    return 0
-
-
-def _powers(tensor: Tensor) -> Tensor:
-    """Bytes that are exponents, read as E8M0."""
-    return replace(tensor, encoding=values.ENCODINGS["F8_E8M0"]) if tensor.dtype == "U8" else tensor
-
-
-def _scales(tensor: Tensor, shape: tuple[int, ...], config: dict[str, Any]) -> Callable[[NDArray, int, int], None]:
-    """A function that multiplies rows first … stop - 1, in place, with their scales."""
-    tensor = _powers(tensor)
-    each, wide, down, across = _grid(tensor, shape, config)
-    outputs, inputs = shape[-2:]
-
-    def multiply(rows: NDArray, first: int, stop: int) -> None:
-        _spread(rows, _of_rows(tensor, each, wide, down, outputs, first, stop), across, inputs, np.multiply)
-
-    return multiply
-
-
-def _of_rows(tensor: Tensor, each: int, wide: int, down: int, outputs: int, first: int, stop: int) -> NDArray:
-    """Scales of rows, (stop - first, wide) or (1, wide)."""
-    if each == 0:  # one for all
-        return tensor.read(0, 1).astype(np.float32).reshape(1, 1)
-    at = np.arange(first, stop)
-    lines = at // outputs * each + at % outputs // down
-    low, high = int(lines[0]), int(lines[-1]) + 1
-    return tensor.read(low * wide, high * wide).astype(np.float32).reshape(-1, wide)[lines - low]
-
-
-def _spread(rows: NDArray, grid: NDArray, across: int, inputs: int, operation: np.ufunc) -> None:
-    """rows = operation(rows, grid), each column of the grid for `across` columns of the rows, in place."""
-    if grid.shape[1] * across == inputs:
-        blocks = rows.reshape(len(rows), grid.shape[1], across)
-        operation(blocks, grid[:, :, None], out=blocks)
-    else:
-        operation(rows, np.repeat(grid, across, axis=1)[:, :inputs], out=rows)
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
@@ -269,15 +180,15 @@ def _scaled(contents: Contents, name: str, conventions: dict[str, int]) -> Joine
     zero = _companion(tensors, name, "_zero_point")
     if zero is not None and zero.dtype not in ("I8", "U8", *_FP8, *_FLOATS):
         raise Unjoinable(f"zero points {shown_name(zero.name)} are {zero.dtype}")
-    multiply = [_scales(scale, shape, config)]
+    multiply = [multiplier(scale, shape, config)]
     if second is not None:
-        multiply.append(_scales(second, shape, config))
+        multiply.append(multiplier(second, shape, config))
         parts.append(second)
     if scale.name.endswith(".SCB"):
         multiply.append(lambda rows, first, stop: np.divide(rows, 127, out=rows))
     subtract = None
     if zero is not None:
-        grid = _grid(zero, shape, config)
+        grid = grid_of(zero, shape, config)
         subtract = (zero, grid)
         parts.append(zero)
     return Joined(weight, tuple(parts), shape, weight.dtype, _reader(weight, shape, pairs, subtract, multiply))
@@ -296,7 +207,7 @@ def _reader(weight: Tensor, shape: tuple[int, ...], pairs: bool, subtract: Any, 
             rows = np.array(weight.read(first * inputs, stop * inputs), np.float32).reshape(stop - first, inputs)
         if subtract is not None:
             tensor, (each, wide, down, across) = subtract
-            _spread(rows, _of_rows(tensor, each, wide, down, outputs, first, stop), across, inputs, np.subtract)
+            spread(rows, grid_of_rows(tensor, each, wide, down, outputs, first, stop), across, inputs, np.subtract)
         for step in multiply:
             step(rows, first, stop)
         return rows
@@ -314,7 +225,7 @@ def _packed(contents: Contents, name: str, conventions: dict[str, int]) -> Joine
     overall = _companion(tensors, base, "_global_scale")
     if weight.dtype == "U8" and len(weight.shape) in (2, 3):  # pairs of FP4
         shape = (*weight.shape[:-1], weight.shape[-1] * 2)
-        steps = [_scales(scale, shape, contents.config)]
+        steps = [multiplier(scale, shape, contents.config)]
         if overall is not None:
             if overall.size != 1 or overall.encoding.integer:
                 raise Unjoinable(f"the scale in all, {shown_name(overall.name)}, is no single number")
@@ -328,16 +239,16 @@ def _packed(contents: Contents, name: str, conventions: dict[str, int]) -> Joine
     rows, columns = (int(n) for n in size.read(0, 2))
     if rows != weight.shape[0] or not 0 < columns <= 32 * weight.shape[1]:
         raise Unjoinable(f"a weight of {rows} × {columns} does not lie in {list(weight.shape)} words")
-    bits, dense = _width(weight.shape[1], columns, _setting(contents.config, "num_bits"))
+    bits, dense = _width(weight.shape[1], columns, setting(contents.config, "num_bits"))
     shape = (rows, columns)
-    grid = _grid(scale, shape, contents.config)
+    grid = grid_of(scale, shape, contents.config)
     zero = _companion(tensors, base, "_zero_point")
     order = _companion(tensors, base, "_g_idx")
     if order is not None:
         raise Unjoinable("columns in an order of their own (_g_idx) are not joined")
     if zero is not None and (zero.dtype, zero.shape) != ("I32", (-(-rows * bits // 32), grid[1])):
         raise Unjoinable(f"zero points {zero.dtype} of shape {list(zero.shape)} do not fit {rows} rows of {bits} bits")
-    multiply = _scales(scale, shape, contents.config)
+    multiply = multiplier(scale, shape, contents.config)
 
     def read(first: int, stop: int) -> NDArray:
         words = _words(weight, first * weight.shape[1], stop * weight.shape[1]).reshape(stop - first, weight.shape[1])
@@ -347,7 +258,7 @@ def _packed(contents: Contents, name: str, conventions: dict[str, int]) -> Joine
         found -= 1 << (bits - 1)
         if zero is not None:
             points = unpack(_array_of_words(zero).T, bits, rows)[:, first:stop].T.astype(np.float32)
-            _spread(found, points - (1 << (bits - 1)), grid[3], columns, np.subtract)
+            spread(found, points - (1 << (bits - 1)), grid[3], columns, np.subtract)
         multiply(found, first, stop)
         return found
 
@@ -392,7 +303,7 @@ def _gptq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
     if weight.shape[1] != outputs:
         return _awq(contents, name, conventions)
     inputs = order.size if order is not None else 0
-    bits = _setting(contents.config, "bits")
+    bits = setting(contents.config, "bits")
     if not inputs:
         bits = bits or 4
         inputs = weight.shape[0] * 32 // bits
@@ -402,7 +313,7 @@ def _gptq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
         raise Unjoinable(f"{weight.shape[0]} words do not hold {inputs} inputs in codes of 2 to 8 bits")
     if zeros is not None and zeros.shape[1] != -(-outputs * bits // 32):
         raise Unjoinable(f"qzeros of shape {list(zeros.shape)} do not hold {outputs} codes of {bits} bits")
-    group = _groups(order, inputs, groups, _setting(contents.config, "group_size"))
+    group = _groups(order, inputs, groups, setting(contents.config, "group_size"))
     later, known = _is_v2(contents.config, zeros, bits)
     middle = 1 << (bits - 1)
 
@@ -429,7 +340,7 @@ def _gptq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
 def _groups(order: Tensor | None, inputs: int, groups: int, wanted: int) -> NDArray[np.intp]:
     """The group of each input."""
     if order is None:
-        return np.arange(inputs) // _step(inputs, groups, wanted, "inputs")
+        return np.arange(inputs) // shared_by(inputs, groups, wanted, "inputs")
     if order.dtype not in ("I32", "I64") or order.shape != (inputs,):
         raise Unjoinable("g_idx must hold a group for each input")
     found = order.read(0, inputs).astype(np.int64)
@@ -440,9 +351,9 @@ def _groups(order: Tensor | None, inputs: int, groups: int, wanted: int) -> NDAr
 
 def _is_v2(config: dict[str, Any], zeros: Tensor | None, bits: int) -> tuple[bool, str]:
     """Whether zero points are stored as they are, and who says so."""
-    said = config.get("checkpoint_format")
-    if said in ("gptq_v2", "gptq"):
-        return said == "gptq_v2", "says checkpoint_format"
+    version = config.get("checkpoint_format")
+    if version in ("gptq_v2", "gptq"):
+        return version == "gptq_v2", "says checkpoint_format"
     if zeros is not None:
         first = unpack(_words(zeros, 0, min(zeros.size, 64)).reshape(1, -1), bits, min(zeros.size, 64) * 32 // bits)
         if first.size and (first == 1 << (bits - 1)).all():
@@ -457,7 +368,7 @@ def _awq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
     (inputs, words), (groups, outputs) = weight.shape, scales.shape
     if zeros is None or words * 8 != outputs or zeros.shape != (groups, words):
         raise Unjoinable("neither GPTQ, words along the input, nor AWQ, 4 bits along the output")
-    group = _groups(None, inputs, groups, _setting(contents.config, "group_size"))
+    group = _groups(None, inputs, groups, setting(contents.config, "group_size"))
 
     def codes(lines: NDArray[np.uint32], first: int, stop: int) -> NDArray:
         """(words, n) as rows of outputs."""
@@ -491,7 +402,7 @@ def _micro(contents: Contents, name: str, conventions: dict[str, int]) -> Joined
         raise Unjoinable(f"scales of shape {list(scales.shape)} do not fit blocks of shape {list(blocks.shape)}")
     *stack, outputs, count, width = blocks.shape
     inputs = count * width * 2
-    powers = _powers(scales)
+    powers = powers_of_two(scales)
 
     def read(first: int, stop: int) -> NDArray:
         raw = blocks.fetch(first * count * width, stop * count * width)

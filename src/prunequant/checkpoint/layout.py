@@ -171,7 +171,7 @@ def restore(
             zeros = unpacked(data(f"{name}.zeros"), scheme.bits, math.prod(shape), False).reshape(shape)
             codes = codes.view(np.uint8)
             if mask is not None:
-                codes[~mask] = spread(zeros, group_of(scheme, columns), columns)[~mask]
+                codes[~mask] = np.broadcast_to(spread(zeros, group_of(scheme, columns), columns), mask.shape)[~mask]
         return Codes(codes, scales, scheme.bits, group_of(scheme, columns), zeros, mask)
     fmt = formats.named(scheme.format or "")
     codes = whole(unpacked(data(f"{name}.codes"), fmt.element_bits, count, False), np.dtype(np.uint8))

@@ -6,18 +6,20 @@ wanda        the mask by |weight| · size of its input, row by row; then to near
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import arguments, sparsity
-from prunequant.checkpoint.coding import GRIDS, SCALE_DTYPES, Coded, Codes, encode, integer_codes
+from prunequant.checkpoint.coding import GRIDS, SCALE_DTYPES, Coded, Codes, Shifted, encode, integer_codes
 from prunequant.checkpoint.schemes import Scheme
+from prunequant.path_following import Choice, CodeGrid, round_to_codes
 
-METHODS = ("nearest", "wanda")
-CALIBRATED = ("wanda",)
+METHODS = ("nearest", "wanda", "path", "optq", "sparsegpt")
+CALIBRATED = METHODS[1:]
+MENDING = ("path", "optq", "sparsegpt")
 MASKS = ("joint", "magnitude")
 _ROUNDS = 3  # times that the joint mask and the scales are fitted to each other
 
@@ -36,6 +38,8 @@ class Settings:
     mask : "joint" or "magnitude": how `nearest` chooses what it prunes. Joint is for integers, by the error that is
         left when what is kept is rounded; number formats take the magnitude.
     keep_zeros : what is zero stays zero, whatever the method.
+    by_activation : path and optq take the inputs of most energy first ("act-order"); groups stay as they are stored.
+    damping : share of the mean energy of the inputs that is added to each, in [0, 1e9].
 
     Raises
     ------
@@ -48,6 +52,8 @@ class Settings:
     unit_scale: bool = False
     mask: str = "joint"
     keep_zeros: bool = True
+    by_activation: bool = True
+    damping: float = 0.01
 
     def __post_init__(self) -> None:
         arguments.choice(self.method, "method", METHODS)
@@ -56,6 +62,8 @@ class Settings:
         arguments.choice(self.grid, "grid", GRIDS)
         arguments.flag(self.keep_zeros, "keep_zeros")
         arguments.flag(self.unit_scale, "unit_scale")
+        arguments.flag(self.by_activation, "by_activation")
+        arguments.real(self.damping, "damping", 0, 1e9)
 
     @property
     def symmetric(self) -> bool:
@@ -117,13 +125,18 @@ def _checked_gram(gram: NDArray | None, columns: int, method: str, name: str) ->
 
 
 def _coded(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray | None, name: str) -> Coded:
+    if (
+        settings.method in MENDING
+        and gram is not None
+        and (scheme.bits or (scheme.format == "FP16" and scheme.pattern))
+    ):
+        return _mended(w, scheme, settings, gram, name)
     options: dict[str, Any] = {"grid": settings.grid, "scale_dtype": settings.scale_dtype, "name": name,
                                "unit_scale": settings.unit_scale}  # fmt: skip
     if scheme.pattern is None:
         return encode(w, scheme, **options)
-    if settings.method == "wanda" and gram is not None:
-        score = np.abs(w) * np.sqrt(np.maximum(np.diagonal(gram), 0)).astype(np.float32)
-        return encode(w, scheme, mask=by_rows(score, scheme), **options)
+    if settings.method in CALIBRATED and gram is not None:
+        return encode(w, scheme, mask=_wanda(w, scheme, gram), **options)
     mask = largest(np.abs(w), scheme)
     if settings.mask == "magnitude" or scheme.bits is None:
         return encode(w, scheme, mask=mask, **options)
@@ -139,6 +152,58 @@ def _coded(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray | None,
             break
         best, least = trial, error
     return best
+
+
+def _wanda(w: NDArray, scheme: Scheme, gram: NDArray) -> NDArray[np.bool_]:
+    return by_rows(np.abs(w) * np.sqrt(np.maximum(np.diagonal(gram), 0)).astype(np.float32), scheme)
+
+
+def _mended(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray, name: str) -> Coded:
+    """Path following, OPTQ and SparseGPT: `path_following.round_to_codes` with the scales of round-to-nearest."""
+    stored = None if scheme.pattern is None else _wanda(w, scheme, gram)
+    if settings.method == "sparsegpt" and scheme.pattern is not None:
+        chosen = round_to_codes(w.T, gram, None, mask=_choice(scheme, *w.shape), damping=settings.damping)
+        stored = np.ascontiguousarray(chosen.mask.T) if chosen.mask is not None else stored
+    start = encode(w, scheme, mask=stored, grid=settings.grid, scale_dtype=settings.scale_dtype, name=name)
+    mask = stored
+    if settings.keep_zeros and not w.all():
+        mask = w != 0 if mask is None else mask & (w != 0)
+    grid = None
+    if isinstance(start, Codes | Shifted):
+        group = np.arange(w.shape[1]) // start.group
+        scales = np.broadcast_to(start.scales, (len(w), start.scales.shape[1])).T
+        grid = CodeGrid(scales, *_code_range(start), group if len(scales) > 1 else None, _zeros(start))
+    found = round_to_codes(
+        w.T, gram, grid, "path" if settings.method == "path" else "optq", mask=None if mask is None else mask.T,
+        damping=settings.damping, by_activation=settings.by_activation,
+    )  # fmt: skip
+    if isinstance(start, Codes | Shifted) and found.codes is not None:
+        return replace(start, codes=np.ascontiguousarray(found.codes.T).astype(start.codes.dtype))
+    return encode(np.ascontiguousarray(found.values.T), scheme, mask=stored, name=name)
+
+
+def _code_range(start: Codes | Shifted) -> tuple[int, int]:
+    top = 1 << (start.bits - 1)
+    return (0, 2 * top - 1) if start.codes.dtype == np.uint8 else (-top, top - 1)
+
+
+def _zeros(start: Codes | Shifted) -> NDArray | None:
+    """(groups, rows): the code of zero, which for a minimum is any number."""
+    if isinstance(start, Shifted):
+        return (-start.minima / start.scales).T
+    return None if start.zeros is None else start.zeros.T.astype(np.float32)
+
+
+def _choice(scheme: Scheme, rows: int, columns: int) -> Choice:
+    """What SparseGPT keeps of neighbours: n of m; or a share of every 64 columns of a row, to the last weight."""
+    if isinstance(scheme.pattern, tuple):
+        if scheme.pattern[1] not in (2, 4, 8, 16, 32, 64):
+            raise ValueError(f"{scheme.name}: sparsegpt chooses among 2, 4, 8, 16, 32 or 64 neighbours")
+        return Choice(scheme.pattern[1], scheme.pattern[0])
+    pruned = sparsity.pruned_count(float(scheme.pattern or 0.0), rows * columns)
+    quota = np.diff(pruned * np.arange(rows + 1) // rows)
+    edges = np.append(np.arange(0, columns, 64), columns)
+    return Choice(64, np.diff(edges)[:, None] - np.diff(quota * edges[:, None] // columns, axis=0))
 
 
 def _unmasked(w: NDArray, coded: Coded) -> NDArray:

@@ -163,16 +163,16 @@ def _external(
     contents: Contents, file: File, tensor: Any, beside: dict[str, File], wanted: int
 ) -> tuple[File, int, int]:
     """The file of values that lie beside, where they begin, how many bytes."""
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    location = str(said.get("location", ""))
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = str(entries.get("location", ""))
     folder = file.path.parent
     path = folder / location
     outside = not location or "\0" in location or "\\" in location or os.path.isabs(location)
     if outside or ".." in Path(location).parts or not _within(path, folder):
         raise ModelFileError(file.path, f"its values lie in {shown_name(location)}, outside of the folder", tensor.name)
     try:
-        start = int(said.get("offset", "0"))
-        length = int(said.get("length", str(wanted)))
+        start = int(entries.get("offset", "0"))
+        length = int(entries.get("length", str(wanted)))
     except ValueError:
         raise ModelFileError(file.path, "offset and length of its values must be whole numbers", tensor.name) from None
     if location not in beside:

@@ -53,12 +53,16 @@ class Model:
         self.close()
 
 
+_OTHERS = (".pth", ".pt", ".bin", ".npz", ".gguf", ".onnx")  # read when they are alone in a folder
+
+
 def open_model(path: str | os.PathLike, transposed: Collection[str] = ()) -> Model:
     """Open a model file, or a folder of them, and say what is in it. No weight is read but to find tied tensors.
 
     Parameters
     ----------
-    path : a safetensors file, a folder of them (with or without an index), a PyTorch file, an .npz, GGUF or ONNX file
+    path : a safetensors file, a folder of them (with or without an index), a PyTorch file, an .npz, GGUF or ONNX
+        file, or a folder with one of these
     transposed : names of tensors whose first axis is the input, with * and ? as in file names: "*.c_fc.weight".
         GPT-2's Conv1D layers are found without it.
 
@@ -108,7 +112,13 @@ def open_model(path: str | os.PathLike, transposed: Collection[str] = ()) -> Mod
 
 def _read(path: Path) -> Contents:
     if path.is_dir():
-        return safetensors_file.read_folder(path)
+        try:
+            others = sorted(other for other in path.iterdir() if other.suffix in _OTHERS and other.is_file())
+        except OSError as error:
+            raise ModelFileError(path, f"the folder cannot be read ({error.strerror})") from None
+        if len(others) != 1 or any(path.glob("*.safetensors*")):
+            return safetensors_file.read_folder(path)
+        path = others[0]
     file = File(path)
     try:
         head = file.read(0, min(16, file.size))

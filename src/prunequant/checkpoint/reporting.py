@@ -99,10 +99,10 @@ class Report:
         }
 
     def to_html(self, plan: Allocation | None = None) -> str:
-        """One self-contained page; the plan of this model is shown in it, see `page.page`."""
-        from prunequant.checkpoint.page import page
+        """One self-contained page for a browser: pictures first, then every number; with a plan of this model."""
+        from prunequant.checkpoint.page import page  # it knows plans, which are made of reports
 
-        return page(self, plan)
+        return page(self.document, plan)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Report:
@@ -227,7 +227,7 @@ def judge_all(
     threads : that share the blocks of a matrix; as many as numba has unless given. No number depends on it.
     told : called with the name of a matrix and how many of its weights have been read again, in all twice each
     """
-    count = arguments.integer(threads or numba.get_num_threads(), "threads", 1, MAX_THREADS)
+    count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
     judged, untreated = [], []
     # Kernels of the formats are parallel by themselves: here every thread has blocks of its own.
     with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:

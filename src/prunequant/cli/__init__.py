@@ -36,6 +36,7 @@ def main() -> None:
 app.command()(checkpoints.report)
 app.command()(checkpoints.allocate)
 app.command()(compressing.compress)
+app.command()(compressing.verify_file)
 
 
 @app.command()

@@ -21,8 +21,6 @@ from .common import check_writable, fail, tell
 if TYPE_CHECKING:
     from ..checkpoint import Allocation
 
-CARE = 5  # matrices that are named one by one
-
 
 def report(
     model: Annotated[Path, typer.Argument(help="a safetensors, PyTorch, .npz, GGUF or ONNX file, or a folder of them")],
@@ -36,7 +34,7 @@ def report(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
     json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
-    html: Annotated[Path | None, typer.Option(help="write one page for a browser here: pictures, then numbers")] = None,
+    html: Annotated[Path | None, typer.Option(help="write it as one page for a browser here")] = None,
 ) -> None:
     """Which loses less, fewer bits or fewer weights? Every matrix of a model, at the bits really stored."""
     from .. import checkpoint
@@ -69,14 +67,13 @@ def report(
             )
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
-    if json is not None or html is not None:
-        try:
-            if json is not None:
-                records.write_json(json, found.document)
-            if html is not None:
-                records.write_text(html, found.to_html())
-        except OSError as error:
-            fail(f"the report could not be written: {error}")
+    try:
+        if json is not None:
+            records.write_json(json, found.to_json())
+        if html is not None:
+            records.write_text(html, found.to_html())
+    except OSError as error:
+        fail(f"the report could not be written: {error}")
     terminal = Console() if sys.stdout.isatty() else Console(width=160)
     asked = (bits or [4.25])[0]
     report_text.print_report(found, asked, terminal)
@@ -87,7 +84,7 @@ def report(
 
 
 def allocate(
-    model: Annotated[Path, typer.Argument(help="a report, as `prunequant report --json` writes it")],
+    model: Annotated[Path, typer.Argument(help="a model, or the report that `prunequant report --json` wrote of it")],
     budget: Annotated[float | None, typer.Option(help="bits a weight, over the matrices")] = None,
     megabytes: Annotated[float | None, typer.Option(help="10^6 bytes of the whole model, instead of bits")] = None,
     schemes: Annotated[
@@ -100,26 +97,35 @@ def allocate(
         Path | None, typer.Option(help="JSON: a factor on the error of each matrix that is named")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="write the plan here")] = None,
+    html: Annotated[Path | None, typer.Option(help="write the report with this plan as one page here")] = None,
 ) -> None:
     """Choose how to store every matrix, so that a model of a given size loses least."""
     from .. import checkpoint
 
     check_writable(json)
+    check_writable(html, "--html")
     names = None if schemes is None else [part.strip() for part in schemes.split(",") if part.strip()]
     try:
         factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
+        whole = model.suffix == ".json" and not model.name.endswith(".index.json")
+        judged = model if whole else checkpoint.report(model)
         plan = checkpoint.allocate(
-            model, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
+            judged, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
         )
     except (TypeError, ValueError, OSError) as error:
         fail(str(error))
     _print_plan(plan)
-    if json is not None:
-        try:
+    try:
+        if json is not None:
             records.write_json(json, plan.to_json())
-        except OSError as error:
-            fail(f"the plan could not be written: {error}")
-        print(f"plan: {json}")
+            print(f"plan: {json}")
+        if html is not None:
+            from ..checkpoint.page import page
+
+            records.write_text(html, page(judged, plan))
+            print(f"page: {html}")
+    except OSError as error:
+        fail(f"the plan could not be written: {error}")
 
 
 def _print_plan(plan: Allocation) -> None:

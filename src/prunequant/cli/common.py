@@ -56,7 +56,7 @@ def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | Non
 
 
 def check_writable(path: Path | None, option: str = "--json") -> None:
-    """Find out before any work whether a file can be written where an option says."""
+    """Find out before any work whether a file can be written there."""
     if path is None:
         return
     if path.is_dir():

@@ -29,7 +29,9 @@ def compress(
     scheme: Annotated[str | None, typer.Option(help="one for all matrices, such as 'INT4 g128'")] = None,
     budget: Annotated[float | None, typer.Option(help="bits a weight: the best one scheme for all within them")] = None,
     to: Annotated[str, typer.Option(help="prunequant, compressed-tensors or gguf")] = "prunequant",
-    method: Annotated[str, typer.Option(help="nearest; wanda needs inputs to calibrate with")] = "nearest",
+    method: Annotated[
+        str, typer.Option(help="nearest, wanda, path, optq or sparsegpt: all but the first look at inputs")
+    ] = "nearest",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="integers with a zero point of every group")] = False,
     calibrate: Annotated[Path | None, typer.Option(help=".npz of inputs, or Gram matrices, by matrix")] = None,
     json: Annotated[Path | None, typer.Option(help="write what became of every tensor here")] = None,
@@ -107,3 +109,24 @@ def _print_written(written: Compressed) -> None:
         tell(terminal, f"{clamped} groups are so small that their scale is the least 16-bit float")
     for note in written.notes:
         tell(terminal, note)
+
+
+def verify_file(
+    file: Annotated[Path, typer.Argument(help="a file that `prunequant compress` wrote, or the folder")],
+    against: Annotated[Path | None, typer.Option(help="the model it was made of: errors are computed again")] = None,
+) -> None:
+    """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 1 when any is wrong."""
+    from .. import checkpoint
+
+    try:
+        found = checkpoint.verify_file(file, against)
+    except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
+        fail(str(error))
+    print(
+        f"{found.target}: {found.checksums} checksums agree, {found.matrices} matrices decoded,"
+        f" {found.compared} errors computed again, {len(found.problems)} problems"
+    )
+    for problem in found.problems:
+        tell(Console(), problem)
+    if found.problems:
+        raise typer.Exit(1)

@@ -5,15 +5,19 @@
 it. The papers: Zhang and Saab, arXiv 2412.18184, and what it builds on.
 """
 
-from . import _kernels, convex_order, theory
+from . import _kernels, _kernels_codes, convex_order, theory
 from .baselines import sparsegpt
 from .certificates import certificate, energy_certificate, influence, sample_bounds
+from .coded import Choice, CodedLayer, CodeGrid, round_to_codes
 from .convolution import compress_convolution, unfold
 from .operators import FiniteGrid, Grid, OneBit, Operator, Prune, PruneThenQuantize
 from .result import Result
 from .triangle import Prepared, compress, prepare, size_for_sparsity
 
 __all__ = [
+    "Choice",
+    "CodeGrid",
+    "CodedLayer",
     "FiniteGrid",
     "Grid",
     "OneBit",
@@ -29,6 +33,7 @@ __all__ = [
     "energy_certificate",
     "influence",
     "prepare",
+    "round_to_codes",
     "sample_bounds",
     "size_for_sparsity",
     "sparsegpt",
@@ -41,3 +46,4 @@ __all__ = [
 def warm() -> None:
     """Compile the kernels."""
     _kernels.warm()
+    _kernels_codes.warm()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy.linalg import solve_triangular
 
 _CHUNK = 8192  # samples a float32 product may sum before it is added up in float64
@@ -86,13 +86,28 @@ def feedback_factor(
         return np.zeros((1, 1), inputs.dtype), np.zeros(features, inputs.dtype)
     scale = power_of_two(inputs)
     g = gram(inputs if scale == 1 else inputs * inputs.dtype.type(scale))
-    if feedback == "optq":
-        lower, _ = reversed_cholesky(damped(g, damping))
-        return lower.astype(inputs.dtype), np.full(features, 1 / scaling, inputs.dtype)
+    factor, gain, _ = gram_factor(g, feedback, scaling, damping, inputs.dtype)
+    return np.ascontiguousarray(factor, dtype=inputs.dtype), gain.astype(inputs.dtype)
+
+
+def gram_factor(
+    g: NDArray, feedback: str, scaling: float = 1.0, damping: float = 0.0, dtype: DTypeLike = np.float64
+) -> tuple[NDArray, NDArray, NDArray]:
+    """(factor, gain) of `feedback_factor` from the Gram matrix, and what a change of a feature alone costs at the end.
+
+    The last, (features,), is the diagonal D of H = LᵀDL for "optq": the output error that is left of a unit change of
+    feature t when all features after it mend it. For the others it is the diagonal of the Gram matrix. `dtype` is
+    that of the inputs: columns that it does not tell from zero get no correction.
+    """
     diagonal = np.diagonal(g)
-    live = live_columns(diagonal, inputs.dtype)
-    gain = np.divide(1.0, scaling * (diagonal + damping * diagonal.mean()), out=np.zeros(features), where=live)
-    return np.ascontiguousarray(g, dtype=inputs.dtype), gain.astype(inputs.dtype)
+    if feedback == "none":
+        return np.zeros((1, 1)), np.zeros(len(g)), diagonal.copy()
+    if feedback == "optq":
+        lower, pivots = reversed_cholesky(damped(g, damping))
+        return lower, np.full(len(g), 1 / scaling), pivots
+    live = live_columns(diagonal, dtype)
+    gain = np.divide(1.0, scaling * (diagonal + damping * diagonal.mean()), out=np.zeros(len(g)), where=live)
+    return g, gain, diagonal.copy()
 
 
 def unit_lower(factor: NDArray, gain: NDArray) -> NDArray:
