@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, quants
 from safetensors.numpy import load_file, save_file
 
 from checkpoint.stored import read_back
@@ -16,6 +16,7 @@ from prunequant.checkpoint.compression import compress
 from prunequant.checkpoint.methods import Settings, code_matrix
 from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
+from prunequant.checkpoint.verify import stored_matrices, verify_file
 from prunequant.distortion import scale_error
 
 SCHEMES = (
@@ -286,3 +287,53 @@ def test_codes_of_a_group_are_in_the_range_of_their_bits(weights):
         coded = nearest(weights * 10, Scheme.named(f"INT{bits} channel"))
         assert isinstance(coded, Codes)
         assert -(1 << (bits - 1)) <= coded.codes.min() and coded.codes.max() < 1 << (bits - 1)
+
+
+@pytest.fixture
+def quantized(tmp_path):
+    """A small GGUF file as llama.cpp ships them: layers in Q4_1, the embedding in Q8_0, a norm, words, a number."""
+    rng = np.random.default_rng(7)
+    writer = GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_context_length(64)
+    writer.add_file_type(3)
+    writer.add_token_list(["a", "b", "longer", "é"])
+    for name, shape, kind in [
+        ("token_embd.weight", (50, 64), "Q8_0"), ("blk.0.attn_q.weight", (64, 64), "Q4_1"),
+        ("blk.0.ffn_down.weight", (64, 96), "Q4_1"), ("output_norm.weight", (64,), "F32"),
+    ]:  # fmt: skip
+        values = rng.standard_normal(shape).astype(np.float32)
+        number = GGMLQuantizationType[kind]
+        writer.add_tensor(name, quants.quantize(values, number) if kind != "F32" else values, raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tmp_path / "model.gguf"
+
+
+@pytest.mark.parametrize(("grid", "kind"), [("symmetric", "Q4_0"), ("zero point", "Q4_1")])
+def test_of_a_gguf_file_layers_are_coded_anew_and_all_else_is_copied(grid, kind, quantized, tmp_path):
+    out = tmp_path / "small.gguf"
+    written = compress(quantized, out, scheme="INT4 g32", to="gguf", settings=Settings(grid=grid))
+    assert written.bytes == written.predicted_bytes == out.stat().st_size
+    assert verify_file(out, quantized).problems == () and verify_file(out, quantized).compared == 2
+    before, after = GGUFReader(quantized), GGUFReader(out)
+    assert [t.name for t in after.tensors] == [t.name for t in before.tensors]
+    found = dict(stored_matrices(out))
+    assert set(found) == {"blk.0.attn_q.weight", "blk.0.ffn_down.weight"}
+    for old, new in zip(before.tensors, after.tensors):
+        if new.name not in found:
+            assert new.tensor_type == old.tensor_type and np.array_equal(new.data, old.data)
+            continue
+        assert new.tensor_type == GGMLQuantizationType[kind]
+        np.testing.assert_array_equal(found[new.name], quants.dequantize(new.data, new.tensor_type))
+    fields = {n: f.contents() for n, f in before.fields.items() if not n.startswith("GGUF.")}
+    copied = {n: after.fields[n].contents() for n in fields}
+    assert copied == {**fields, "general.file_type": {"Q4_0": 2, "Q4_1": 3}[kind]}
+
+
+def test_a_grid_with_a_minimum_finds_the_weights_of_a_q4_1_file_again(quantized, tmp_path):
+    settings = Settings(grid="zero point")
+    anew = compress(quantized, tmp_path / "q4_1.gguf", scheme="INT4 g32", to="gguf", settings=settings)
+    coarser = compress(quantized, tmp_path / "q4_0.gguf", scheme="INT4 g32", to="gguf")
+    assert min(r.snr for r in anew.rows) > max(r.snr for r in coarser.rows) + 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,48 @@ def verify_file(path: str | os.PathLike, against: str | os.PathLike | None = Non
     ModelFileError : a damaged file.
     ValueError : no file that `compress` wrote.
     """
-    found = arguments.path(path, "path")
-    weights = found / WEIGHTS if found.is_dir() else found
-    with weights.open("rb") as file:
-        is_gguf = file.read(4) == b"GGUF"
-    contents = _gguf(weights) if is_gguf else _safetensors(weights)
+    contents = _opened(path)
     try:
         return _check(contents, against)
     finally:
         contents.close()
+
+
+def stored_matrices(path: str | os.PathLike) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The matrices that `compress` coded into a file, one at a time: name, and (rows, columns) as the file decodes.
+
+    Rows of a GGUF file that was made of a Llama's folder come in the order that GGUF has them.
+
+    Raises
+    ------
+    ModelFileError : a damaged file.
+    ValueError : no file that `compress` wrote.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from safetensors.numpy import save_file
+    >>> from prunequant.checkpoint import compress
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> save_file({"w": np.array([[7.0, -8.0, 0.0, 1.0]], np.float32)}, folder / "model.safetensors")
+    >>> _ = compress(folder / "model.safetensors", folder / "small.safetensors", scheme="INT4 channel")
+    >>> [(name, values.tolist()) for name, values in stored_matrices(folder / "small.safetensors")]
+    [('w', [[7.0, -8.0, 0.0, 1.0]])]
+    """
+    contents = _opened(path)
+    try:
+        for name in contents.said["matrices"]:
+            yield name, contents.decode(name)[0]
+    finally:
+        contents.close()
+
+
+def _opened(path: str | os.PathLike) -> _Stored:
+    found = arguments.path(path, "path")
+    weights = found / WEIGHTS if found.is_dir() else found
+    with weights.open("rb") as file:
+        is_gguf = file.read(4) == b"GGUF"
+    return _gguf(weights) if is_gguf else _safetensors(weights)
 
 
 @dataclass(eq=False)

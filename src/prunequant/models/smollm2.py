@@ -297,11 +297,17 @@ def _tensors(reader, path) -> Iterator[tuple[str, NDArray[np.float32]]]:
             value = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         except Exception as error:
             raise ValueError(f"{path}: {tensor.name} cannot be read: {error}") from error
-        yield _name(tensor.name), value
+        yield module_name(tensor.name), value
 
 
-def _name(name: str) -> str:
-    """`blk.3.attn_q.weight` → `blocks.3.q.weight`; names that no Llama has come back as they are."""
+def module_name(name: str) -> str:
+    """A tensor's name here by its name in GGUF; names that no Llama has come back as they are.
+
+    Examples
+    --------
+    >>> module_name("blk.3.attn_q.weight")
+    'blocks.3.q.weight'
+    """
     parts = name.split(".")
     top = {"token_embd": "embedding", "output_norm": "norm"}
     if len(parts) == 2 and parts[0] in top:
@@ -346,7 +352,7 @@ def grid(path: str | Path | None = None) -> dict[str, NDArray[np.float32]]:
     path = path or weights_path()
     out = {}
     for tensor in GGUFReader(path).tensors:
-        name = _name(tensor.name).removesuffix(".weight")
+        name = module_name(tensor.name).removesuffix(".weight")
         if name.rsplit(".", 1)[-1] not in LINEARS or not name.startswith("blocks."):
             continue
         if tensor.tensor_type != GGMLQuantizationType.Q4_1:
