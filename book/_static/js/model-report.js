@@ -89,15 +89,14 @@
   }
 
   const SHARES = { all: 1, scan: 0.1, judge: 0.9 }; // of the work on a matrix
-  /* The report on a file; progress(done, of) in bytes. `stopped` gets a function that gives up. */
-  async function reportOn(file, progress, stopped) {
-    const model = await core.openModel(file);
+  /* The report on a file; progress(done, of) in bytes, until the signal of an AbortController. */
+  async function reportOn(file, progress, signal) {
+    const gaveUp = new Promise((resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    const model = await Promise.race([gaveUp, core.openModel(file)]);
     const total = model.matrices.reduce((sum, matrix) => sum + matrix.nbytes, 0) || 1;
     const queue = model.matrices.map((matrix, place) => ({ matrix, place })).sort((a, b) => b.matrix.nbytes - a.matrix.nbytes);
     const rows = new Array(queue.length), workers = pool(file);
-    let done = 0, giveUp;
-    const given = new Promise((resolve, reject) => { giveUp = () => reject(new Error("stopped")); });
-    stopped(giveUp);
+    let done = 0;
     async function lane() {
       while (queue.length) {
         const { matrix, place } = queue.shift();
@@ -110,7 +109,7 @@
       }
     }
     try {
-      await Promise.race([given, Promise.all(Array.from({ length: 2 * workers.count }, lane))]);
+      await Promise.race([gaveUp, Promise.all(Array.from({ length: 2 * workers.count }, lane))]);
     } finally {
       workers.close();
     }
@@ -125,8 +124,8 @@
   const choose = h("button", { type: "button", class: "pq-report-primary", on: { click: () => input.click() } }, "Choose a file");
   const demo = h("button", { type: "button", on: { click: () => take(core.demo()) } }, "Try the demo");
   const bar = h("progress", { max: "1", value: "0", "aria-label": "how much of the file has been judged" });
-  const cancel = h("button", { type: "button", on: { click: () => { if (stop) stop(); } } }, "Cancel");
-  const running = h("div", { class: "pq-report-running", hidden: true }, bar, cancel);
+  const cancel = h("button", { type: "button", on: { click: () => { if (current) current.abort(); } } }, "Cancel");
+  const running = h("div", { class: "pq-report-running", role: "group", "aria-label": "the file is being judged", tabindex: "-1", hidden: true }, bar, cancel);
   const place = h("div", { class: "pq-report-drop" },
     s("svg", { viewBox: "0 0 48 48", "aria-hidden": "true", class: "pq-report-icon" },
       s("path", { d: "M24 6v22m0 0l-8-8m8 8l8-8M8 32v8h32v-8", fill: "none", stroke: "currentColor", "stroke-width": "3",
@@ -152,42 +151,45 @@
     else if (files.length) take(files[0]);
   });
 
-  let stop = null, told = 0;
+  let current = null; // the run on show: a file that is dropped meanwhile takes its place
   function say(text, wrong) {
     status.textContent = text;
     status.classList.toggle("pq-report-wrong", !!wrong);
   }
+  /* Buttons that cannot be pressed lose the focus of the keyboard: it goes where they are replaced. */
+  function show(isRunning) {
+    const [from, to] = isRunning ? [place, running] : [running, choose], held = from.contains(document.activeElement);
+    running.hidden = !isRunning;
+    choose.disabled = demo.disabled = isRunning;
+    if (held) to.focus();
+  }
   async function take(file) {
-    if (stop) stop();
+    const run = new AbortController(), began = performance.now();
+    let told = 0;
+    if (current) current.abort();
+    current = run;
     shown.replaceChildren();
-    running.hidden = false;
-    choose.disabled = demo.disabled = true;
     bar.value = 0;
-    told = 0;
+    show(true);
     say("Reading " + file.name + ", " + bytes(file.size) + " \u2026");
-    const began = performance.now();
-    try {
-      const report = await reportOn(file, (done, total) => {
-        bar.value = done / total;
-        if (done / total >= told + 0.25) { // a screen reader hears quarters, not every slice
-          told = Math.floor(4 * done / total) / 4;
-          say(bytes(done) + " of " + bytes(total) + " judged");
-        }
-      }, (giveUp) => { stop = giveUp; });
-      const seconds = (performance.now() - began) / 1000;
+    function progress(done, total) {
+      bar.value = done / total;
+      if (done / total < told + 0.25) return; // a screen reader hears quarters, not every slice
+      told = Math.floor(4 * done / total) / 4;
+      say(bytes(done) + " of " + bytes(total) + " judged");
+    }
+    const [report, error] = await reportOn(file, progress, run.signal).then((found) => [found, null], (wrong) => [null, wrong]);
+    if (current !== run) return;
+    current = null;
+    show(false);
+    input.value = "";
+    const seconds = (performance.now() - began) / 1000;
+    if (report) {
       say(file.name + ": " + bytes(file.size) + " judged in " + seconds.toFixed(1) + " s, on this machine.");
       render(report);
-      window.modelReport.last = { report, seconds };
-    } catch (error) {
-      if (error.message === "stopped") say("Stopped. Nothing was kept.");
-      else say(error.name === "NotReadableError" ? file.name + ": the browser may not read it, or it changed meanwhile" : error.message, true);
-      window.modelReport.last = { error: error.message };
-    } finally {
-      stop = null;
-      running.hidden = true;
-      choose.disabled = demo.disabled = false;
-      input.value = "";
-    }
+    } else if (run.signal.aborted) say("Stopped. Nothing was kept.");
+    else say(error.name === "NotReadableError" ? file.name + ": the browser may not read it, or it changed meanwhile" : error.message, true);
+    window.modelReport.last = report ? { report, seconds } : { error: run.signal.aborted ? "stopped" : error.message };
   }
 
   /* --- the report --------------------------------------------------------------------------------------------------- */
@@ -332,8 +334,8 @@
       svg.append(build(sign, { class: "pq-report-point pq-is-" + won.winner, on: { click: () => choose(row) } }, [
         s("title", {}, row.name + ": " + signed(won.margin) + " dB, kurtosis " + row.kurtosis.toFixed(1) + ", " + grouped(row.weights) + " weights")]));
     }
-    svg.append(s("text", { x: W - box.R - 4, y: box.Y(0) - 7, "text-anchor": "end", class: "pq-report-side pq-is-quantization" }, "fewer bits lose less \u2191"),
-      s("text", { x: W - box.R - 4, y: box.Y(0) + 18, "text-anchor": "end", class: "pq-report-side pq-is-pruning" }, "fewer weights lose less \u2193"));
+    svg.append(s("text", { x: box.L + 6, y: box.Y(0) - 7, class: "pq-report-side pq-is-quantization" }, "fewer bits lose less \u2191"),
+      s("text", { x: box.L + 6, y: box.Y(0) + 18, class: "pq-report-side pq-is-pruning" }, "fewer weights lose less \u2193"));
     return h("figure", { class: "pq-report-figure" },
       h("figcaption", {}, h("strong", {}, "What wins where. "), "Every mark is a matrix, its size how many weights it has. The height says by how much the best "
         + "quantization beats the best pruning at " + budget + " bits."), svg, key(["quantization", "both", "pruning"]));

@@ -11,7 +11,7 @@ each matrix. Those factors are `sensitivities`, where they are known. Without an
     "power"     by its squared weights: the plain sum of squared errors, in which large scales dominate
 
 Where Gram matrices of calibration inputs are known, `errors` gives measured relative output errors in their place,
-tr(E G Eᵀ) / tr(W G Wᵀ), see `prunequant.checkpoint.outputs`.
+tr(E G Eᵀ) / tr(W G Wᵀ).
 """
 
 from __future__ import annotations

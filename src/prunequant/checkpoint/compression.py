@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import arguments
+from prunequant.checkpoint import compressed_tensors, gguf_writing
+from prunequant.checkpoint.allocation import allocate
 from prunequant.checkpoint.calibration import Calibration
 from prunequant.checkpoint.coding import Coded, Codes, Shifted
 from prunequant.checkpoint.compressed_tensors import CompressedTensorsWriter
@@ -21,7 +23,8 @@ from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.methods import CALIBRATED, Settings, code_matrix
 from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.outcome import Compressed, Left, Row
-from prunequant.checkpoint.schemes import GROUPS, WIDTHS, Scheme
+from prunequant.checkpoint.reporting import report
+from prunequant.checkpoint.schemes import Scheme
 
 TARGETS = ("prunequant", "compressed-tensors", "gguf")
 _ROWS = 1 << 20  # values looked at together for NaN
@@ -78,7 +81,8 @@ def compress(
     out : the file to write, or for "compressed-tensors" the folder: it must not be there, or be empty.
     plan : the name of a scheme for the name of a matrix; what it does not name is left alone. Or
     scheme : one for all matrices that it fits, embeddings apart. Or
-    budget : bits a weight, everything counted: the finest groups of the widest integers within them, for all matrices.
+    budget : bits a weight, masks and scales counted, over the matrices that the file can hold so: the plan of
+        `allocate`, which is never worse than the best one scheme for all.
     to : "prunequant" (`layout`: every scheme, every bit once), "compressed-tensors" (a folder that transformers and
         vLLM load; from a folder of the same kind), "gguf" (blocks of 32 that llama.cpp loads).
     settings : the method, and what belongs to it.
@@ -112,15 +116,18 @@ def compress(
         if to == "gguf" and len(transposed):
             raise ValueError("transposed is given: blocks of GGUF lie along the last axis of what is stored")
         if budget is not None:
-            scheme = within(model, arguments.real(budget, "budget", 0, open_low=True), to, settings)
+            bits = arguments.real(budget, "budget", 0, open_low=True)
+            plan, without, text = planned(model, bits, to, settings)
         job = _job(model, plan, scheme)
+        if budget is not None:
+            job = replace(job, left={**job.left, **without})
         inputs = Calibration(calibrate, model) if calibrate is not None else None
         if settings.method in CALIBRATED and inputs is None:
             raise ValueError(f"method is '{settings.method}', which looks at the inputs: give a file to calibrate with")
         writer = _writer(to, path, model, job, settings)
         if target.exists() and os.path.samefile(target, path):
             raise ValueError(f"out is {target}, the model itself: give another name")
-        notes: list[str] = list(writer.notes)
+        notes: list[str] = [*writer.notes, *([text] if budget is not None else [])]
         rows = writer.write(target, _coded(model, writer, settings, inputs, notes, progress))
         return Compressed(
             target,
@@ -134,33 +141,38 @@ def compress(
         )
 
 
-def within(model: Model, budget: float, to: str, settings: Settings) -> str:
-    """The uniform scheme of a target that makes the most of a budget of bits a weight: wide codes, then fine groups.
+def planned(model: Model, budget: float, to: str, settings: Settings) -> tuple[dict[str, str], dict[str, str], str]:
+    """The plan that loses least within bits a weight among what a kind of file holds; what is left, and why; in words.
 
     Raises
     ------
-    ValueError : not even the smallest is within the budget; it is named, with its size.
+    ValueError : grids with a zero point, for which no plan is made, or a budget outside of what plans can take.
     """
-    matrices = [m for m in model.matrices if m.kind != "embedding"] or list(model.matrices)
-    weights = sum(m.weights for m in matrices)
-    zeros = 0 if settings.symmetric else 1
-    names = [f"INT{b} {g}" for b in reversed(WIDTHS) for g in (*(f"g{g}" for g in GROUPS), "channel")]
-    if to == "gguf":
-        names = ["INT8 g32", "INT4 g32", "MXFP4"]
-    sizes = {}
-    for name in names:
-        scheme = Scheme.named(name)
-        if any(isinstance(scheme.granularity, int) and m.columns % scheme.granularity for m in matrices):
-            continue
-        bits = sum(scheme.stored_bits(m.rows, m.columns) for m in matrices)
-        bits += zeros * sum(scheme.scales(m.rows, m.columns) * (scheme.bits or 0) for m in matrices)
-        sizes[name] = bits / weights
-        if sizes[name] <= budget:
-            return name
-    least = min(sizes, key=lambda name: sizes[name])
-    raise ValueError(
-        f"budget is {budget:g} bits a weight: the smallest for all matrices is {least}, {sizes[least]:.4f}"
-    )
+    if not settings.symmetric:
+        raise ValueError("budget is planned for symmetric grids: with zero points give a scheme, or a plan")
+    document = report(model, group=32 if to == "gguf" else 128).to_json()
+    matrices, left = {m.name: m for m in model.matrices}, {}
+    for row in document["matrices"]:
+        matrix = matrices[row["name"]]
+        why = {s["name"]: _problem(to, matrix, Scheme.named(s["name"])) for s in row["schemes"]}
+        row["schemes"] = [s for s in row["schemes"] if not why[s["name"]]]
+        if not row["schemes"]:
+            left[matrix.name] = next(iter(why.values()), "no scheme fits it")
+    document["matrices"] = [row for row in document["matrices"] if row["schemes"]]
+    if not document["matrices"]:
+        raise ValueError("no matrix is to be compressed: " + "; ".join(f"{n}: {why}" for n, why in left.items()))
+    plan = allocate(document, budget)
+    text = f"the plan keeps {plan.snr:.2f} dB at {plan.bits_per_weight:.3f} bits a weight"
+    if plan.uniform is not None:
+        text += f"; {plan.uniform.scheme} for every matrix, the best of one scheme, {plan.uniform.snr:.2f} dB"
+    return dict(plan.tensors), left, text
+
+
+def _problem(to: str, matrix: Matrix, scheme: Scheme) -> str:
+    """Why a kind of file does not hold a matrix so; empty when it does."""
+    if to == "prunequant":
+        return scheme.problem(matrix.rows, matrix.columns)
+    return (compressed_tensors if to == "compressed-tensors" else gguf_writing).problem(matrix, scheme, True)
 
 
 def _writer(to: str, path: str | os.PathLike, model: Model, job: Job, settings: Settings) -> Writer:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 
@@ -18,6 +18,9 @@ from prunequant.checkpoint.judging import FAMILIES, Choice, Coded, Judged, Loss,
 from prunequant.checkpoint.matrices import Matrix, Untreated
 from prunequant.checkpoint.opening import Model, open_model
 from prunequant.distortion.accounting import binary_entropy
+
+if TYPE_CHECKING:
+    from prunequant.checkpoint.allocation import Allocation
 
 VERSION = 1
 SCHEMA = "report.schema.json"  # beside this module
@@ -95,11 +98,11 @@ class Report:
             "provenance": dict(self.provenance),
         }
 
-    def to_html(self) -> str:
-        """One self-contained page for a browser: pictures first, then every number."""
+    def to_html(self, plan: Allocation | None = None) -> str:
+        """One self-contained page for a browser: pictures first, then every number; with a plan of this model."""
         from prunequant.checkpoint.page import page  # it knows plans, which are made of reports
 
-        return page(self.document)
+        return page(self.document, plan)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Report:

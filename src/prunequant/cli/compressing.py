@@ -27,7 +27,7 @@ def compress(
     out: Annotated[Path, typer.Argument(help="the file to write, or for compressed-tensors the folder")],
     plan: Annotated[Path | None, typer.Option(help="a plan.json, as `prunequant allocate` writes it")] = None,
     scheme: Annotated[str | None, typer.Option(help="one for all matrices, such as 'INT4 g128'")] = None,
-    budget: Annotated[float | None, typer.Option(help="bits a weight: the best one scheme for all within them")] = None,
+    budget: Annotated[float | None, typer.Option(help="bits a weight: the plan that loses least within them")] = None,
     to: Annotated[str, typer.Option(help="prunequant, compressed-tensors or gguf")] = "prunequant",
     method: Annotated[
         str, typer.Option(help="nearest, wanda, path, optq or sparsegpt: all but the first look at inputs")
