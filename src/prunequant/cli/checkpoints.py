@@ -16,10 +16,10 @@ from rich.text import Text
 
 from .. import records
 from . import report_text
-from .common import check_writable, fail, tell
+from .common import Transposed, check_writable, fail, tell
 
 if TYPE_CHECKING:
-    from ..checkpoint import Allocation
+    from ..checkpoint import Allocation, Report
 
 
 def report(
@@ -29,9 +29,7 @@ def report(
     mask: Annotated[str, typer.Option(help="what pruning pays for its mask: bitmap, entropy or free")] = "bitmap",
     entropy: Annotated[bool, typer.Option("--entropy", help="both sides entropy-coded too")] = False,
     scales: Annotated[str, typer.Option(help="searched, or exact: the least error over all scales, slow")] = "searched",
-    transposed: Annotated[
-        list[str] | None, typer.Option(help="tensors whose first axis is the input, such as '*.c_fc.weight'")
-    ] = None,
+    transposed: Transposed = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
     json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
     html: Annotated[Path | None, typer.Option(help="write it as one page for a browser here")] = None,
@@ -96,6 +94,7 @@ def allocate(
     sensitivities: Annotated[
         Path | None, typer.Option(help="JSON: a factor on the error of each matrix that is named")
     ] = None,
+    transposed: Transposed = None,
     json: Annotated[Path | None, typer.Option(help="write the plan here")] = None,
     html: Annotated[Path | None, typer.Option(help="write the report with this plan as one page here")] = None,
 ) -> None:
@@ -108,7 +107,13 @@ def allocate(
     try:
         factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
         whole = model.suffix == ".json" and not model.name.endswith(".index.json")
-        judged = model if whole else checkpoint.report(model)
+        if whole and transposed:
+            raise ValueError("--transposed is for a model: the report says already how its matrices lie")
+        if whole:
+            judged: Path | Report = model
+        else:
+            with checkpoint.open_model(model, transposed or ()) as opened:
+                judged = checkpoint.report(opened)
         plan = checkpoint.allocate(
             judged, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
         )
