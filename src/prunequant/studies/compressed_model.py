@@ -122,7 +122,7 @@ def _by_us(name: str, windows: int, folder: Path) -> dict:
         "promised_bytes": made.predicted_bytes,
         "bytes": made.bytes,
         "bits_per_weight": made.bits_per_weight,
-        "snr": {row.name: round(row.snr, 3) for row in made.rows},
+        "snr": {row.name: round(row.snr, 3) if row.error else None for row in made.rows},  # JSON has no infinity
         "verified": {**asdict(again), "problems": list(again.problems)},
         "losses": losses(model, windows),
     }

@@ -1,0 +1,47 @@
+"""The record of a compressed language model: its sums follow from its rows, its files are as promised."""
+
+import numpy as np
+import pytest
+
+from prunequant import records
+
+pytest.importorskip("torch")
+from prunequant.studies import compressed_model as study
+
+
+@pytest.fixture(scope="module")
+def record():
+    return records.read("compressed_model.json")
+
+
+def test_perplexities_and_paired_differences_follow_from_the_losses(record):
+    assert record["summary"] == study.summary(record["rows"])
+    losses = {row["name"]: np.array(row["losses"]) for row in record["rows"]}
+    for one in record["summary"]:
+        assert one["perplexity"] == pytest.approx(np.exp(losses[one["name"]].mean()), rel=1e-12)
+        for reference, found in one["difference"].items():
+            assert found["mean"] == pytest.approx(np.mean(losses[one["name"]] - losses[reference]), abs=1e-12)
+
+
+def test_every_file_has_the_bytes_that_were_promised_and_passes_a_second_look(record):
+    ours = [row for row in record["rows"] if "verified" in row]
+    assert len(ours) >= 4
+    for row in ours:
+        assert row["bytes"] == row["promised_bytes"] and row["verified"]["problems"] == []
+        assert row["verified"]["matrices"] == row["verified"]["compared"] == len(row["snr"])
+
+
+def test_plan_and_uniform_scheme_are_stored_within_the_budget_and_lose_what_was_planned(record):
+    plan, rows = record["plan"], {row["name"]: row for row in record["rows"]}
+    for name in ("plan", "uniform"):
+        assert rows[name]["bits_per_weight"] <= plan["budget"] + 1e-9
+    assert plan["snr"] >= plan["uniform_snr"]
+    assert sum(plan["schemes"].values()) == len(plan["tensors"]) == len(rows["plan"]["snr"])
+
+
+def test_a_lossless_matrix_has_no_ratio_and_every_other_has_one(record):
+    for row in record["rows"]:
+        for ratio in row.get("snr", {}).values():
+            assert ratio is None or np.isfinite(ratio)
+    exact = [row for row in record["rows"] if row.get("snr") and not any(row["snr"].values())]
+    assert [row["name"] for row in exact] == ["Q4_1"] and exact[0]["losses"] == record["rows"][0]["losses"]
