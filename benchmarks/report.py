@@ -50,7 +50,7 @@ def peak(gigabytes: float) -> dict:
             [sys.executable, "-m", "prunequant.cli", "report", folder], stdout=subprocess.DEVNULL
         )  # fmt: skip
         while run.poll() is None:
-            for line in Path(f"/proc/{run.pid}/status").read_text().splitlines():
+            for line in Path(f"/proc/{run.pid}/status").read_text(encoding="utf-8").splitlines():
                 if line.startswith("RssAnon"):
                     most = max(most, int(line.split()[1]))
             time.sleep(0.05)

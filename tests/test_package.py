@@ -96,6 +96,7 @@ def test_the_wheel_holds_every_module_record_and_data_file_and_no_others(wheel):
     assert all(same.values()), [name for name, equal in same.items() if not equal]
     code = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "prunequant").rglob("*.py")}
     data = {"py.typed", "models/digits.json", "pages/menus.js", "pages/slider.js", "tickets/failures.json"}
+    data |= {f"checkpoint/{name}" for name in ("page.css", "page.js", "report.schema.json")}
     data |= {f"_records/{path.name}" for path in SHIPPED}
     assert held == code | {f"prunequant/{name}" for name in data}
 

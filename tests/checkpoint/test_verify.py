@@ -1,12 +1,18 @@
 """Files that are looked at again: whole ones pass, and one changed byte is found and named."""
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
+from checkpoint.stored import read_back
+from prunequant.checkpoint import Report
 from prunequant.checkpoint.compression import compress
 from prunequant.checkpoint.methods import Settings
 from prunequant.checkpoint.verify import verify_file
+from prunequant.cli import app
 
 
 @pytest.fixture
@@ -49,3 +55,34 @@ def test_another_source_than_that_it_was_made_of_is_noticed(model, tmp_path):
 def test_a_file_that_compress_did_not_write_is_refused(model):
     with pytest.raises(ValueError, match="says nothing of how it was compressed"):
         verify_file(model)
+
+
+def test_every_command_takes_the_names_of_tensors_whose_first_axis_is_the_input(tmp_path):
+    w = np.random.default_rng(3).standard_normal((64, 24)).astype(np.float32)  # 64 inputs, 24 outputs
+    save_file({"ffn.w": w}, tmp_path / "m.safetensors")
+    save_file({"ffn.w": np.ascontiguousarray(w.T)}, tmp_path / "turned.safetensors")
+    model, out, turned = tmp_path / "m.safetensors", tmp_path / "out", ["--transposed", "*.w"]
+
+    def run(*line):
+        done = CliRunner().invoke(app, [str(part) for part in line])
+        assert done.exit_code == 0, done.output
+
+    run("report", model, *turned, "--json", tmp_path / "report.json")
+    report = Report.from_json(json.loads((tmp_path / "report.json").read_text(encoding="utf-8")))
+    assert [(m.rows, m.columns) for m in report.matrices] == [(24, 64)]
+    run("allocate", model, *turned, "--budget", "5", "--schemes", "INT4 *", "--json", tmp_path / "plan.json")
+    run("compress", model, out, *turned, "--plan", tmp_path / "plan.json")
+    run("verify-file", out, "--against", model, *turned)
+    assert CliRunner().invoke(app, ["verify-file", str(out), "--against", str(model)]).exit_code == 1
+    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))["tensors"]
+    compress(tmp_path / "turned.safetensors", tmp_path / "other", plan=plan)
+    np.testing.assert_array_equal(read_back(out, "ffn.w").decode(), read_back(tmp_path / "other", "ffn.w").decode())
+
+
+def test_a_report_and_the_blocks_of_gguf_say_already_how_matrices_lie(model, tmp_path):
+    (tmp_path / "report.json").write_text("{}", encoding="utf-8")
+    line = ["allocate", str(tmp_path / "report.json"), "--budget", "4", "--transposed", "*"]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 2 and "--transposed is for a model" in done.stderr
+    with pytest.raises(ValueError, match=r"transposed .* last axis"):
+        compress(model, tmp_path / "out", scheme="INT4 g32", to="gguf", transposed=["w"])

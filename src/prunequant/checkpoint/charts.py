@@ -61,21 +61,23 @@ class Plot:
         left = 100 * (x - self.x[0]) / (self.x[1] - self.x[0])
         return left, 100 * (self.y[1] - y) / (self.y[1] - self.y[0])
 
-    def mark(self, x: float, y: float, drawing: str, title: str = "", label: str = "", minor: bool = False) -> None:
+    def mark(self, x: float, y: float, drawing: str, title: str, label: str = "", minor: bool = False) -> None:
         """A drawing around the origin, placed at a point; a label stands beside it, clear of a rising curve."""
         left, top = self.at(x, y)
         words = ""
         if label:
             side = 'x="7" y="17"' if left < 70 else 'x="-7" y="-7" text-anchor="end"'
             words = f"<text {side}{' class=minor' if minor else ''}>{escape(label)}</text>"
-        tip = f"<title>{escape(title)}</title>" if title else ""
-        self.inside.append(f'<svg x="{left:.2f}%" y="{top:.2f}%" width="1" height="1">{tip}{drawing}{words}</svg>')
+        self.inside.append(
+            f'<svg x="{left:.2f}%" y="{top:.2f}%" width="1" height="1">'
+            f"<title>{escape(title)}</title>{drawing}{words}</svg>"
+        )
 
     def line(self, a: tuple[float, float], b: tuple[float, float], look: str) -> None:
         (x1, y1), (x2, y2) = self.at(*a), self.at(*b)
         self.inside.append(f'<line x1="{x1:.2f}%" y1="{y1:.2f}%" x2="{x2:.2f}%" y2="{y2:.2f}%" class="{look}"/>')
 
-    def curve(self, points: Sequence[tuple[float, float]]) -> None:
+    def curve(self, points: Sequence[tuple[float, float]], title: str) -> None:
         """A line through points; those that a page could not tell apart are left out."""
         drawn, last = [], (-9.0, -9.0)
         for i, point in enumerate(points):
@@ -84,7 +86,7 @@ class Plot:
                 drawn.append(f"{place[0]:.2f},{place[1]:.2f}")
                 last = place
         self.inside.append(
-            '<svg viewBox="0 0 100 100" preserveAspectRatio="none">'
+            f'<svg viewBox="0 0 100 100" preserveAspectRatio="none"><title>{escape(title)}</title>'
             f'<polyline class="curve" points="{" ".join(drawn)}"/></svg>'
         )
 
@@ -101,7 +103,7 @@ class Plot:
         return (
             f'<div class="plot"><div class="yname">{escape(self.yname)}</div><div class="y">{"".join(ys)}</div>'
             f'<div class="area" style="--height:{self.height}px">'
-            f'<svg role="img" aria-label="{escape(self.words)}">{"".join(grid)}{"".join(self.inside)}</svg></div>'
+            f'<svg role="img"><title>{escape(self.words)}</title>{"".join(grid)}{"".join(self.inside)}</svg></div>'
             f'<div class="x">{"".join(xs)}</div><div class="xname">{escape(self.xname)}</div></div>'
         )
 

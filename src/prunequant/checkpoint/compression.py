@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -70,6 +70,7 @@ def compress(
     to: str = "prunequant",
     settings: Settings | None = None,
     calibrate: str | os.PathLike | None = None,
+    transposed: Collection[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Compressed:
     """Compress the matrices of a model file and write a file that others load.
@@ -87,6 +88,7 @@ def compress(
     settings : the method, and what belongs to it.
     calibrate : an .npz file with an array for each matrix, by its name: inputs (samples, columns), or with ".gram"
         after the name their Gram matrix (columns, columns). A matrix that it does not have is rounded to nearest.
+    transposed : names of tensors whose first axis is the input, as for `open_model`.
     progress : called with (matrices done, matrices in all, name).
 
     Returns
@@ -110,7 +112,9 @@ def compress(
     target = arguments.path(out, "out", file=True)
     if sum(x is not None for x in (plan, scheme, budget)) != 1:
         raise ValueError("give a plan, a scheme or a budget, one of the three")
-    with open_model(path) as model:
+    with open_model(path, transposed) as model:
+        if to == "gguf" and len(transposed):
+            raise ValueError("transposed is given: blocks of GGUF lie along the last axis of what is stored")
         if budget is not None:
             bits = arguments.real(budget, "budget", 0, open_low=True)
             plan, without, text = planned(model, bits, to, settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -20,6 +21,7 @@ from .charts import FAMILIES, Plot, key, shape, tiles
 from .schemes import Scheme
 
 MOST_TILES = 300
+LEAST_TILE = 0.0005  # of the map
 MOST_PANELS = 4
 MOST_CARE = 6
 USUAL = 4.25  # bits a weight of a plan, where nobody names a budget
@@ -76,8 +78,9 @@ def page(report: Any, plan: Allocation | None = None) -> str:
     body.append(_foot(document))
     style, script = (files(__package__).joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    return (
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy += "; base-uri 'none'; form-action 'none'"
+    html = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -85,6 +88,8 @@ def page(report: Any, plan: Allocation | None = None) -> str:
         + "\n".join(part for part in body if part)
         + f"\n<script>{script}</script>\n</body></html>\n"
     )
+    # A name may hold half of a surrogate pair, which no encoding has.
+    return html.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
 def _head(document: Mapping, title: str, bits: float, plan: Allocation | None) -> str:
@@ -144,15 +149,10 @@ def _map(document: Mapping, bits: float) -> str:
         for row in document["matrices"]
     ]
     parts += [(untreated_bytes(u), u["name"], "none", f"not treated: {u['reason']}") for u in document["untreated"]]
-    parts = sorted((part for part in parts if part[0] > 0), key=lambda part: (-part[0], part[1]))
+    parts = _together([part for part in parts if part[0] > 0])
     if not parts:
         return ""
     total = sum(part[0] for part in parts)
-    if len(parts) > MOST_TILES:
-        rest = parts[MOST_TILES - 1 :]
-        words = f"{len(rest)} smaller tensors"
-        parts = [*parts[: MOST_TILES - 1], (sum(part[0] for part in rest), words, "none", "not shown one by one")]
-        parts.sort(key=lambda part: -part[0])
     drawn = []
     for tile, (size, name, family, more) in zip(tiles([part[0] for part in parts]), parts):
         text = ""
@@ -166,14 +166,29 @@ def _map(document: Mapping, bits: float) -> str:
             f'<rect width="100%" height="100%" class="{FAMILIES[family]}"/>{text}</svg>'
         )
     words = f"Map of {_size(total)}: the largest is {parts[0][1]} with {_percent(parts[0][0] / total)}."
-    entries = [(shape(f, 6), WINS[f]) for f in ("quantization", "pruning", "both")]
-    entries.append((shape("none", 6), "not treated"))
+    there = {part[2] for part in parts}
+    entries = [(shape(f, 6), WINS[f] if f != "none" else "not treated") for f in FAMILIES if f in there]
     return (
         f"<h2>Where the bytes are</h2>\n<p>Each area is a tensor, as large as its share of {_size(total)}. "
         f"Its colour says what loses least at {bits:g} bits a weight.</p>\n"
-        f'<figure><div class="map"><svg role="img" aria-label="{escape(words)}">{"".join(drawn)}</svg></div>'
+        f'<figure><div class="map"><svg role="img"><title>{escape(words)}</title>{"".join(drawn)}</svg></div>'
         f"{key(entries)}</figure>"
     )
+
+
+def _together(parts: Sequence[tuple[int, str, str, str]]) -> list[tuple[int, str, str, str]]:
+    """Parts of a map, largest first; what would be a speck is one part with all others of its colour."""
+    total = sum(part[0] for part in parts)
+    parts = sorted(parts, key=lambda part: (-part[0], part[1]))
+    shown = [part for part in parts[:MOST_TILES] if part[0] >= LEAST_TILE * total]
+    for family in FAMILIES:
+        specks = [part for part in parts[len(shown) :] if part[2] == family]
+        if len(specks) == 1:
+            shown.append(specks[0])
+        elif specks:
+            size = sum(part[0] for part in specks)
+            shown.append((size, f"{len(specks)} small tensors", family, f"the largest is {specks[0][1]}"))
+    return sorted(shown, key=lambda part: (-part[0], part[1]))
 
 
 def _winners(rows: Sequence[Mapping], budgets: Sequence[float]) -> str:
@@ -208,7 +223,8 @@ def _winners(rows: Sequence[Mapping], budgets: Sequence[float]) -> str:
             plot.mark(q, p, shape(choice.get("winner") or "none", radius), title)
         many = escape(f"{under} of {len(here)} below the line")
         panels.append(f"<div><h3>{bits:g} bits <span>· {many}</span></h3>{plot.html()}</div>")
-    entries = [(shape(f, 6), WINS[f]) for f in ("quantization", "pruning", "both")]
+    there = {choice.get("winner") or "none" for bits in shown for *_, choice in points[bits]}
+    entries = [(shape(f, 6), WINS[f]) for f in FAMILIES if f in there]
     entries.append(('<path d="M-8 8 8-8" class="even"/>', "equal"))
     return (
         "<h2>What wins where</h2>\n<p>Each mark is a matrix, stored in the same number of bits either way, masks and "
@@ -292,7 +308,7 @@ def _curve(curve: Pareto, plan: Allocation | None, rows: Sequence[Mapping]) -> s
     if plan is not None:
         asked = plan.budget.get("bits_per_weight", plan.bits_per_weight)
         plot.line((asked, plot.y[0]), (asked, plot.y[1]), "budget")
-    plot.curve(points)
+    plot.curve(points, "a scheme for each matrix")
     placed: list[tuple[float, float]] = []
     best = plan.uniform.scheme if plan is not None and plan.uniform is not None else None
     for u in sorted(uniform, key=lambda u: (u.scheme != best, -u.snr)):
@@ -352,7 +368,7 @@ def _untreated(document: Mapping) -> str:
         return f"<h2>Not treated</h2>\n<p>Nothing: every tensor of the file is a matrix above.</p>{notes}"
     share = outside / (stored + outside) if stored + outside else 0.0
     rows = "".join(
-        f'<tr><td class="name">{escape(u["name"])}</td><td class="why">{escape(u["reason"])}</td>'
+        f'<tr><td class="name">{_breakable(escape(u["name"]))}</td><td class="why">{escape(u["reason"])}</td>'
         f"<td>{_dimensions(u['shape'])}</td><td>{escape(str(u['dtype']))}</td><td>{_size(untreated_bytes(u))}</td></tr>"
         for u in left
     )
@@ -399,8 +415,8 @@ def _table(rows: Sequence[Mapping], bits: float, plan: Allocation | None) -> str
             size = Scheme.named(scheme).stored_bits(row["rows"], row["columns"]) / row["weights"]
             cells.insert(0, (size, escape(scheme), "l"))
         name = escape(row["name"])
-        also = f"<br><small>also {escape(', '.join(row['aliases']))}</small>" if row.get("aliases") else ""
-        line = f'<td class="name" data-v="{name}"><i class="dot {family}"></i>{name}{also}</td>'
+        also = f"<br><small>also {_breakable(escape(', '.join(row['aliases'])))}</small>" if row.get("aliases") else ""
+        line = f'<td class="name" data-v="{name}"><i class="dot {family}"></i>{_breakable(name)}{also}</td>'
         for value, text, look in cells:
             plain = "" if value is None else escape(str(1e9 if value == math.inf else value))
             line += f'<td data-v="{plain}"{" class=l" if look else ""}>{text}</td>'
@@ -419,8 +435,8 @@ def _foot(document: Mapping) -> str:
     package = (made.get("versions") or {}).get("prunequant", "")
     by = " ".join(filter(None, ("Made by prunequant", str(package), f"on {when}" if when else "")))
     return (
-        f"<footer>{escape(by)}. Sizes are of what is stored: values, scales, masks. SNR is Σ x² over the squared "
-        "error of the weights, in decibels. MB are 10⁶ bytes.</footer>"
+        f"<footer>{escape(by)}. Sizes are of what is stored: values, scales, masks. SNR is Σ x² over the squared error "
+        "of the weights, in decibels. MB are 10⁶ bytes.</footer>"
     )
 
 
@@ -442,7 +458,7 @@ def _shape_of(row: Mapping) -> str:
 
 
 def _dimensions(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape)) or "scalar"
+    return " × ".join(str(int(n)) for n in shape) or "scalar"
 
 
 def _size(count: int) -> str:
@@ -475,6 +491,11 @@ def _db(snr: float, unit: str = " dB") -> str:
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _breakable(name: str) -> str:
+    """An escaped name, which a line may break after its dots, slashes and low lines."""
+    return re.sub(r"([._/]+)(?=.)", r"\1<wbr>", name)
 
 
 def _tail(name: str, width: float) -> str:

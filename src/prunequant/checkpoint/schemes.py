@@ -9,7 +9,9 @@
     2:4 INT4 g128         the same two as integers
     75% FP16              three quarters pruned, the smallest of the whole matrix, with a bitmap
 
-Every name has one size in bits, to the last bit: values, scales, masks. Integer scales are 16-bit floats.
+Every name has one size in bits, to the last bit: values, scales, masks. Integer scales are 16-bit floats. A file that
+stores only what is kept is read by few programs: the answers of the book say which (practice/so-what-should-i-do). Ours
+are read back by `prunequant.checkpoint`; written as compressed-tensors or GGUF a pruned matrix is dense, with zeros.
 """
 
 from __future__ import annotations

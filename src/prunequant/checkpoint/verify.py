@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,16 @@ class Verified:
     problems: tuple[str, ...]
 
 
-def verify_file(path: str | os.PathLike, against: str | os.PathLike | None = None) -> Verified:
+def verify_file(
+    path: str | os.PathLike, against: str | os.PathLike | None = None, transposed: Collection[str] = ()
+) -> Verified:
     """Check a file that `compress` wrote: checksums, masks, scales, zeros, and errors where there is a source.
 
     Parameters
     ----------
     path : the file, or the folder of compressed-tensors.
     against : the model that it was made of: every recorded error is computed again.
+    transposed : names of its tensors whose first axis is the input, as they were given to `compress`.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def verify_file(path: str | os.PathLike, against: str | os.PathLike | None = Non
         is_gguf = file.read(4) == b"GGUF"
     contents = _gguf(weights) if is_gguf else _safetensors(weights)
     try:
-        return _check(contents, against)
+        return _check(contents, against, transposed)
     finally:
         contents.close()
 
@@ -156,7 +159,7 @@ def _wrong_scales(name: str, scales: NDArray) -> list[str]:
     return [f"{name}: {wrong} scales are not finite and positive"] if wrong else []
 
 
-def _check(stored: _Stored, against: str | os.PathLike | None) -> Verified:
+def _check(stored: _Stored, against: str | os.PathLike | None, transposed: Collection[str]) -> Verified:
     said, problems, good = stored.said, [], 0
     for name, digest in said["sha256"].items():
         if name not in stored.names:
@@ -175,7 +178,7 @@ def _check(stored: _Stored, against: str | os.PathLike | None) -> Verified:
             continue
         decoded += 1
         problems += wrong + _wrong_values(name, words, values, said["target"] == "gguf")
-    compared = _compare(stored, against, problems) if against is not None else 0
+    compared = _compare(stored, against, transposed, problems) if against is not None else 0
     return Verified(said["target"], good, decoded, compared, tuple(problems))
 
 
@@ -194,9 +197,9 @@ def _wrong_values(name: str, words: dict[str, Any], values: NDArray, reordered: 
     return wrong
 
 
-def _compare(stored: _Stored, against: str | os.PathLike, problems: list[str]) -> int:
+def _compare(stored: _Stored, against: str | os.PathLike, transposed: Collection[str], problems: list[str]) -> int:
     compared = 0
-    with open_model(against) as model:
+    with open_model(against, transposed) as model:
         matrices = {m.name: m for m in model.matrices}
         reordered = stored.said["target"] == "gguf" and model.format != "GGUF"
         for name, words in stored.said["matrices"].items():

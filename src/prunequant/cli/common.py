@@ -7,13 +7,17 @@ import threading
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from .. import experiments
+
+Transposed = Annotated[
+    list[str] | None, typer.Option(help="tensors whose first axis is the input, such as '*.c_fc.weight'")
+]
 
 
 def tell(terminal: Console, *parts: str | tuple[str, str]) -> None:

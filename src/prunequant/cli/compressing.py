@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
-from .common import check_writable, fail, tell
+from .common import Transposed, check_writable, fail, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Compressed
@@ -34,6 +34,7 @@ def compress(
     ] = "nearest",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="integers with a zero point of every group")] = False,
     calibrate: Annotated[Path | None, typer.Option(help=".npz of inputs, or Gram matrices, by matrix")] = None,
+    transposed: Transposed = None,
     json: Annotated[Path | None, typer.Option(help="write what became of every tensor here")] = None,
 ) -> None:
     """Write a smaller file of a model: every matrix by its scheme, the rest as it is, the size known beforehand."""
@@ -55,7 +56,7 @@ def compress(
 
             written = checkpoint.compress(
                 model, out, plan=schemes, scheme=scheme, budget=budget, to=to, settings=settings,
-                calibrate=calibrate, progress=show,
+                calibrate=calibrate, transposed=transposed or (), progress=show,
             )  # fmt: skip
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))
@@ -114,12 +115,13 @@ def _print_written(written: Compressed) -> None:
 def verify_file(
     file: Annotated[Path, typer.Argument(help="a file that `prunequant compress` wrote, or the folder")],
     against: Annotated[Path | None, typer.Option(help="the model it was made of: errors are computed again")] = None,
+    transposed: Transposed = None,
 ) -> None:
     """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 1 when any is wrong."""
     from .. import checkpoint
 
     try:
-        found = checkpoint.verify_file(file, against)
+        found = checkpoint.verify_file(file, against, transposed or ())
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))
     print(
