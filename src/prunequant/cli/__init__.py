@@ -161,15 +161,15 @@ def prove(
     made = []
     for theorem in chosen:
         try:
-            found = proofs.prove(theorem, limit)
+            proof = proofs.prove(theorem, limit)
         except extras.MissingExtra as error:
             _fail(str(error))
-        made.append(found)
+        made.append(proof)
         values = f"{theorem.values} value{'s' if theorem.values > 1 else ''}"
-        print(f"{theorem.claim}, {theorem.title}, {values}: {found.outcome} in {found.seconds:.2f} s")
-        if found.counterexample:
-            print(f"  counterexample: {found.counterexample}")
-        for name, example in found.controls.items():
+        print(f"{theorem.claim}, {theorem.title}, {values}: {proof.outcome} in {proof.seconds:.2f} s")
+        if proof.counterexample:
+            print(f"  counterexample: {proof.counterexample}")
+        for name, example in proof.controls.items():
             print(f'  without "{name}": {example or "NO COUNTEREXAMPLE FOUND"}')
     if json is not None:
         about = records.provenance("prunequant prove", packages=("z3-solver",))
@@ -177,7 +177,7 @@ def prove(
             records.write_json(json, {"provenance": about, "rows": proofs.to_record(made)})
         except OSError as error:
             _fail(f"the outcome could not be written: {error}")
-    good = sum(found.agrees for found in made)
+    good = sum(proof.agrees for proof in made)
     print(f"{good} of {len(made)} proved, each false without a hypothesis that it names")
     if good < len(made):
         raise typer.Exit(1)
@@ -389,11 +389,11 @@ def _print_files(names: list[str]) -> None:
     if not names:
         _fail("--files needs the id of a claim, or a chapter such as tickets/subset-sums")
     try:
-        found = {path: what for name in names for path, what in chapters.files(name).items()}
+        purposes = {path: what for name in names for path, what in chapters.files(name).items()}
     except ValueError as error:
         _fail(str(error))
-    width = max(map(len, found))
-    for path, what in found.items():
+    width = max(map(len, purposes))
+    for path, what in purposes.items():
         print(f"{path:{width}}  {what}")
 
 
@@ -432,16 +432,16 @@ def _print(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
         if outcome.problems:
-            told = Text("; ".join(outcome.problems), "bold red")
+            problems = Text("; ".join(outcome.problems), "bold red")
         elif outcome.evidence is None:
-            told = Text("not run")
+            problems = Text("not run")
         else:
             figure = outcome.evidence.figures[0]
-            told = Text(f"{figure.name}: {figure.text()}")
+            problems = Text(f"{figure.name}: {figure.text()}")
         table.add_row(
             Text(outcome.claim.id),
             Text(outcome.claim.verdict.value, "red" if outcome.problems else ""),
-            told,
+            problems,
             "" if outcome.evidence is None else failing,
             f"{outcome.seconds:.1f} s",
         )

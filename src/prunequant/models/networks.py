@@ -225,14 +225,14 @@ def compress_network(
 
     modes = {module: module.training for module in model.modules()}
     try:
-        found = torch_layers.sites(model.eval())
-        leader = {site.name: site.key for site in found}
+        sites = torch_layers.sites(model.eval())
+        leader = {site.name: site.key for site in sites}
         behind: dict[tuple, tuple[str, ...]] = {}
-        for site in found:
+        for site in sites:
             behind.setdefault(site.key, tuple(torch_layers.behind(model, site)))
-            if others := torch_layers.other_uses(model, site, found):
+            if others := torch_layers.other_uses(model, site, sites):
                 left[site.key] = f"also used as {', '.join(others)}"
-        with torch_layers.watching(model, [site for site in found if site.key not in left], record):
+        with torch_layers.watching(model, [site for site in sites if site.key not in left], record):
             model(calibration)
         compressed = copy.deepcopy(model)
     finally:
@@ -247,7 +247,7 @@ def compress_network(
             left.setdefault(leader[site.name], "did not run on the calibration batch")
     with torch_layers.watching(compressed, [site for site in copied if leader[site.name] not in left], replace):
         compressed(calibration)
-    return compressed, NetworkReport(tuple(reports), _left_alone(model, found, behind, left, reports))
+    return compressed, NetworkReport(tuple(reports), _left_alone(model, sites, behind, left, reports))
 
 
 def _chosen(operator, values: NDArray, name: str) -> Operator | None:

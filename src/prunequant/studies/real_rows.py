@@ -35,12 +35,12 @@ def minilm_tensors() -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        found = [f for f in files(MINILM) or () if f.name == "model.safetensors"]
+        paths = [f for f in files(MINILM) or () if f.name == "model.safetensors"]
     except PackageNotFoundError:
-        found = []
-    if not found:
+        paths = []
+    if not paths:
         return {}
-    held = sorted(load_file(found[0].locate()).items())
+    held = sorted(load_file(paths[0].locate()).items())
     return {k: v for k, v in held if v.ndim == 2 and np.issubdtype(v.dtype, np.floating)}
 
 
