@@ -33,6 +33,10 @@ FASTMATH_ALLOWED = {
         {"reassoc", "contract"},
         "short float32 runs added in float64: good to 1e-6",
     ),
+    "checkpoint/_kernels.py": (
+        {"reassoc", "contract"},
+        "short float32 runs added in float64: good to 1e-6",
+    ),
     "distortion/_kernels.py": (
         {"nnan", "nsz", "reassoc", "contract"},
         "sums of squares of validated, finite magnitudes, good to far more digits than are printed",

@@ -1,18 +1,17 @@
 """Whole networks: each layer compressed on what the compressed layers below it hand on."""
 
-import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.utils.prune
 from torch import nn
 
 from prunequant.distortion import best_step
 from prunequant.models import networks
 from prunequant.path_following import Grid, OneBit, Prune, compress
 from prunequant.studies import paths as studies
+from zoo import ZOO, Tied, Twice, build
 
 
 class Padded(nn.Conv2d):
@@ -111,27 +110,6 @@ def rows_of(model, x):
     return seen
 
 
-class Tied(nn.Module):
-    """Two layers with one weight, and a third of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
-        self.b.weight = self.a.weight
-
-    def forward(self, x):
-        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
-
-
-class Twice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.c = nn.Linear(6, 6), nn.Linear(6, 2)
-
-    def forward(self, x):
-        return self.c(torch.relu(self.a(torch.relu(self.a(x)))))
-
-
 @pytest.mark.parametrize("kind", [Tied, Twice])
 def test_a_weight_used_twice_is_compressed_once_on_what_both_uses_see(kind):
     torch.manual_seed(0)
@@ -147,100 +125,6 @@ def test_a_weight_used_twice_is_compressed_once_on_what_both_uses_see(kind):
     if kind is Tied:
         assert small.a.weight is small.b.weight
     assert model.a.weight.unique().numel() == 36
-
-
-class Experts(nn.Module):
-    """Fused experts: one parameter [experts, in, out]."""
-
-    def __init__(self):
-        super().__init__()
-        self.gate, self.experts = nn.Linear(6, 3), nn.Parameter(torch.randn(3, 6, 6))
-
-    def forward(self, x):
-        return torch.einsum("ne,ni,eio->no", self.gate(x).softmax(-1), x, self.experts)
-
-
-class Language(nn.Module):
-    """An embedding tied to the last layer, and a layer that never runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.table, self.middle, self.last = nn.Embedding(9, 6), nn.Linear(6, 6), nn.Linear(6, 9, bias=False)
-        self.last.weight, self.spare = self.table.weight, nn.Linear(6, 6)
-
-    def forward(self, x):
-        return self.last(self.middle(self.table(x)))
-
-
-class Attention(nn.Module):
-    """Cross attention with keys and values of other widths."""
-
-    def __init__(self):
-        super().__init__()
-        self.attend = nn.MultiheadAttention(6, 2, kdim=4, vdim=5, add_bias_kv=True, batch_first=True)
-
-    def forward(self, x):
-        return self.attend(x, key=x[..., :4], value=x[..., 1:])[0]
-
-
-def weight_normed(modern):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        normed = nn.utils.parametrizations.weight_norm if modern else nn.utils.weight_norm
-        return nn.Sequential(normed(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 3))
-
-
-def encoder(layers):
-    return nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 12), layers, enable_nested_tensor=False)
-
-
-def masked():
-    return nn.Sequential(nn.utils.prune.l1_unstructured(nn.Linear(6, 6), "weight", 0.5), nn.Linear(6, 3))
-
-
-ZOO = {
-    "experts": (Experts, (8, 6)),
-    "language": (Language, None),
-    "encoder layer": (lambda: nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), (4, 5, 6)),
-    "encoder": (lambda: encoder(2), (4, 5, 6)),
-    "decoder layer": (lambda: Pair(nn.TransformerDecoderLayer(6, 2, 12)), (4, 5, 6)),
-    "cross attention": (Attention, (4, 5, 6)),
-    "tied": (Tied, (8, 6)),
-    "twice": (Twice, (8, 6)),
-    "weight norm": (lambda: weight_normed(True), (8, 6)),
-    "old weight norm": (lambda: weight_normed(False), (8, 6)),
-    "orthogonal": (lambda: nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(6, 6))), (8, 6)),
-    "spectral norm": (lambda: nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 6)), nn.Linear(6, 3)), (8, 6)),
-    "masked": (masked, (8, 6)),
-    "recurrent": (lambda: nn.Sequential(nn.Linear(6, 6), First(nn.LSTM(6, 4)), nn.Linear(4, 2)), (5, 3, 6)),
-    "one axis": (lambda: nn.Sequential(nn.Conv1d(6, 4, 3, padding="same", groups=2), nn.BatchNorm1d(4)), (5, 6, 9)),
-    "mirrored": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding=(2, 1), padding_mode="reflect")), (5, 2, 6, 6)),
-    "three axes": (lambda: nn.Sequential(nn.Conv3d(1, 4, 3), nn.ConvTranspose3d(4, 1, 3)), (2, 1, 5, 5, 5)),
-    "no batch": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(0), nn.Linear(64, 2)), (2, 6, 6)),
-    "bilinear": (lambda: Pair(nn.Bilinear(6, 6, 3)), (8, 6)),
-}
-
-
-class Pair(nn.Module):
-    """A module of two inputs, given one twice."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        return self.inner(x, x + 1)
-
-
-class First(Pair):
-    def forward(self, x):
-        return self.inner(x)[0]
-
-
-def build(name):
-    make, shape = ZOO[name]
-    torch.manual_seed(1)
-    return make(), torch.arange(9) if shape is None else torch.randn(shape)
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from prunequant import arguments
-from prunequant.checkpoint import npz_file, safetensors_file, structure, torch_file
+from prunequant.checkpoint import gguf_reader, npz_file, safetensors_file, structure, torch_file
 from prunequant.checkpoint.files import Contents, File, ModelFileError, Tensor, model_path
 from prunequant.checkpoint.matrices import Matrix, Untreated
 from prunequant.checkpoint.streams import Archive
@@ -120,6 +120,8 @@ def _read(path: Path) -> Contents:
         file.close()
     if zipped:
         return torch_file.read(path) if torch_zip else npz_file.read(path)
+    if head[:4] == b"GGUF":
+        return gguf_reader.read(path)
     if head[:6] == b"\x93NUMPY":
         return npz_file.read(path)
     if head[:2] == b"\x80\x02" and path.suffix != safetensors_file.SUFFIX:

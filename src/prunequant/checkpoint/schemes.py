@@ -31,7 +31,7 @@ GROUPS = (16, 32, 64, 128, 256)
 # the least so far (on its way down the error may rise and fall again, by less than that). Of the scale of least error,
 # the first of equals, one step of least squares, s = Σ x q / Σ q², in half precision too, stays if its error is less.
 # Lost against the exact best scale (`distortion.best_scale`), errors of many groups added, the worst of Gaussian,
-# Laplace and t(3) values, in dB at 2, 3, 4, 8 bits: rows of 1536 values .01, .02, .02, .20; groups of 128 .01, .02, .04,
+# Laplace and t(3) values, in dB at 2, 3, 4, 8 bits: rows of 1536 .01, .02, .02, .20; groups of 128 .01, .02, .04,
 # .58; of 32 .01, .03, .05, 1.1 (so few an exact search fits one by one). tests/checkpoint/test_schemes.py measures it.
 _FIRST = {2: 2.0, 3: 1.34, 4: 1.3, 5: 1.3, 6: 1.3, 7: 1.27, 8: 1.22}
 _PER_OCTAVE = {2: 4, 3: 6, 4: 10, 5: 12, 6: 16, 7: 16, 8: 16}

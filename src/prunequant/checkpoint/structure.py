@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from prunequant.checkpoint import joins as joining
 from prunequant.checkpoint import values
 from prunequant.checkpoint.files import Contents, Tensor, shown_name
 from prunequant.checkpoint.matrices import Matrix, Untreated
@@ -257,13 +258,46 @@ def build(contents: Contents, transposed: Collection[str] = ()) -> tuple[list[Ma
     notes = list(contents.notes)
     own = own_bytes(contents.tensors.values())
     conv1d = conv1d_is_transposed(contents.tensors.values())
+    joins = joining.join(contents)
+    notes += joins.notes
+    joined = {join.weight.name: join for join in joins.joined}
+    used = joins.used
     parts: list[Part] = []
     untreated = [Untreated(*row) for row in contents.untreated]
     for tensor in contents.tensors.values():
-        reason = reason_against(tensor)
+        if tensor.name in joined:
+            found = _joined(joined[tensor.name])
+            if isinstance(found, Part):
+                parts.append(found)
+                continue
+            joins.failed[tensor.name] = found
+            used -= {part.name for part in joined[tensor.name].parts}
+    for tensor in contents.tensors.values():
+        if tensor.name in used:
+            continue
+        codes = joining.belongs_to(tensor.name, joins.failed)
+        reason = joins.failed.get(tensor.name, "") or (codes and f"belongs to {shown_name(codes)}, which is not joined")
+        reason = reason or reason_against(tensor)
         if reason:
             untreated.append(Untreated(tensor.name, tensor.shape, tensor.dtype, own[tensor.name], reason))
-            continue
-        parts.append(Part(matrix_of(tensor, kind_of(tensor, conv1d, transposed), transposed), (tensor,)))
+        else:
+            parts.append(Part(matrix_of(tensor, kind_of(tensor, conv1d, transposed), transposed), (tensor,)))
+    order = {name: number for number, name in enumerate(contents.tensors)}
+    parts.sort(key=lambda part: order[part.matrix.name])
     matrices, copies = tie(parts, own, notes)
     return matrices, untreated, notes, copies
+
+
+def _joined(join: joining.Joined) -> Part | str:
+    """The matrix of codes and scales, or why there is none."""
+    weight, shape = join.weight, join.shape
+    if 0 in shape:
+        return "empty"
+    name = re.sub(r"qweight$", "weight", re.sub(r"_(packed|blocks)$", "", weight.name))
+    kind = kind_of(replace(weight, name=name, shape=shape, axes=""), False, ())
+    if len(shape) == 3 and kind != "experts":
+        return "three axes with scales, and no name says that these are experts"
+    rows, experts = math.prod(shape[:-1]), shape[0] if len(shape) == 3 else 1
+    names = tuple(part.name for part in join.parts)
+    matrix = Matrix(weight.name, weight.shape, kind, join.dtype, rows, shape[-1], 0, join.read, experts, (), names)
+    return Part(matrix, join.parts)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json as reader
 import os
-import signal
 import sys
-import threading
-from concurrent.futures import Executor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -25,6 +22,8 @@ from rich.text import Text
 from .. import arguments, claims, experiments, extras, records
 from ..claims import chapters
 from ..claims.core import Budget, Outcome
+from . import checkpoints, compressing
+from .common import check_writable, executor, fail, tell
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
 
@@ -34,43 +33,9 @@ def main() -> None:
     """Exact solvers, certificates and checked claims about pruning and quantization."""
 
 
-def _tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
-    """Print text as it is: what a user typed, or a library said, is never read as rich's markup."""
-    terminal.print(Text.assemble(*parts), soft_wrap=True)
-
-
-def _fail(message: str) -> NoReturn:
-    """End with exit code 2, the code for a command that cannot be carried out as given."""
-    _tell(Console(stderr=True), ("error", "bold red"), f" {message}")
-    raise typer.Exit(2)
-
-
-def _leave_on_sigterm(stack: ExitStack) -> None:
-    """SIGTERM leaves the `with` blocks, as Ctrl-C does: a pool that is left so ends its processes at once."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGTERM, leave)
-        stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-def _executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | None:
-    if cluster is not None:
-        try:
-            from dask.distributed import Client
-        except ImportError:
-            _fail("--cluster needs dask: install prunequant with its 'cluster' extra")
-        try:
-            client = stack.enter_context(Client(cluster, timeout="10s"))
-        except (OSError, ValueError) as error:
-            _fail(f"no Dask scheduler answers at {cluster!r}: {error}")
-        return client.get_executor()
-    if jobs > 1:
-        _leave_on_sigterm(stack)
-        return stack.enter_context(experiments.processes(jobs))
-    return None
+app.command()(checkpoints.report)
+app.command()(checkpoints.allocate)
+app.command()(compressing.compress)
 
 
 @app.command()
@@ -92,9 +57,9 @@ def verify(
     known = claims.registry()
     unknown = [i for i in ids or [] if i not in known]
     if unknown:
-        _fail(f"no claim {', '.join(unknown)}; known claims: {', '.join(known)}")
+        fail(f"no claim {', '.join(unknown)}; known claims: {', '.join(known)}")
     recorded = _read_record(against)
-    _check_writable(json)
+    check_writable(json)
     terminal = Console(stderr=True)
     with (
         ExitStack() as stack,
@@ -107,32 +72,32 @@ def verify(
             disable=not sys.stderr.isatty(),
         ) as bar,
     ):
-        executor = _executor(stack, jobs, cluster)
+        pool = executor(stack, jobs, cluster)
         task = bar.add_task("checking", total=len(ids or known))
 
         def told(outcome: Outcome) -> None:
             bar.update(task, advance=1, description=outcome.claim.id)
             if not sys.stderr.isatty():
                 state = "agrees" if outcome.agrees else "not run" if outcome.skipped else "CONTRADICTS"
-                _tell(terminal, f"{outcome.claim.id} {state} {outcome.seconds:.1f} s")
+                tell(terminal, f"{outcome.claim.id} {state} {outcome.seconds:.1f} s")
 
-        outcomes = claims.run_all(ids or None, budget, executor, told)
+        outcomes = claims.run_all(ids or None, budget, pool, told)
     _print(outcomes)
     rows = claims.to_record(outcomes)
     if json is not None:
         try:
             records.write_json(json, rows)
         except OSError as error:
-            _fail(f"the outcome could not be written: {error}")
+            fail(f"the outcome could not be written: {error}")
     drifted, used = claims.drift(rows, recorded) if recorded is not None else ([], {})
     if used:
         name, share = max(used.items(), key=lambda item: item[1])
-        _tell(terminal, f"{len(used)} figures within a tolerance; most used, {share:.0%}: {name}")
+        tell(terminal, f"{len(used)} figures within a tolerance; most used, {share:.0%}: {name}")
     if recorded is not None:
         numbers = ", ".join(f"{count:,} {kind}" for kind, count in claims.kinds(rows).items())
-        _tell(terminal, f"numbers compared: {numbers}")
+        tell(terminal, f"numbers compared: {numbers}")
     for line in drifted:
-        _tell(terminal, ("differs from the record", "bold red"), f" {line}")
+        tell(terminal, ("differs from the record", "bold red"), f" {line}")
     wrong = [o for o in outcomes if o.problems]
     skipped = [o for o in outcomes if o.skipped]
     passed = len(outcomes) - len(wrong) - len(skipped)
@@ -156,28 +121,28 @@ def prove(
         chosen = proofs.theorems(ids or None)
         limit = arguments.real(limit, "--limit", *proofs.LIMITS)
     except ValueError as error:
-        _fail(str(error))
-    _check_writable(json)
+        fail(str(error))
+    check_writable(json)
     made = []
     for theorem in chosen:
         try:
-            proof = proofs.prove(theorem, limit)
+            found = proofs.prove(theorem, limit)
         except extras.MissingExtra as error:
-            _fail(str(error))
-        made.append(proof)
+            fail(str(error))
+        made.append(found)
         values = f"{theorem.values} value{'s' if theorem.values > 1 else ''}"
-        print(f"{theorem.claim}, {theorem.title}, {values}: {proof.outcome} in {proof.seconds:.2f} s")
-        if proof.counterexample:
-            print(f"  counterexample: {proof.counterexample}")
-        for name, example in proof.controls.items():
+        print(f"{theorem.claim}, {theorem.title}, {values}: {found.outcome} in {found.seconds:.2f} s")
+        if found.counterexample:
+            print(f"  counterexample: {found.counterexample}")
+        for name, example in found.controls.items():
             print(f'  without "{name}": {example or "NO COUNTEREXAMPLE FOUND"}')
     if json is not None:
         about = records.provenance("prunequant prove", packages=("z3-solver",))
         try:
             records.write_json(json, {"provenance": about, "rows": proofs.to_record(made)})
         except OSError as error:
-            _fail(f"the outcome could not be written: {error}")
-    good = sum(proof.agrees for proof in made)
+            fail(f"the outcome could not be written: {error}")
+    good = sum(found.agrees for found in made)
     print(f"{good} of {len(made)} proved, each false without a hypothesis that it names")
     if good < len(made):
         raise typer.Exit(1)
@@ -211,7 +176,7 @@ def plan(
         arguments.choice(method, "--method", METHODS)
         made = tickets.plan(shape, target, source, failure, signed_inputs, depth=depth, biases=biases, method=method)
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     print(made)
 
 
@@ -233,9 +198,9 @@ def case(
 
         cases.load(name)
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     except ModuleNotFoundError as error:
-        _fail(f"case studies need {error.name}: install prunequant with its 'book' extra")
+        fail(f"case studies need {error.name}: install prunequant with its 'book' extra")
     out = out or Path(f"case_{name.replace('-', '_')}_{preset}.json")
     terminal = Console(stderr=True)
     shown = sys.stderr.isatty()
@@ -246,7 +211,7 @@ def case(
         def told(done: int, total: int) -> None:
             bar.update(whole, completed=done, total=total)
             if not shown:
-                _tell(terminal, f"{done} of {total} units")
+                tell(terminal, f"{done} of {total} units")
 
         def say(what: str, step: int, steps: int) -> None:
             bar.update(inside, description=what, completed=step, total=steps)
@@ -266,16 +231,16 @@ def case(
                 say=say,
             )
         except cases.Unfinished as stopped:
-            _tell(terminal, str(stopped))
+            tell(terminal, str(stopped))
             raise typer.Exit(3) from None
         except KeyboardInterrupt:
             if Path(f"{out}.partial").exists():
-                _tell(
+                tell(
                     terminal, f"stopped: what is finished is kept in {out}.partial; run it again with --resume to go on"
                 )
             raise
         except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
-            _fail(str(error))
+            fail(str(error))
     print(f"{len(record['rows'])} rows, {record['provenance']['seconds']} s: {out}")
 
 
@@ -294,28 +259,28 @@ def record(
 
     if every:
         if name is not None:
-            _fail(f"--list names every record: leave out {name}")
+            fail(f"--list names every record: leave out {name}")
         _list_records(runner)
         return
     if name is None:
-        _fail(f"name a record, or say --list; the records are {', '.join(runner.STUDIES)}")
+        fail(f"name a record, or say --list; the records are {', '.join(runner.STUDIES)}")
     try:
         study = runner.load(name)
         settings = runner.parse(study, context.args)
     except (ValueError, ModuleNotFoundError) as error:
-        _fail(str(error))
+        fail(str(error))
     place = out or Path(study.files[0] if len(study.files) == 1 else study.name)
     terminal, shown = Console(stderr=True), sys.stderr.isatty()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack, Progress(*columns, console=terminal, disable=not shown) as bar:
         _limit_threads(stack, study.threads)
-        executor = _executor(stack, jobs, cluster) or stack.enter_context(experiments.processes(1))
+        pool = executor(stack, jobs, cluster) or stack.enter_context(experiments.processes(1))
         task = bar.add_task(name)
 
         def told(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
             if not shown:
-                _tell(terminal, f"{done} of {total} units")
+                tell(terminal, f"{done} of {total} units")
 
         try:
             made = runner.run_study(
@@ -323,18 +288,16 @@ def record(
                 settings,
                 out=place,
                 resume=resume,
-                executor=executor,
+                executor=pool,
                 about={} if cluster else {"jobs": jobs},
                 progress=told,
-                say=lambda text: _tell(terminal, text),
+                say=lambda text: tell(terminal, text),
             )
         except KeyboardInterrupt:
-            _tell(
-                terminal, f"stopped: what is finished is kept in {place}.partial; run it again with --resume to go on"
-            )
+            tell(terminal, f"stopped: what is finished is kept in {place}.partial; run it again with --resume to go on")
             raise
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            _fail(str(error))
+            fail(str(error))
     if study.show is not None:
         print(study.show(made))
     print(f"record: {place}")
@@ -387,29 +350,14 @@ def _steps(text: str, layers: int, option: str) -> list:
 def _print_files(names: list[str]) -> None:
     """One line a file: its path, and what stands there or the command that writes it."""
     if not names:
-        _fail("--files needs the id of a claim, or a chapter such as tickets/subset-sums")
+        fail("--files needs the id of a claim, or a chapter such as tickets/subset-sums")
     try:
-        purposes = {path: what for name in names for path, what in chapters.files(name).items()}
+        found = {path: what for name in names for path, what in chapters.files(name).items()}
     except ValueError as error:
-        _fail(str(error))
-    width = max(map(len, purposes))
-    for path, what in purposes.items():
+        fail(str(error))
+    width = max(map(len, found))
+    for path, what in found.items():
         print(f"{path:{width}}  {what}")
-
-
-def _check_writable(path: Path | None) -> None:
-    """Find out before any work whether a file can be written there."""
-    if path is None:
-        return
-    if path.is_dir():
-        _fail(f"--json is {path}: that is a folder, give the name of a file")
-    probe = path.with_name(f".{path.name}.probe")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        _fail(f"--json is {path}: no file can be written there ({error.strerror})")
 
 
 def _read_record(path: Path | None) -> dict[str, dict] | None:
@@ -422,7 +370,7 @@ def _read_record(path: Path | None) -> dict[str, dict] | None:
                 measured["evidence"]  # a KeyError here, not after an hour of work
         return rows
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        _fail(f"{path} is not a record written by verify --json: {error!r}")
+        fail(f"{path} is not a record written by verify --json: {error!r}")
 
 
 def _print(outcomes: list[Outcome]) -> None:
@@ -432,16 +380,16 @@ def _print(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
         if outcome.problems:
-            problems = Text("; ".join(outcome.problems), "bold red")
+            told = Text("; ".join(outcome.problems), "bold red")
         elif outcome.evidence is None:
-            problems = Text("not run")
+            told = Text("not run")
         else:
             figure = outcome.evidence.figures[0]
-            problems = Text(f"{figure.name}: {figure.text()}")
+            told = Text(f"{figure.name}: {figure.text()}")
         table.add_row(
             Text(outcome.claim.id),
             Text(outcome.claim.verdict.value, "red" if outcome.problems else ""),
-            problems,
+            told,
             "" if outcome.evidence is None else failing,
             f"{outcome.seconds:.1f} s",
         )

@@ -61,6 +61,12 @@ class Site:
         """Whether the weight is not a parameter itself but computed from others."""
         return self.module._parameters.get(self.attribute) is None
 
+    @property
+    def folds(self) -> bool:
+        """Whether a weight that is computed can be made a plain parameter."""
+        parts = {f"{self.attribute}_g", f"{self.attribute}_v"}
+        return parametrize.is_parametrized(self.module, self.attribute) or parts <= self.module._parameters.keys()
+
     def write(self, weight: torch.Tensor) -> None:
         with torch.no_grad():
             getattr(self.module, self.attribute)[self.rows].copy_(weight.reshape(self.weight.shape))
@@ -116,6 +122,19 @@ def sites(model: nn.Module) -> list[Site]:
         elif isinstance(module, _LAYERS) and id(module) not in taken:
             out.append(Site(name, module))
     return out
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """The models in evaluation mode, and then every module of them in the mode that it had."""
+    modes = {module: module.training for model in models for module in model.modules()}
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager
@@ -180,7 +199,7 @@ def settle(model: nn.Module) -> None:
         module, name = site.module, site.attribute
         if parametrize.is_parametrized(module, name):
             remove_parametrizations(module, name)
-        elif site.computed and {f"{name}_g", f"{name}_v"} <= module._parameters.keys():
+        elif site.folds:
             nn.utils.remove_weight_norm(module, name)
 
 
@@ -190,6 +209,13 @@ def parameters(model: nn.Module) -> dict[str, tuple[torch.Tensor, list[str]]]:
     for name, tensor in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(tensor), (tensor, []))[1].append(name)
     return {entry[1][0]: entry for entry in names.values()}
+
+
+def buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every buffer that is stored with a model, once, by its first name."""
+    stored = model.state_dict(keep_vars=True)
+    named = model.named_buffers()
+    return {name: tensor for name, tensor in named if name in stored}
 
 
 def behind(model: nn.Module, site: Site) -> list[str]:

@@ -5,8 +5,9 @@ the moment its input arrives, and goes on with the compressed weights. Linear la
 with any stride, padding, dilation and groups, and the projections of attention; what stays as it is (biases, norms,
 embeddings, parameters of other modules) is listed with its reason. torch is imported where it is used.
 
-For any module, from a sample of the rows that each layer sees; `block_by_block` is for decoders, whose linear layers
-share their inputs, with errors on tokens that no method has seen.
+For any module and the rounding operators of Part II, from a sample of the rows that each layer sees; `block_by_block`
+is for decoders, whose linear layers share their inputs, with errors on tokens that no method has seen. To store a model
+by a scheme, use `prunequant.models.compress`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from prunequant.path_following.tensors import as_array, is_half, like
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from prunequant.models.inventory import LeftAlone
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,6 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
-class LeftAlone:
-    """A parameter that was not compressed, or the part of it that was not: its share of all parameters, and why."""
-
-    name: str
-    shape: tuple[int, ...]
-    why: str
-    share: float
-
-
-@dataclass(frozen=True)
 class NetworkReport(Sequence):
     """The layers that were compressed, as a sequence of `LayerReport`, and everything that was `left_alone`.
 
@@ -95,7 +88,7 @@ class NetworkReport(Sequence):
 
     @property
     def compressed_share(self) -> float:
-        """Share of the network's parameters in compressed layers."""
+        """Share of the bytes of the network's parameters that is in compressed layers."""
         return 1 - sum(entry.share for entry in self.left_alone)
 
 
@@ -171,6 +164,7 @@ def compress_network(
     """
     need("torch")
     from prunequant.models import layers as torch_layers
+    from prunequant.models.inventory import Inventory
 
     _check_model(model, calibration, operator)
     rule = Rule(feedback, scaling, alignment, damping)
@@ -180,7 +174,6 @@ def compress_network(
     seen: dict[tuple, list[NDArray]] = {}
     rows: dict[tuple, NDArray] = {}  # of weights that are used once
     reports: list[LayerReport] = []
-    left: dict[tuple, str] = {}
     number = 0
 
     def record(site, x):
@@ -189,13 +182,13 @@ def compress_network(
         if count == 0:
             raise ValueError(f"layer {site.name} gets no samples from the calibration batch of shape {tuple(x.shape)}")
         wanted = samples or int(np.clip(4 * site.weight[0].numel(), 256, 4096))
-        key = leader[site.name]
+        key = inventory.key[site.name]
         rows[key] = torch_layers.chosen_rows(count, wanted, seed, number)
         seen.setdefault(key, []).append(site.patches(x, rows[key]))
         number += 1
 
     def replace(site, x):
-        key = leader[site.name]
+        key = inventory.key[site.name]
         if key not in seen:
             return
         before = seen.pop(key)
@@ -203,7 +196,7 @@ def compress_network(
         values = as_array(weight)
         chosen = _chosen(operator, values, site.name)
         if chosen is None:
-            left[key] = "the function `operator` gave None for it"
+            inventory.left[key] = "the function `operator` gave None for it"
             return
         own = torch_layers.layer_seed(seed, len(reports))
         changed = None
@@ -220,34 +213,23 @@ def compress_network(
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"layer {site.name}: {error}") from None
-        reports.append(_report(site.name, results, certify, behind[key], len(before)))
+        reports.append(_report(site.name, results, certify, inventory.parameters[key], len(before)))
         site.write(like(made, weight))
 
-    modes = {module: module.training for module in model.modules()}
-    try:
-        sites = torch_layers.sites(model.eval())
-        leader = {site.name: site.key for site in sites}
-        behind: dict[tuple, tuple[str, ...]] = {}
-        for site in sites:
-            behind.setdefault(site.key, tuple(torch_layers.behind(model, site)))
-            if others := torch_layers.other_uses(model, site, sites):
-                left[site.key] = f"also used as {', '.join(others)}"
-        with torch_layers.watching(model, [site for site in sites if site.key not in left], record):
+    with torch_layers.evaluating(model):
+        inventory = Inventory(model)
+        with torch_layers.watching(model, inventory.open, record):
             model(calibration)
         compressed = copy.deepcopy(model)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    torch_layers.settle(compressed)
-    copied = torch_layers.sites(compressed)
-    for site in copied:
-        if why := _unfit(site):
-            left[leader[site.name]] = why
-        elif leader[site.name] not in seen:
-            left.setdefault(leader[site.name], "did not run on the calibration batch")
-    with torch_layers.watching(compressed, [site for site in copied if leader[site.name] not in left], replace):
+    copied = inventory.copied(compressed)
+    for site in inventory.open:
+        if site.key not in seen:
+            inventory.left[site.key] = "did not run on the calibration batch"
+    going = {site.name for site in inventory.open}
+    with torch_layers.watching(compressed, [site for site in copied if site.name in going], replace):
         compressed(calibration)
-    return compressed, NetworkReport(tuple(reports), _left_alone(model, sites, behind, left, reports))
+    done = {name for report in reports for name in report.parameters}
+    return compressed, NetworkReport(tuple(reports), inventory.left_alone(done))
 
 
 def _chosen(operator, values: NDArray, name: str) -> Operator | None:
@@ -269,45 +251,6 @@ def _check_model(model, calibration, operator) -> None:
     instance(calibration, "calibration", Tensor, "a torch tensor, a batch of what the model takes")
     if not isinstance(operator, Operator) and not callable(operator):
         raise TypeError(f"operator is {shown(operator)}: it must be an operator, or a function that gives one")
-    for name, tensor in model.named_parameters():
-        if isinstance(tensor, nn.parameter.UninitializedParameter):
-            raise ValueError(f"parameter {name} has no values yet: run the model once")
-
-
-def _unfit(site) -> str:
-    """Why the weight of a layer cannot be written; empty when it can."""
-    if site.computed:
-        return "the weight is computed in every forward pass: make it a plain floating-point parameter first"
-    if not site.weight.is_floating_point():
-        return f"the weight is of dtype {site.weight.dtype}: make it a plain floating-point parameter first"
-    return ""
-
-
-def _left_alone(model, found, behind, left, reports) -> tuple[LeftAlone, ...]:
-    """Everything that no report covers, in the order of the module's parameters."""
-    from prunequant.models import layers as torch_layers
-
-    every = torch_layers.parameters(model)
-    total = sum(tensor.numel() for tensor, _ in every.values())
-    done = {name for report in reports for name in report.parameters}
-    entries: dict[str, list[LeftAlone]] = {name: [] for name in every}
-    listed = set()
-    for site in found:
-        if site.key in left and site.key not in listed:
-            listed.add(site.key)
-            for name in behind[site.key]:
-                tensor = every[name][0]
-                part = tensor if site.computed else tensor[site.rows]
-                entries[name].append(_entry(name, part, f"{site.name}: {left[site.key]}", total))
-    for name, (tensor, names) in every.items():
-        if name not in done and not entries[name]:
-            also = f" (also {', '.join(names[1:])})" if len(names) > 1 else ""
-            entries[name].append(_entry(name, tensor, torch_layers.why(model, name, tensor) + also, total))
-    return tuple(entry for listed in entries.values() for entry in listed)
-
-
-def _entry(name: str, tensor, why: str, total: int) -> LeftAlone:
-    return LeftAlone(name, tuple(tensor.shape), why, tensor.numel() / total)
 
 
 def _report(name: str, results: list[Result], certify: bool, parameters: tuple[str, ...], uses: int) -> LayerReport:

@@ -1,0 +1,280 @@
+"""Write a smaller file of a model: every matrix by its scheme, everything else as it was, nothing in silence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunequant import arguments
+from prunequant.checkpoint.calibration import Calibration
+from prunequant.checkpoint.coding import Coded, Codes, Shifted
+from prunequant.checkpoint.compressed_tensors import CompressedTensorsWriter
+from prunequant.checkpoint.gguf_writing import GGUFWriter
+from prunequant.checkpoint.layout import LayoutWriter
+from prunequant.checkpoint.matrices import Matrix
+from prunequant.checkpoint.methods import CALIBRATED, Settings, code_matrix
+from prunequant.checkpoint.opening import Model, open_model
+from prunequant.checkpoint.outcome import Compressed, Left, Row
+from prunequant.checkpoint.schemes import GROUPS, WIDTHS, Scheme
+
+TARGETS = ("prunequant", "compressed-tensors", "gguf")
+_ROWS = 1 << 20  # values looked at together for NaN
+
+
+class Writer(Protocol):
+    """A kind of file, made before any work: what cannot be written is an error then, and the size is known."""
+
+    predicted_bytes: int
+    left: tuple[Left, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def schemes(self) -> Mapping[str, Scheme]:
+        """Of the matrices that it holds."""
+        ...
+
+    def settings(self, matrix: Matrix, settings: Settings) -> Settings:
+        """The settings that this file asks for."""
+        ...
+
+    def write(self, out: Path, coded: Iterator[tuple[Matrix, Coded, Row]]) -> list[Row]:
+        """Write all of it, beside, and rename it; the rows with their stored bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which matrices by which scheme, in the order of the file; what is left, and why."""
+
+    schemes: Mapping[str, Scheme]
+    left: Mapping[str, str]
+    asked: bool  # whether the matrices were named one by one, so that one that does not fit is an error
+
+
+def compress(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    plan: Mapping[str, str] | None = None,
+    scheme: str | None = None,
+    budget: float | None = None,
+    to: str = "prunequant",
+    settings: Settings | None = None,
+    calibrate: str | os.PathLike | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Compressed:
+    """Compress the matrices of a model file and write a file that others load.
+
+    Parameters
+    ----------
+    path : what `open_model` reads.
+    out : the file to write, or for "compressed-tensors" the folder: it must not be there, or be empty.
+    plan : the name of a scheme for the name of a matrix; what it does not name is left alone. Or
+    scheme : one for all matrices that it fits, embeddings apart. Or
+    budget : bits a weight, everything counted: the finest groups of the widest integers within them, for all matrices.
+    to : "prunequant" (`layout`: every scheme, every bit once), "compressed-tensors" (a folder that transformers and
+        vLLM load; from a folder of the same kind), "gguf" (blocks of 32 that llama.cpp loads).
+    settings : the method, and what belongs to it.
+    calibrate : an .npz file with an array for each matrix, by its name: inputs (samples, columns), or with ".gram"
+        after the name their Gram matrix (columns, columns). A matrix that it does not have is rounded to nearest.
+    progress : called with (matrices done, matrices in all, name).
+
+    Returns
+    -------
+    Compressed
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong kind; a plan that names no matrix, a scheme that does not fit it or
+        that the file does not have (all of them named before any work); a result that is all zero.
+    OSError : the file could not be written; what was there before is untouched.
+
+    Notes
+    -----
+    One matrix is in memory at a time, with its codes. The file is written beside and renamed, so that whenever this
+    ends, by an error or a kill, there is a whole file or none.
+    """
+    arguments.choice(to, "to", TARGETS)
+    settings = Settings() if settings is None else settings
+    arguments.instance(settings, "settings", Settings, "a Settings")
+    target = arguments.path(out, "out", file=True)
+    if sum(x is not None for x in (plan, scheme, budget)) != 1:
+        raise ValueError("give a plan, a scheme or a budget, one of the three")
+    with open_model(path) as model:
+        if budget is not None:
+            scheme = within(model, arguments.real(budget, "budget", 0, open_low=True), to, settings)
+        job = _job(model, plan, scheme)
+        inputs = Calibration(calibrate, model) if calibrate is not None else None
+        if settings.method in CALIBRATED and inputs is None:
+            raise ValueError(f"method is '{settings.method}', which looks at the inputs: give a file to calibrate with")
+        writer = _writer(to, path, model, job, settings)
+        if target.exists() and os.path.samefile(target, path):
+            raise ValueError(f"out is {target}, the model itself: give another name")
+        notes: list[str] = list(writer.notes)
+        rows = writer.write(target, _coded(model, writer, settings, inputs, notes, progress))
+        return Compressed(
+            target,
+            to,
+            tuple(rows),
+            writer.left,
+            writer.predicted_bytes,
+            _size(target),
+            sum(model.bytes.values()),
+            tuple(notes),
+        )
+
+
+def within(model: Model, budget: float, to: str, settings: Settings) -> str:
+    """The uniform scheme of a target that makes the most of a budget of bits a weight: wide codes, then fine groups.
+
+    Raises
+    ------
+    ValueError : not even the smallest is within the budget; it is named, with its size.
+    """
+    matrices = [m for m in model.matrices if m.kind != "embedding"] or list(model.matrices)
+    weights = sum(m.weights for m in matrices)
+    zeros = 0 if settings.symmetric else 1
+    names = [f"INT{b} {g}" for b in reversed(WIDTHS) for g in (*(f"g{g}" for g in GROUPS), "channel")]
+    if to == "gguf":
+        names = ["INT8 g32", "INT4 g32", "MXFP4"]
+    sizes = {}
+    for name in names:
+        scheme = Scheme.named(name)
+        if any(isinstance(scheme.granularity, int) and m.columns % scheme.granularity for m in matrices):
+            continue
+        bits = sum(scheme.stored_bits(m.rows, m.columns) for m in matrices)
+        bits += zeros * sum(scheme.scales(m.rows, m.columns) * (scheme.bits or 0) for m in matrices)
+        sizes[name] = bits / weights
+        if sizes[name] <= budget:
+            return name
+    least = min(sizes, key=lambda name: sizes[name])
+    raise ValueError(
+        f"budget is {budget:g} bits a weight: the smallest for all matrices is {least}, {sizes[least]:.4f}"
+    )
+
+
+def _writer(to: str, path: str | os.PathLike, model: Model, job: Job, settings: Settings) -> Writer:
+    if to == "prunequant":
+        return LayoutWriter(model, job.schemes, job.left, settings)
+    if to == "compressed-tensors":
+        return CompressedTensorsWriter(Path(path), model, job.schemes, job.left, settings, job.asked)
+    return GGUFWriter(Path(path), model, job.schemes, job.left, settings, job.asked)
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size
+
+
+def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None) -> Job:
+    matrices = {m.name: m for m in model.matrices}
+    left = {u.name: u.reason for u in model.untreated}
+    if plan is not None:
+        arguments.instance(plan, "plan", Mapping, "schemes by the names of matrices")
+        unknown = [name for name in plan if name not in matrices]
+        if unknown:
+            raise ValueError(f"plan names {_listed(unknown)}: the model has no such matrix")
+        chosen = {name: Scheme.named(plan[name]) for name in matrices if name in plan}
+        wrong = {name: s.problem(matrices[name].rows, matrices[name].columns) for name, s in chosen.items()}
+        if any(wrong.values()):
+            raise ValueError("the plan does not fit: " + "; ".join(f"{n}: {why}" for n, why in wrong.items() if why))
+        left.update({name: "the plan does not name it" for name in matrices if name not in plan})
+    else:
+        one = Scheme.named(scheme or "")
+        chosen = {}
+        for name, matrix in matrices.items():
+            why = one.problem(matrix.rows, matrix.columns)
+            if matrix.kind == "embedding":
+                why = "an embedding: name it in a plan to compress it"
+            left.update({name: why} if why else {})
+            chosen.update({} if why else {name: one})
+    for name in list(chosen):
+        if place := _not_finite(matrices[name]):
+            if plan is not None:
+                raise ValueError(f"the plan names {name}, which holds NaN or infinity, first in row {place[0]}")
+            left[name] = f"it holds NaN or infinity, first in row {place[0]}"
+            del chosen[name]
+    if not chosen:
+        raise ValueError("no matrix is to be compressed: " + "; ".join(f"{n}: {why}" for n, why in left.items()))
+    return Job(chosen, left, plan is not None)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _not_finite(matrix: Matrix) -> tuple[int] | None:
+    step = max(1, _ROWS // matrix.columns)
+    for first in range(0, matrix.rows, step):
+        values = matrix.read(first, min(first + step, matrix.rows))
+        if not np.all(np.isfinite(values)):
+            return (first + int(np.argmin(np.isfinite(values).all(axis=1))),)
+    return None
+
+
+def _coded(
+    model: Model,
+    writer: Writer,
+    settings: Settings,
+    inputs: Calibration | None,
+    notes: list[str],
+    progress: Callable[[int, int, str], None] | None,
+) -> Iterator[tuple[Matrix, Coded, Row]]:
+    matrices = {m.name: m for m in model.matrices}
+    for done, (name, scheme) in enumerate(writer.schemes.items()):
+        if progress is not None:
+            progress(done, len(writer.schemes), name)
+        matrix = matrices[name]
+        w = matrix.read(0, matrix.rows)
+        gram = inputs.gram(matrix) if inputs is not None else None
+        chosen = writer.settings(matrix, settings)
+        if gram is None and chosen.method in CALIBRATED:
+            notes.append(f"{name}: no inputs to calibrate with, rounded to nearest")
+            chosen = replace(chosen, method="nearest")
+        coded = code_matrix(w, scheme, chosen, gram, name)
+        yield matrix, coded, judged(matrix, w, coded, scheme, chosen, gram)
+    if progress is not None:
+        progress(len(writer.schemes), len(writer.schemes), "")
+
+
+def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: Settings, gram: NDArray | None) -> Row:
+    """The row of a matrix whose codes were found; its stored bytes are for the writer to say."""
+    decoded = coded.decode()
+    lost = (w - decoded).astype(np.float64)
+    error = float(np.sum(lost * lost))
+    output = float("nan")
+    if gram is not None:
+        output = _decibels(_energy(w, gram), _energy(lost, gram))
+    return Row(
+        name=matrix.name,
+        scheme=scheme.name,
+        method=settings.method,
+        rows=matrix.rows,
+        columns=matrix.columns,
+        stored_bytes=0,
+        snr=_decibels(float(np.sum(w.astype(np.float64) ** 2)), error),
+        error=error,
+        output_snr=output,
+        zeros_before=int(np.count_nonzero(w == 0)),
+        zeros_after=int(np.count_nonzero(decoded == 0)),
+        keeps_zero=not isinstance(coded, Shifted),
+        clamped=coded.clamped if isinstance(coded, Codes) else 0,
+    )
+
+
+def _energy(w: NDArray, gram: NDArray) -> float:
+    return float(np.sum((w @ gram) * w))
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise <= 0:
+        return float("inf")
+    return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")

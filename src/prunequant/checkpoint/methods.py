@@ -1,0 +1,191 @@
+"""How the codes of one matrix are found: rounding to nearest, or with inputs at hand, and the masks of pruned schemes.
+
+nearest      every weight to its nearest code; the mask keeps the largest, or for integers what loses least (joint)
+wanda        the mask by |weight| · size of its input, row by row; then to nearest
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunequant import arguments, sparsity
+from prunequant.checkpoint.coding import GRIDS, SCALE_DTYPES, Coded, Codes, encode, integer_codes
+from prunequant.checkpoint.schemes import Scheme
+
+METHODS = ("nearest", "wanda")
+CALIBRATED = ("wanda",)
+MASKS = ("joint", "magnitude")
+_ROUNDS = 3  # times that the joint mask and the scales are fitted to each other
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How matrices are coded.
+
+    Parameters
+    ----------
+    method : one of `METHODS`; those in `CALIBRATED` need a Gram matrix.
+    grid : of integers, as `coding.nearest` has it: "symmetric", or "zero point", where every group has a code of its
+        own for zero ("signed" and "minimum" are for GGUF, which asks for them).
+    scale_dtype : "F16" or "BF16", what a scale is stored in.
+    unit_scale : NVFP4 without the scale of the whole tensor, as GGUF has it.
+    mask : "joint" or "magnitude": how `nearest` chooses what it prunes. Joint is for integers, by the error that is
+        left when what is kept is rounded; number formats take the magnitude.
+    keep_zeros : what is zero stays zero, whatever the method.
+
+    Raises
+    ------
+    TypeError, ValueError : an argument of the wrong kind, or none of those allowed.
+    """
+
+    method: str = "nearest"
+    grid: str = "symmetric"
+    scale_dtype: str = "F16"
+    unit_scale: bool = False
+    mask: str = "joint"
+    keep_zeros: bool = True
+
+    def __post_init__(self) -> None:
+        arguments.choice(self.method, "method", METHODS)
+        arguments.choice(self.scale_dtype, "scale_dtype", SCALE_DTYPES)
+        arguments.choice(self.mask, "mask", MASKS)
+        arguments.choice(self.grid, "grid", GRIDS)
+        arguments.flag(self.keep_zeros, "keep_zeros")
+        arguments.flag(self.unit_scale, "unit_scale")
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the grid lies about zero."""
+        return self.grid in ("symmetric", "signed")
+
+
+def code_matrix(
+    weights: NDArray,
+    scheme: Scheme,
+    settings: Settings | None = None,
+    gram: NDArray | None = None,
+    name: str = "weights",
+) -> Coded:
+    """One matrix by a scheme and a method.
+
+    Parameters
+    ----------
+    weights : (rows, columns) finite numbers, a row an output.
+    scheme : that fits the shape.
+    gram : (columns, columns), Σ x xᵀ of the inputs that the columns multiply; for methods in `CALIBRATED`.
+    name : for errors.
+
+    Returns
+    -------
+    Codes, Blocks or Halves of `coding`: with `decode()` and the mask that is stored.
+
+    Raises
+    ------
+    ValueError : weights that are not finite, a scheme that does not fit, no Gram matrix or one of another shape, scales
+        that 16 bits do not hold, a result that is all zero where the weights are not.
+
+    Examples
+    --------
+    >>> w = np.array([[4.0, 0.1, -2.0, 0.2]])
+    >>> code_matrix(w, Scheme.named("2:4 INT4 channel")).decode().round(2).tolist()
+    [[4.0, 0.0, -2.0, 0.0]]
+    """
+    settings = Settings() if settings is None else settings
+    w = np.ascontiguousarray(arguments.numbers(weights, name), dtype=np.float32)
+    if w.ndim != 2 or w.size == 0:
+        raise ValueError(f"{name} has shape {w.shape}: it must be a matrix")
+    if why := scheme.problem(*w.shape):
+        raise ValueError(f"{name}: {scheme.name} does not fit {w.shape[0]} × {w.shape[1]}: {why}")
+    if settings.method in CALIBRATED:
+        gram = _checked_gram(gram, w.shape[1], settings.method, name)
+    coded = _coded(w, scheme, settings, gram, name)
+    check_result(w, coded, scheme, name)
+    return coded
+
+
+def _checked_gram(gram: NDArray | None, columns: int, method: str, name: str) -> NDArray:
+    if gram is None:
+        raise ValueError(f"{name}: the method {method} looks at the inputs: give their Gram matrix")
+    gram = arguments.numbers(gram, f"the Gram matrix of {name}").astype(np.float64, copy=False)
+    if gram.shape != (columns, columns):
+        raise ValueError(f"the Gram matrix of {name} has shape {gram.shape}: it must be ({columns}, {columns})")
+    return gram
+
+
+def _coded(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray | None, name: str) -> Coded:
+    options: dict[str, Any] = {"grid": settings.grid, "scale_dtype": settings.scale_dtype, "name": name,
+                               "unit_scale": settings.unit_scale}  # fmt: skip
+    if scheme.pattern is None:
+        return encode(w, scheme, **options)
+    if settings.method == "wanda" and gram is not None:
+        score = np.abs(w) * np.sqrt(np.maximum(np.diagonal(gram), 0)).astype(np.float32)
+        return encode(w, scheme, mask=by_rows(score, scheme), **options)
+    mask = largest(np.abs(w), scheme)
+    if settings.mask == "magnitude" or scheme.bits is None:
+        return encode(w, scheme, mask=mask, **options)
+    best = encode(w, scheme, mask=mask, **options)
+    least = _error(w, best)
+    for _ in range(_ROUNDS):
+        # the codes that every weight would have under the scales found for those that are kept
+        stored = best.decode() if mask is None else _unmasked(w, best)
+        mask = largest(sparsity.gain(w, stored), scheme)
+        trial = encode(w, scheme, mask=mask, **options)
+        error = _error(w, trial)
+        if not error < least:
+            break
+        best, least = trial, error
+    return best
+
+
+def _unmasked(w: NDArray, coded: Coded) -> NDArray:
+    if not isinstance(coded, Codes):
+        return coded.decode()
+    codes = integer_codes(w, coded.scales, coded.group, coded.bits, coded.zeros)
+    return Codes(codes, coded.scales, coded.bits, coded.group, coded.zeros).decode()
+
+
+def _error(w: NDArray, coded: Coded) -> float:
+    return float(np.sum((w - coded.decode()).astype(np.float64) ** 2))
+
+
+def largest(score: NDArray, scheme: Scheme) -> NDArray[np.bool_]:
+    """The mask of a scheme's pattern that keeps the largest scores, of the whole matrix for a share."""
+    if isinstance(scheme.pattern, tuple):
+        return sparsity.keep_largest(score, f"{scheme.pattern[0]}:{scheme.pattern[1]}", axis=1)
+    return sparsity.keep_largest(score, float(scheme.pattern or 0.0))
+
+
+def by_rows(score: NDArray, scheme: Scheme) -> NDArray[np.bool_]:
+    """The same, but a share is taken of every row; rows differ by one where it does not divide."""
+    if isinstance(scheme.pattern, tuple):
+        return largest(score, scheme)
+    rows, columns = score.shape
+    pruned = sparsity.pruned_count(float(scheme.pattern or 0.0), score.size)
+    quota = np.diff(pruned * np.arange(rows + 1) // rows)
+    order = np.argsort(score, axis=1, kind="stable")
+    mask = np.empty(score.shape, bool)
+    np.put_along_axis(mask, order, np.arange(columns) >= quota[:, None], axis=1)
+    return mask
+
+
+def check_result(weights: NDArray, coded: Coded, scheme: Scheme, name: str) -> None:
+    """What no method may do: leave zeros alone of a matrix that was not, or a mask that is not the scheme's.
+
+    Raises
+    ------
+    ValueError : it did.
+    """
+    decoded = coded.decode()
+    if not decoded.any() and weights.any():
+        raise ValueError(
+            f"{name} would be all zero by {scheme.name}: its weights are below what the scales of this scheme hold, or"
+            " too few are kept"
+        )
+    if isinstance(scheme.pattern, tuple):
+        groups = np.count_nonzero(decoded.reshape(-1, scheme.pattern[1]), axis=1)
+        if groups.max() > scheme.pattern[0]:
+            raise ValueError(f"{name} has a group of {scheme.pattern[1]} with {groups.max()} values: {scheme.name}")

@@ -1,0 +1,153 @@
+"""Commands for model files. Each is a plain function here; `prunequant.cli` makes it a command."""
+
+from __future__ import annotations
+
+import json as reader
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from .. import records
+from . import report_text
+from .common import check_writable, fail, tell
+
+if TYPE_CHECKING:
+    from ..checkpoint import Allocation
+
+CARE = 5  # matrices that are named one by one
+
+
+def report(
+    model: Annotated[Path, typer.Argument(help="a safetensors, PyTorch, .npz, GGUF or ONNX file, or a folder of them")],
+    bits: Annotated[list[float] | None, typer.Option(help="bits a weight; several times for several budgets")] = None,
+    group: Annotated[int, typer.Option(help="values that share a scale, where a group does")] = 128,
+    mask: Annotated[str, typer.Option(help="what pruning pays for its mask: bitmap, entropy or free")] = "bitmap",
+    entropy: Annotated[bool, typer.Option("--entropy", help="both sides entropy-coded too")] = False,
+    scales: Annotated[str, typer.Option(help="searched, or exact: the least error over all scales, slow")] = "searched",
+    transposed: Annotated[
+        list[str] | None, typer.Option(help="tensors whose first axis is the input, such as '*.c_fc.weight'")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
+) -> None:
+    """Which loses less, fewer bits or fewer weights? Every matrix of a model, at the bits really stored."""
+    from .. import checkpoint
+    from ..checkpoint.judging import BUDGETS
+
+    check_writable(json)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    try:
+        with (
+            checkpoint.open_model(model, transposed or ()) as opened,
+            Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
+        ):
+            sizes = {m.name: m.nbytes / max(m.weights, 1) for m in opened.matrices}
+            task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
+
+            def told(name: str, weights: int) -> None:
+                bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
+
+            found = checkpoint.report(
+                opened,
+                bits or BUDGETS,
+                group=group,
+                mask=mask,
+                entropy=entropy,
+                scales=scales,
+                threads=threads,
+                told=told,
+            )
+    except (TypeError, ValueError, ImportError) as error:
+        fail(str(error))
+    if json is not None:
+        try:
+            records.write_json(json, found.to_json())
+        except OSError as error:
+            fail(f"the report could not be written: {error}")
+    terminal = Console() if sys.stdout.isatty() else Console(width=160)
+    asked = (bits or [4.25])[0]
+    report_text.print_report(found, asked, terminal)
+    if json is not None:
+        tell(terminal, f"report: {json}")
+
+
+def allocate(
+    model: Annotated[Path, typer.Argument(help="a report, as `prunequant report --json` writes it")],
+    budget: Annotated[float | None, typer.Option(help="bits a weight, over the matrices")] = None,
+    megabytes: Annotated[float | None, typer.Option(help="10^6 bytes of the whole model, instead of bits")] = None,
+    schemes: Annotated[
+        str | None, typer.Option(help="names and patterns with commas between, such as 'INT4 *,INT8 g128'")
+    ] = None,
+    weighting: Annotated[
+        str, typer.Option(help="what a matrix counts by: weights, tensors (all the same) or power (plain squares)")
+    ] = "weights",
+    sensitivities: Annotated[
+        Path | None, typer.Option(help="JSON: a factor on the error of each matrix that is named")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="write the plan here")] = None,
+) -> None:
+    """Choose how to store every matrix, so that a model of a given size loses least."""
+    from .. import checkpoint
+
+    check_writable(json)
+    names = None if schemes is None else [part.strip() for part in schemes.split(",") if part.strip()]
+    try:
+        factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
+        plan = checkpoint.allocate(
+            model, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
+        )
+    except (TypeError, ValueError, OSError) as error:
+        fail(str(error))
+    _print_plan(plan)
+    if json is not None:
+        try:
+            records.write_json(json, plan.to_json())
+        except OSError as error:
+            fail(f"the plan could not be written: {error}")
+        print(f"plan: {json}")
+
+
+def _print_plan(plan: Allocation) -> None:
+    """Sizes and errors of the plan and of the best uniform one, and how many matrices each scheme stores."""
+    terminal = Console() if sys.stdout.isatty() else Console(width=160)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("plan", "bits a weight", "MB", "SNR"):
+        table.add_column(heading, overflow="fold", justify="left" if heading == "plan" else "right")
+    untreated = plan.untreated_bytes / 1e6
+    table.add_row(
+        "a scheme for each matrix", f"{plan.bits_per_weight:.3f}", f"{plan.megabytes:.3f}", _decibel(plan.snr)
+    )
+    if plan.uniform is not None:
+        same = plan.uniform
+        size = f"{same.bits / 8e6 + untreated:.3f}"
+        table.add_row(Text(f"all {same.scheme}"), f"{same.bits_per_weight:.3f}", size, _decibel(same.snr))
+    terminal.print(table)
+    if plan.uniform is None:
+        tell(terminal, "no scheme for all matrices is within this budget")
+    proof = "no plan of these schemes is better" if plan.gap <= 0 else f"at most {_share(plan)} from the best plan"
+    tell(terminal, f"{proof}; {untreated:.3f} MB that are not treated are counted as they are stored")
+    counts: dict[str, int] = {}
+    for scheme in plan.tensors.values():
+        counts[scheme] = counts.get(scheme, 0) + 1
+    used = Table(box=None, pad_edge=False, header_style="bold")
+    used.add_column("scheme")
+    used.add_column("matrices", justify="right")
+    for scheme, count in sorted(counts.items(), key=lambda item: -item[1]):
+        used.add_row(Text(scheme), str(count))
+    terminal.print(used)
+
+
+def _decibel(snr: float) -> str:
+    return "lossless" if math.isinf(snr) else f"{snr:.2f} dB"
+
+
+def _share(plan: Allocation) -> str:
+    return f"{10 * math.log10(plan.error / plan.bound):.2g} dB" if plan.bound > 0 else "its whole error"

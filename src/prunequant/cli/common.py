@@ -1,0 +1,70 @@
+"""What the commands share: words for the terminal, the error that ends one, processes or a cluster to work on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .. import experiments
+
+
+def tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
+    """Print text as it is: what a user typed, or a library said, is never read as rich's markup."""
+    terminal.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def fail(message: str) -> NoReturn:
+    """End with exit code 2, the code for a command that cannot be carried out as given."""
+    tell(Console(stderr=True), ("error", "bold red"), f" {message}")
+    raise typer.Exit(2)
+
+
+def leave_on_sigterm(stack: ExitStack) -> None:
+    """SIGTERM leaves the `with` blocks, as Ctrl-C does: a pool that is left so ends its processes at once."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, leave)
+        stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | None:
+    if cluster is not None:
+        try:
+            from dask.distributed import Client
+        except ImportError:
+            fail("--cluster needs dask: install prunequant with its 'cluster' extra")
+        try:
+            client = stack.enter_context(Client(cluster, timeout="10s"))
+        except (OSError, ValueError) as error:
+            fail(f"no Dask scheduler answers at {cluster!r}: {error}")
+        return client.get_executor()
+    if jobs > 1:
+        leave_on_sigterm(stack)
+        return stack.enter_context(experiments.processes(jobs))
+    return None
+
+
+def check_writable(path: Path | None) -> None:
+    """Find out before any work whether a file can be written there."""
+    if path is None:
+        return
+    if path.is_dir():
+        fail(f"--json is {path}: that is a folder, give the name of a file")
+    probe = path.with_name(f".{path.name}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        fail(f"--json is {path}: no file can be written there ({error.strerror})")
