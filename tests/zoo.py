@@ -62,6 +62,18 @@ class Attention(nn.Module):
         return self.attend(x, key=x[..., :4], value=x[..., 1:])[0]
 
 
+class Conv1D(nn.Module):
+    """The linear layer of GPT-2 in transformers: its weight is stored (inputs, outputs)."""
+
+    def __init__(self, nf, nx):
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight, self.bias = nn.Parameter(torch.randn(nx, nf)), nn.Parameter(torch.zeros(nf))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
 def weight_normed(modern):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,6 +98,7 @@ ZOO = {
     "cross attention": (Attention, (4, 5, 6)),
     "tied": (Tied, (8, 6)),
     "twice": (Twice, (8, 6)),
+    "transposed": (lambda: nn.Sequential(Conv1D(8, 6), nn.ReLU(), Conv1D(4, 8)), (3, 5, 6)),
     "weight norm": (lambda: weight_normed(True), (8, 6)),
     "old weight norm": (lambda: weight_normed(False), (8, 6)),
     "orthogonal": (lambda: nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(6, 6))), (8, 6)),

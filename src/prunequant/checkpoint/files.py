@@ -133,7 +133,7 @@ class Tensor:
     encoding : how bytes become values
     fetch : fetch(start, stop) gives bytes of the values one after another in the order of the last axis first
     place : where the bytes lie, (file, start, stop), perhaps with gaps; None when they are compressed
-    axes : what the file itself says of the axes: "transposed", when the first one is the input
+    axes : what the file itself says of the axes: "transposed", when the first one is the input; "embedding"
     """
 
     name: str
@@ -168,7 +168,8 @@ class Tensor:
         raw = self.fetch(first * size, last * size)
         if raw.size != (last - first) * size:
             raise ModelFileError(self.file, "it does not have the bytes of all values", self.name)
-        return self.encoding.decode(raw)[start - first * block : stop - first * block]
+        with np.errstate(all="ignore"):  # NaN and infinity are found where a matrix is judged
+            return self.encoding.decode(raw)[start - first * block : stop - first * block]
 
     def rows(self, first: int, stop: int) -> NDArray:
         """Rows first … stop - 1 of a tensor as a matrix: its first axis against all others."""

@@ -174,8 +174,7 @@ def _blocks(kind: Any, size: int, raw: NDArray[np.uint8]) -> NDArray:
     from gguf import quants
 
     try:
-        with np.errstate(all="ignore"):  # damaged scales
-            return quants.dequantize(raw.reshape(-1, size), kind).reshape(-1)
+        return quants.dequantize(raw.reshape(-1, size), kind).reshape(-1)
     except NotImplementedError:
         raise ValueError(f"the package gguf does not decode {kind.name}") from None
 

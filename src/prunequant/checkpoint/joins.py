@@ -76,7 +76,10 @@ def join(contents: Contents) -> Joins:
             if not matches(tensors, name, tensor):
                 continue
             try:
-                found.joined.append(make(contents, name, conventions))
+                made = make(contents, name, conventions)
+                if unread := [part for part in made.parts if not values.readable(part.encoding)]:
+                    raise Unjoinable(f"values of {unread[0].dtype} ({shown_name(unread[0].name)}) are not read")
+                found.joined.append(made)
             except Unjoinable as problem:
                 found.failed[name] = str(problem)
             break
@@ -171,12 +174,11 @@ def _of_rows(tensor: Tensor, each: int, wide: int, down: int, outputs: int, firs
 
 def _spread(rows: NDArray, grid: NDArray, across: int, inputs: int, operation: np.ufunc) -> None:
     """rows = operation(rows, grid), each column of the grid for `across` columns of the rows, in place."""
-    with np.errstate(all="ignore"):  # scales of a damaged file
-        if grid.shape[1] * across == inputs:
-            blocks = rows.reshape(len(rows), grid.shape[1], across)
-            operation(blocks, grid[:, :, None], out=blocks)
-        else:
-            operation(rows, np.repeat(grid, across, axis=1)[:, :inputs], out=rows)
+    if grid.shape[1] * across == inputs:
+        blocks = rows.reshape(len(rows), grid.shape[1], across)
+        operation(blocks, grid[:, :, None], out=blocks)
+    else:
+        operation(rows, np.repeat(grid, across, axis=1)[:, :inputs], out=rows)
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
@@ -356,8 +358,7 @@ def _packed(contents: Contents, name: str, conventions: dict[str, int]) -> Joine
 
 
 def _divided(rows: NDArray, by: Tensor) -> None:
-    with np.errstate(all="ignore"):
-        np.divide(rows, by.read(0, 1).astype(np.float32), out=rows)
+    np.divide(rows, by.read(0, 1).astype(np.float32), out=rows)
 
 
 def _width(words: int, columns: int, wanted: int) -> tuple[int, bool]:
@@ -413,8 +414,7 @@ def _gptq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
             codes = unpack(_array_of_words(zeros), bits, outputs)[:, first:stop]
             points = (codes if later else (codes + 1) & ((1 << bits) - 1)).astype(np.float32)
             found -= points.T[:, group]
-        with np.errstate(all="ignore"):
-            found *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
+        found *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
         return found
 
     version = "v2: zero points as they are" if later else "v1: zero points stored less one"
@@ -430,7 +430,7 @@ def _groups(order: Tensor | None, inputs: int, groups: int, wanted: int) -> NDAr
     """The group of each input."""
     if order is None:
         return np.arange(inputs) // _step(inputs, groups, wanted, "inputs")
-    if order.dtype not in ("I32", "I64") or len(order.shape) != 1:
+    if order.dtype not in ("I32", "I64") or order.shape != (inputs,):
         raise Unjoinable("g_idx must hold a group for each input")
     found = order.read(0, inputs).astype(np.int64)
     if found.size and not 0 <= found.min() <= found.max() < groups:
@@ -470,8 +470,7 @@ def _awq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
         found = codes(_upright(weight, low, high), first, stop)
         points = codes(np.ascontiguousarray(_array_of_words(zeros)[:, low:high].T), first, stop)
         found -= points[:, group]
-        with np.errstate(all="ignore"):
-            found *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
+        found *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
         return found
 
     what = "AWQ, 4 bits, zero points as they are"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def _header(file: File, stream: Any, name: str) -> tuple[tuple[int, ...], bool, 
         shape, columns_first, dtype = _HEADERS[version](stream)
     except ModelFileError:
         raise
-    except (*ZIP_ERRORS, SyntaxError, RecursionError, MemoryError) as error:
+    except (*ZIP_ERRORS, SyntaxError, TokenError, RecursionError, MemoryError) as error:
         words = " ".join(str(error).split())[:120]
         raise ModelFileError(file.path, f"its header is damaged ({words})", name) from None
     whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 62 for n in shape)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from prunequant import arguments
-from prunequant.checkpoint import gguf_reader, npz_file, safetensors_file, structure, torch_file
+from prunequant.checkpoint import gguf_reader, npz_file, onnx_file, safetensors_file, structure, torch_file
 from prunequant.checkpoint.files import Contents, File, ModelFileError, Tensor, model_path
 from prunequant.checkpoint.matrices import Matrix, Untreated
 from prunequant.checkpoint.streams import Archive
@@ -126,6 +126,8 @@ def _read(path: Path) -> Contents:
         return npz_file.read(path)
     if head[:2] == b"\x80\x02" and path.suffix != safetensors_file.SUFFIX:
         return torch_file.read(path)
+    if path.suffix == ".onnx":
+        return onnx_file.read(path)
     return safetensors_file.read_single(path)
 
 

@@ -92,7 +92,7 @@ def kind_of(tensor: Tensor, conv1d: bool, transposed: Collection[str]) -> str:
     axes = len(tensor.shape)
     if axes == 3 and _EXPERTS.search(tensor.name):
         return "experts"
-    if axes == 2 and _EMBEDDING.search(tensor.name):
+    if axes == 2 and (tensor.axes == "embedding" or _EMBEDDING.search(tensor.name)):
         return "embedding"
     if axes == 2:
         flipped = tensor.axes == "transposed" or _fits(tensor.name, transposed)
@@ -299,5 +299,10 @@ def _joined(join: joining.Joined) -> Part | str:
         return "three axes with scales, and no name says that these are experts"
     rows, experts = math.prod(shape[:-1]), shape[0] if len(shape) == 3 else 1
     names = tuple(part.name for part in join.parts)
-    matrix = Matrix(weight.name, weight.shape, kind, join.dtype, rows, shape[-1], 0, join.read, experts, (), names)
+
+    def read(first: int, stop: int) -> NDArray:
+        with np.errstate(all="ignore"):  # what scales make infinite is found where the matrix is judged
+            return join.read(first, stop)
+
+    matrix = Matrix(weight.name, weight.shape, kind, join.dtype, rows, shape[-1], 0, read, experts, (), names)
     return Part(matrix, join.parts)

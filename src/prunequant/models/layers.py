@@ -1,9 +1,10 @@
 """Which parameters of a torch module are matrices that multiply inputs, and what these inputs are.
 
-A `Site` is one such matrix: the weight of a linear layer or of a convolution of one or two axes, or a projection of
-`nn.MultiheadAttention` (query, key and value are rows of one parameter, or three parameters; what reaches the output
-projection is found by running the attention with the identity in its place). `watching` shows every site's input to a
-function just before it is used. All other parameters have a reason not to be sites, which `why` says.
+A `Site` is one such matrix: the weight of a linear layer (also of GPT-2's, stored transposed), of a convolution of one
+or two axes, or a projection of `nn.MultiheadAttention` (query, key and value are rows of one parameter, or three
+parameters; what reaches the output projection is found by running the attention with the identity in its place).
+`watching` shows every site's input to a function just before it is used. All other parameters have a reason not to be
+sites, which `why` says.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ _PARTS = ("query", "key", "value")
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A weight (filters, …) that multiplies what a module sees: rows `first` … `stop` − 1 of a parameter, or all."""
+    """A weight (filters, …) that multiplies what a module sees: rows `first` … `stop` − 1 of a parameter, or all.
+
+    A parameter that is `transposed` is stored (inputs, outputs).
+    """
 
     name: str
     module: nn.Module
     attribute: str = "weight"
     first: int = 0
     stop: int | None = None
+    transposed: bool = False
 
     @property
     def rows(self) -> slice:
@@ -43,8 +48,9 @@ class Site:
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weight as the forward pass sees it."""
-        return getattr(self.module, self.attribute).detach()[self.rows]
+        """The weight as the forward pass sees it, a row an output."""
+        weight = getattr(self.module, self.attribute).detach()[self.rows]
+        return weight.T if self.transposed else weight
 
     @property
     def groups(self) -> int:
@@ -69,7 +75,7 @@ class Site:
 
     def write(self, weight: torch.Tensor) -> None:
         with torch.no_grad():
-            getattr(self.module, self.attribute)[self.rows].copy_(weight.reshape(self.weight.shape))
+            self.weight.copy_(weight.reshape(self.weight.shape))
 
     def samples(self, x: torch.Tensor) -> int:
         """How many rows or patches this input holds."""
@@ -105,6 +111,12 @@ def _images(module, x: torch.Tensor) -> tuple[torch.Tensor, dict]:
     return x, dict(kernel=kernel, stride=stride, padding=tuple(ends), dilation=dilation)
 
 
+def _is_transposed(module: nn.Module) -> bool:
+    """Whether a module is the linear layer of GPT-2 in transformers, whose weight is stored (inputs, outputs)."""
+    weight = module._parameters.get("weight")
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and weight is not None and weight.dim() == 2
+
+
 def sites(model: nn.Module) -> list[Site]:
     """All sites, in the order of the module's children."""
     out, taken = [], set()
@@ -121,6 +133,8 @@ def sites(model: nn.Module) -> list[Site]:
             out.append(Site(f"{dot}out_proj", module.out_proj))
         elif isinstance(module, _LAYERS) and id(module) not in taken:
             out.append(Site(name, module))
+        elif _is_transposed(module):
+            out.append(Site(name, module, transposed=True))
     return out
 
 
