@@ -254,3 +254,23 @@ def test_groups_that_g_idx_names_and_that_do_not_exist_are_found_before_reading(
     entries[3] = made.i32("w.g_idx", np.full(32, 2))
     model, _ = made.opened(made.write(tmp_path / "m", entries))
     assert "g_idx names group 2 of 2" in made.reasons(model)["w.qweight"]
+
+
+def test_a_code_that_is_its_zero_point_is_a_weight_of_exactly_nought(tmp_path):
+    entries, expected = gptq(4, 64, 32, 16, stored_less=1)
+    _, found, _ = only(tmp_path, entries, quantize={"bits": 4, "checkpoint_format": "gptq"})
+    assert np.count_nonzero(found == 0) == np.count_nonzero(expected == 0) > 0
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-40, 1e-45, 2.0**-126])
+def test_scales_that_are_zero_or_subnormal_give_finite_weights(tmp_path, scale):
+    codes = np.arange(-8, 8).reshape(2, 8)
+    entries = [("w.weight", "I8", (2, 8), codes.astype(np.int8).tobytes()), made.f32("w.weight_scale", [scale, scale])]
+    _, found, _ = only(tmp_path, entries)
+    assert np.array_equal(found, codes.astype(np.float32) * np.float32(scale)) and np.isfinite(found).all()
+
+
+def test_a_block_whose_power_of_two_is_the_least_one_is_finite_and_the_code_255_is_no_number(tmp_path):
+    blocks = [u8("experts.w_blocks", np.full((1, 1, 2, 16), 0x77)), u8("experts.w_scales", [[[0, 255]]])]
+    _, found, _ = only(tmp_path, blocks)
+    assert np.array_equal(found[0, :32], np.full(32, 6 * 2.0**-127, np.float32)) and np.isnan(found[0, 32:]).all()

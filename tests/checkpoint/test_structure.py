@@ -103,3 +103,19 @@ def test_what_is_not_a_matrix_says_why(tmp_path):
         "six": "6 axes: none is known as the input", "rope.cos_cached": "computed, not learned",
         "row": "a vector: kept as it is", "flags": "flags without a scale",
     }  # fmt: skip
+
+
+def test_a_transposed_convolution_is_known_by_its_name_and_its_rows_are_outputs(tmp_path):
+    x = normal(6, 4, 2, 2)
+    model, found = made.opened(made.write(tmp_path / "m", [made.f32("decoder.conv_transpose.weight", x)]))
+    assert (model.matrices[0].rows, model.matrices[0].columns) == (4, 24)
+    assert np.array_equal(found["decoder.conv_transpose.weight"], x.swapaxes(0, 1).reshape(4, 24))
+
+
+def test_experts_that_are_most_of_a_file_are_most_of_what_is_treated(tmp_path):
+    stack = normal(8, 32, 16)
+    entries = [made.f32("mlp.experts.gate_up_proj", stack), made.f32("mlp.experts.gate_up_proj_bias", normal(8, 32))]
+    model, found = made.opened(made.write(tmp_path / "m", entries))
+    assert np.array_equal(found["mlp.experts.gate_up_proj"].reshape(8, 32, 16), stack)
+    assert model.bytes["matrices"] == stack.nbytes and model.bytes["untreated"] == 8 * 32 * 4
+    assert made.reasons(model) == {"mlp.experts.gate_up_proj_bias": "biases: kept as they are"}

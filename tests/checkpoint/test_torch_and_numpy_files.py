@@ -179,3 +179,13 @@ def test_what_float32_does_not_hold_of_float64_becomes_infinite_not_a_warning(tm
     np.savez(tmp_path / "m.npz", w=np.array([[1e300, 1.0], [2.0, -1e39]]))
     _, found = made.opened(tmp_path / "m.npz")
     assert np.array_equal(found["w"], [[np.inf, 1], [2, -np.inf]])
+
+
+def test_entries_of_an_archive_that_are_longer_than_the_file_are_refused(tmp_path):
+    np.savez_compressed(tmp_path / "m.npz", w=np.ones((40, 30)))
+    raw = bytearray((tmp_path / "m.npz").read_bytes())
+    at = raw.rindex(b"PK\1\2") + 20  # the compressed size in the directory
+    raw[at : at + 4] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "m.npz").write_bytes(raw)
+    with pytest.raises(ModelFileError, match="not all in the file"):
+        open_model(tmp_path / "m.npz")

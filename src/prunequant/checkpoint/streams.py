@@ -107,6 +107,12 @@ class Archive:
         for entry in entries:
             if entry.flag_bits & 1:
                 raise ModelFileError(file.path, "it is encrypted", entry.filename)
+            if entry.header_offset + 30 + entry.compress_size > file.size:
+                raise ModelFileError(
+                    file.path, f"its {entry.compress_size} bytes are not all in the file", entry.filename
+                )
+        if sum(entry.compress_size for entry in entries) > file.size:
+            raise ModelFileError(file.path, "the entries of the archive overlap")
 
     def _damaged(self, error: Exception) -> ModelFileError:
         words = " ".join(str(error).split())[:120] or type(error).__name__
