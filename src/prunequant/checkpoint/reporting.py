@@ -105,24 +105,24 @@ class Report:
         return page(self.document, plan)
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Report:
+    def from_json(report: Mapping[str, Any]) -> Report:
         """The report that `to_json` gave.
 
         Raises
         ------
         ValueError : not one, or of another version
         """
-        version = value.get("schema") if isinstance(value, Mapping) else None
+        version = report.get("schema") if isinstance(report, Mapping) else None
         if version != VERSION:
-            raise ValueError(f"schema is {arguments.shown(version)}: a report of version {VERSION} is wanted")
+            raise ValueError(f"the report has schema {arguments.shown(version)}: one of version {VERSION} is wanted")
         try:
             return Report(
-                value["model"],
-                Settings(**{**value["settings"], "budgets": tuple(value["settings"]["budgets"])}),
-                tuple(_matrix(m) for m in value["matrices"]),
-                tuple(Untreated(**{**u, "shape": tuple(u["shape"])}) for u in value["untreated"]),
-                tuple(value["notes"]),
-                value["provenance"],
+                report["model"],
+                Settings(**{**report["settings"], "budgets": tuple(report["settings"]["budgets"])}),
+                tuple(_matrix(m) for m in report["matrices"]),
+                tuple(Untreated(**{**u, "shape": tuple(u["shape"])}) for u in report["untreated"]),
+                tuple(report["notes"]),
+                report["provenance"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is no report: {type(error).__name__}, {error}") from None
@@ -292,8 +292,10 @@ def report(
     ('quantization', 'INT4 g128', '15.4 dB')
     """
     settings = Settings.checked(budgets, group, mask, entropy, scales)
+    if told is not None and not callable(told):
+        raise TypeError(f"told is {arguments.shown(told)}: it must be a function of a name and a number, or None")
     if not isinstance(model, Model):
-        with open_model(model) as opened:
+        with open_model(arguments.path(model, "model")) as opened:
             return _reported(opened, settings, threads, told)
     return _reported(model, settings, threads, told)
 
