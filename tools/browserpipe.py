@@ -140,11 +140,20 @@ class Browser:
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
 
     def picture(self, out: Path, width: int = 1280, dark: bool = False) -> None:
-        """A photograph of the whole page, so many pixels wide."""
+        """A photograph of the whole page, so many pixels wide; of a very long page, its first 12,000 rows."""
         mode = "dark" if dark else "light"
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=width < 600
-        )
         self.value(f"document.documentElement.dataset.theme = document.documentElement.dataset.mode = '{mode}'")
-        found = self.send("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+        height = 1000  # a picture beyond the window shows wide boxes where they are not: the window grows instead
+        for _ in range(2):
+            self.send(
+                "Emulation.setDeviceMetricsOverride",
+                width=width,
+                height=height,
+                deviceScaleFactor=1,
+                mobile=width < 600,
+            )
+            height = min(self.value("document.documentElement.scrollHeight"), 12_000)
+        # What fades from light to dark is shown at its end; what moves for ever has none.
+        self.value("document.getAnimations().forEach(moving => { try { moving.finish() } catch {} })")
+        found = self.send("Page.captureScreenshot", format="png")
         out.write_bytes(base64.b64decode(found["data"]))

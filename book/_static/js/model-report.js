@@ -31,6 +31,9 @@
   const snrText = (found) => (!found ? "none" : found.snr === null ? "nothing lost" : found.snr.toFixed(1) + "\u00a0dB");
   const signed = (value) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(1);
   const plural = (n, one, many) => grouped(n) + "\u00a0" + (n === 1 ? one : many);
+  const kurtosisText = (value) => (value === null ? "none" : value < 1000 ? value.toFixed(1) : grouped(value));
+  /* A name that is broken, if it must be, after a dot. */
+  const dotted = (name) => name.split(".").flatMap((part, i) => (i ? [".", document.createElement("wbr"), part] : [part]));
   /* The name of a scheme in words, where it is a share that is pruned. */
   function called(scheme) {
     const share = /^([\d.]+)% FP16$/.exec(scheme.name);
@@ -295,7 +298,7 @@
     const { L, R, T, B, H, X, Y } = box, g = s("g", { class: "pq-report-frame", "aria-hidden": "true" });
     for (const [value, label] of xs) {
       g.append(s("line", { x1: X(value), x2: X(value), y1: T, y2: H - B }),
-        s("text", { x: X(value), y: H - B + 19, "text-anchor": "middle" }, label));
+        s("text", { x: X(value), y: H - B + 22, "text-anchor": "middle" }, label));
     }
     for (const value of ys) {
       g.append(s("line", { x1: L, x2: W - R, y1: Y(value), y2: Y(value) }),
@@ -306,7 +309,7 @@
     return g;
   }
   function boxOf(H, x0, x1, y0, y1, log) {
-    const L = 60, R = 16, T = 14, B = 48, at = (v) => (log ? Math.log(v) : v);
+    const L = 72, R = 16, T = 14, B = 50, at = (v) => (log ? Math.log(v) : v);
     return { L, R, T, B, H, X: (v) => L + (at(v) - at(x0)) / (at(x1) - at(x0)) * (W - L - R), Y: (v) => H - B - (v - y0) / (y1 - y0) * (H - T - B) };
   }
 
@@ -332,7 +335,7 @@
     for (const { row, won } of points) {
       const sign = SIGNS[won.winner](box.X(Math.max(row.kurtosis, 1)), box.Y(won.margin), 4 + 9 * Math.sqrt(row.weights / most));
       svg.append(build(sign, { class: "pq-report-point pq-is-" + won.winner, on: { click: () => choose(row) } }, [
-        s("title", {}, row.name + ": " + signed(won.margin) + " dB, kurtosis " + row.kurtosis.toFixed(1) + ", " + grouped(row.weights) + " weights")]));
+        s("title", {}, row.name + ": " + signed(won.margin) + " dB, kurtosis " + kurtosisText(row.kurtosis) + ", " + grouped(row.weights) + " weights")]));
     }
     svg.append(s("text", { x: box.L + 6, y: box.Y(0) - 7, class: "pq-report-side pq-is-quantization" }, "fewer bits lose less \u2191"),
       s("text", { x: box.L + 6, y: box.Y(0) + 18, class: "pq-report-side pq-is-pruning" }, "fewer weights lose less \u2193"));
@@ -362,7 +365,7 @@
     return h("figure", { class: "pq-report-figure", id: "model-report-one" },
       h("figcaption", {}, h("strong", {}, "One matrix, every way to store it. "), h("label", { for: "model-report-matrix" }, "Which:"), " ", select),
       h("p", { class: "pq-report-small" }, row.kind + ", " + row.shape.join(" \u00d7 ") + ", " + row.dtype
-        + (row.kurtosis === null ? "" : ", kurtosis " + row.kurtosis.toFixed(1)) + ", " + grouped(row.zeros) + " zeros"
+        + (row.kurtosis === null ? "" : ", kurtosis " + kurtosisText(row.kurtosis)) + ", " + grouped(row.zeros) + " zeros"
         + (row.aliases.length ? ", also stored as " + row.aliases.join(", ") : "") + ". The dashed curve prunes to the size, mask and all."),
       svg, h("ul", { class: "pq-report-best" }, best), orderText(row), row.notes.map((note) => h("p", { class: "pq-report-small" }, note)));
   }
@@ -392,17 +395,17 @@
       .forEach(({ row }) => add(row, "heavy tails: kurtosis " + grouped(row.kurtosis) + "; a few large weights set the step"));
     rows.filter(({ row }) => row.zeros > 0.2 * row.weights).slice(0, 2)
       .forEach(({ row }) => add(row, percent(row.zeros / row.weights) + " of it are zeros already"));
-    const jump = (row) => h("button", { type: "button", class: "pq-report-link", on: { click: () => choose(row, true) } }, row.name);
+    const jump = (row) => h("button", { type: "button", class: "pq-report-link", on: { click: () => choose(row, true) } }, dotted(row.name));
     return h("section", { "aria-label": "matrices that deserve care" }, h("h3", {}, "What deserves care"),
       found.length ? h("ul", { class: "pq-report-care" }, found.map(([row, why]) => h("li", {}, jump(row), h("span", {}, why))))
         : h("p", {}, "No matrix stands out at this size."));
   }
 
   const COLUMNS = [
-    ["matrix", (r) => r.row.name, (r, choose) => [h("button", { type: "button", class: "pq-report-link", on: { click: () => choose(r.row, true) } }, r.row.name),
+    ["matrix", (r) => r.row.name, (r, choose) => [h("button", { type: "button", class: "pq-report-link", on: { click: () => choose(r.row, true) } }, dotted(r.row.name)),
       h("span", { class: "pq-report-small" }, r.row.kind + ", " + r.row.shape.join("\u00a0\u00d7\u00a0"))]],
     ["bytes", (r) => r.row.stored_bytes, (r) => bytes(r.row.stored_bytes)],
-    ["kurtosis", (r) => r.row.kurtosis, (r) => (r.row.kurtosis === null ? "none" : r.row.kurtosis.toFixed(1))],
+    ["kurtosis", (r) => r.row.kurtosis, (r) => kurtosisText(r.row.kurtosis)],
     ["zeros", (r) => r.row.zeros / r.row.weights, (r) => (r.row.zeros ? percent(r.row.zeros / r.row.weights) : "0")],
     ["loses least", (r) => r.won.winner, (r) => (r.won.winner ? h("span", { class: "pq-is-" + r.won.winner }, called(r.won[r.won.winner])) : "nothing fits")],
     ["quantized", (r) => r.won.quantization && (r.won.quantization.snr === null ? Infinity : r.won.quantization.snr), (r) => snrText(r.won.quantization)],
@@ -444,7 +447,7 @@
       h("div", { class: "pq-report-scroll", tabindex: "0", role: "region", "aria-label": "table of untreated tensors" },
         h("table", { class: "pq-report-table" }, h("caption", {}, "They stay as they are; each with the reason."),
           h("thead", {}, h("tr", {}, ["tensor", "shape", "dtype", "bytes", "reason"].map((name) => h("th", { scope: "col" }, name)))),
-          h("tbody", {}, report.untreated.map((item) => h("tr", {}, h("th", { scope: "row" }, item.name),
+          h("tbody", {}, report.untreated.map((item) => h("tr", {}, h("th", { scope: "row" }, dotted(item.name)),
             [["shape", item.shape.join(" \u00d7 ") || "none"], ["dtype", item.dtype], ["bytes", bytes(item.nbytes)], ["reason", item.reason]]
               .map(([head, value]) => h("td", { "data-head": head }, value))))))));
   }

@@ -30,6 +30,7 @@ class Model:
     metadata : what the file says of itself
     bytes : how the bytes of all files are shared out: "matrices", "untreated", "copies" (of tied tensors) and
         "headers" (and padding, settings, text); they add up to the size of the files
+    transposed : as `open_model` was asked
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Model:
     metadata: dict[str, Any]
     bytes: dict[str, int]
     _contents: Contents
+    transposed: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the files; what is read after that is an error."""
@@ -106,7 +108,7 @@ def open_model(path: str | os.PathLike, transposed: Collection[str] = ()) -> Mod
     notes.append(f"{used['headers']} bytes are headers, padding and settings")
     return Model(
         found, contents.format, tuple(contents.tensors.values()), tuple(matrices), tuple(untreated), tuple(notes),
-        contents.metadata, used, contents,
+        contents.metadata, used, contents, patterns,
     )  # fmt: skip
 
 

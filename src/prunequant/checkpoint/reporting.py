@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numba
-
 from prunequant import arguments, records
 from prunequant.checkpoint import judging
-from prunequant.checkpoint.judging import FAMILIES, Choice, Coded, Judged, Loss, NotFinite, Order, Pruning, Settings
-from prunequant.checkpoint.matrices import Matrix, Untreated
+from prunequant.checkpoint.judging import FAMILIES, Judged, Settings
+from prunequant.checkpoint.matrices import Untreated
 from prunequant.checkpoint.opening import Model, open_model
+from prunequant.checkpoint.rows import matrix_from_json, matrix_to_json
+from prunequant.checkpoint.sharding import judge_all, judge_all_elsewhere
 from prunequant.distortion.accounting import binary_entropy
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SCHEMA = "report.schema.json"  # beside this module
-MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Report:
             "model": dict(self.model),
             "settings": {**vars(self.settings), "budgets": list(self.settings.budgets)},
             "totals": self.totals,
-            "matrices": [_matrix_json(m) for m in self.matrices],
+            "matrices": [matrix_to_json(m) for m in self.matrices],
             "untreated": [{**vars(u), "shape": list(u.shape)} for u in self.untreated],
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
@@ -119,127 +119,13 @@ class Report:
             return Report(
                 report["model"],
                 Settings(**{**report["settings"], "budgets": tuple(report["settings"]["budgets"])}),
-                tuple(_matrix(m) for m in report["matrices"]),
+                tuple(matrix_from_json(m) for m in report["matrices"]),
                 tuple(Untreated(**{**u, "shape": tuple(u["shape"])}) for u in report["untreated"]),
                 tuple(report["notes"]),
                 report["provenance"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is no report: {type(error).__name__}, {error}") from None
-
-
-def _ratio(snr: float) -> dict[str, Any]:
-    return {"snr": None, "lossless": True} if snr == math.inf else {"snr": snr}
-
-
-def _snr(value: Mapping[str, Any]) -> float:
-    return math.inf if value.get("lossless") else float(value["snr"])
-
-
-def _loss_json(loss: Loss | None) -> dict[str, Any] | None:
-    return None if loss is None else {"name": loss.name, "bits_per_weight": loss.bits_per_weight, **_ratio(loss.snr)}
-
-
-def _loss(value: Mapping[str, Any] | None) -> Loss | None:
-    return None if value is None else Loss(value["name"], value["bits_per_weight"], _snr(value))
-
-
-_ORDERS = ("prune_first", "quantize_first", "by_weights", "joint")
-
-
-def _matrix_json(m: Judged) -> dict[str, Any]:
-    plain = ("name", "kind", "dtype", "rows", "columns", "experts", "weights", "stored_bytes", "largest", "power")
-    row = {key: getattr(m, key) for key in plain}
-    row |= {"shape": list(m.shape), "aliases": list(m.aliases), "parts": list(m.parts)}
-    row |= {"kurtosis": m.kurtosis, "zeros": m.zeros, "schemes": [_loss_json(s) for s in m.schemes]}
-    row["pruning"] = [
-        {"mask": p.mask, "bits_per_weight": p.bits_per_weight, "share_kept": p.share_kept, **_ratio(p.snr)}
-        for p in m.pruning
-    ]
-    row["budgets"] = [
-        {"bits": c.bits, "winner": c.winner, **{f: _loss_json(getattr(c, f)) for f in FAMILIES}, "margin": c.margin}
-        for c in m.budgets
-    ]
-    row["order"] = (
-        None
-        if m.order is None
-        else {
-            "better": m.order.better,
-            "cost": m.order.cost,
-            "zeros": m.order.zeros,
-            **{key: _ratio(getattr(m.order, key)) for key in _ORDERS},
-        }
-    )
-    row["entropy"] = [
-        {
-            "name": c.name,
-            "bits_per_weight": c.bits_per_weight,
-            **_ratio(c.snr),
-            "share_kept": c.share_kept,
-            "pruning": None if c.pruning is None else _ratio(c.pruning),
-        }
-        for c in m.entropy
-    ]
-    return row | {"notes": list(m.notes)}
-
-
-def _matrix(row: Mapping[str, Any]) -> Judged:
-    order = row["order"]
-    return Judged(
-        row["name"],
-        tuple(row["shape"]),
-        row["kind"],
-        row["dtype"],
-        row["rows"],
-        row["columns"],
-        row["experts"],
-        row["stored_bytes"],
-        tuple(row["aliases"]),
-        tuple(row["parts"]),
-        row["largest"],
-        row["power"],
-        row["kurtosis"],
-        row["zeros"],
-        tuple(Loss(s["name"], s["bits_per_weight"], _snr(s)) for s in row["schemes"]),
-        tuple(Pruning(p["mask"], p["bits_per_weight"], p["share_kept"], _snr(p)) for p in row["pruning"]),
-        tuple(Choice(c["bits"], *(_loss(c[f]) for f in FAMILIES)) for c in row["budgets"]),
-        order and Order(**{key: _snr(order[key]) for key in _ORDERS}, zeros=order["zeros"]),
-        tuple(
-            Coded(c["name"], c["bits_per_weight"], _snr(c), c["share_kept"], c["pruning"] and _snr(c["pruning"]))
-            for c in row["entropy"]
-        ),
-        tuple(row["notes"]),
-    )
-
-
-def judge_all(
-    matrices: Sequence[Matrix],
-    settings: Settings,
-    threads: int | None = None,
-    told: Callable[[str, int], None] | None = None,
-) -> tuple[list[Judged], list[Untreated]]:
-    """Every matrix judged, in order; those that hold NaN or infinity are untreated.
-
-    Parameters
-    ----------
-    matrices : of an open model, or of arrays
-    settings : by `Settings.checked`
-    threads : that share the blocks of a matrix; as many as numba has unless given. No number depends on it.
-    told : called with the name of a matrix and how many of its weights have been read again, in all twice each
-    """
-    count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
-    judged, untreated = [], []
-    # Kernels of the formats are parallel by themselves: here every thread has blocks of its own.
-    with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:
-        for matrix in matrices:
-            step = None if told is None else (lambda n, name=matrix.name: told(name, n))
-            try:
-                judged.append(judging.judge(matrix, settings, executor, count, step))
-            except NotFinite as error:
-                untreated.append(Untreated(matrix.name, matrix.shape, matrix.dtype, matrix.nbytes, f"it holds {error}"))
-                if told is not None:
-                    told(matrix.name, 2 * matrix.weights)
-    return judged, untreated
 
 
 def report(
@@ -252,6 +138,8 @@ def report(
     scales: str = "searched",
     threads: int | None = None,
     told: Callable[[str, int], None] | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Which loses less, fewer bits or fewer weights, for every matrix of a model, at the bits really stored.
 
@@ -265,6 +153,9 @@ def report(
     scales : "searched", see `schemes.CANDIDATES`, or "exact", the least error over all scales, slow
     threads : 1 to 1024; no number depends on it
     told : called with a name and a number of weights, twice the weights of the model in all, perhaps from threads
+    executor : of processes or a cluster, to judge the matrices one by one, a thread each, see `experiments.sweep`;
+        `threads` and `told` are of no use then. Every process opens the path by itself. No number depends on it.
+    progress : called with matrices done and in all, where there is an executor
 
     Returns
     -------
@@ -292,16 +183,17 @@ def report(
     ('quantization', 'INT4 g128', '15.4 dB')
     """
     settings = Settings.checked(budgets, group, mask, entropy, scales)
-    if told is not None and not callable(told):
-        raise TypeError(f"told is {arguments.shown(told)}: it must be a function of a name and a number, or None")
-    if not isinstance(model, Model):
-        with open_model(arguments.path(model, "model")) as opened:
-            return _reported(opened, settings, threads, told)
-    return _reported(model, settings, threads, told)
+    for name, function in (("told", told), ("progress", progress)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} is {arguments.shown(function)}: it must be a function, or None")
+    source = model if isinstance(model, Model) else arguments.path(model, "model")
+    with nullcontext(source) if isinstance(source, Model) else open_model(source) as opened:
+        if executor is None:
+            return _reported(opened, settings, *judge_all(opened.matrices, settings, threads, told))
+        return _reported(opened, settings, *judge_all_elsewhere(opened, settings, executor, progress))
 
 
-def _reported(model: Model, settings: Settings, threads: int | None, told: Callable[[str, int], None] | None) -> Report:
-    judged, broken = judge_all(model.matrices, settings, threads, told)
+def _reported(model: Model, settings: Settings, judged: list[Judged], broken: list[Untreated]) -> Report:
     about = {
         "path": model.path.name,
         "format": model.format,

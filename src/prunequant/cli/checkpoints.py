@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as reader
 import math
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from .. import records
 from . import report_text
-from .common import Transposed, check_writable, fail, tell
+from .common import Transposed, check_writable, executor, fail, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Allocation, Report
@@ -31,6 +32,9 @@ def report(
     scales: Annotated[str, typer.Option(help="searched, or exact: the least error over all scales, slow")] = "searched",
     transposed: Transposed = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler, whose workers find the model under the same path")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
     html: Annotated[Path | None, typer.Option(help="write it as one page for a browser here")] = None,
 ) -> None:
@@ -44,14 +48,19 @@ def report(
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     try:
         with (
+            ExitStack() as stack,
             checkpoint.open_model(model, transposed or ()) as opened,
             Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
         ):
             sizes = {m.name: m.nbytes / max(m.weights, 1) for m in opened.matrices}
+            pool = executor(stack, 1, cluster)
             task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
 
             def told(name: str, weights: int) -> None:
                 bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
+
+            def counted(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total, description="matrices")
 
             found = checkpoint.report(
                 opened,
@@ -62,6 +71,8 @@ def report(
                 scales=scales,
                 threads=threads,
                 told=told,
+                executor=pool,
+                progress=counted,
             )
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
@@ -123,14 +134,15 @@ def allocate(
     try:
         if json is not None:
             records.write_json(json, plan.to_json())
-            print(f"plan: {json}")
         if html is not None:
             from ..checkpoint.page import page
 
             records.write_text(html, page(judged, plan))
-            print(f"page: {html}")
     except OSError as error:
         fail(f"the plan could not be written: {error}")
+    for what, path in (("plan", json), ("page", html)):
+        if path is not None:
+            print(f"{what}: {path}")
 
 
 def _print_plan(plan: Allocation) -> None:

@@ -1,0 +1,125 @@
+"""Who judges the matrices of a model: threads here, or processes anywhere, a unit of a sweep for each matrix.
+
+Every such process opens the file by itself, so that a name travels one way and a row of the report the other. The path
+must lead to the same file on every machine: its size is compared before anything is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from prunequant import arguments, experiments
+from prunequant.checkpoint import judging
+from prunequant.checkpoint.files import ModelFileError
+from prunequant.checkpoint.judging import Judged, NotFinite, Settings
+from prunequant.checkpoint.matrices import Matrix, Untreated
+from prunequant.checkpoint.opening import Model, open_model
+from prunequant.checkpoint.rows import matrix_from_json, matrix_to_json
+
+MAX_THREADS = 1024
+
+
+def judge_all(
+    matrices: Sequence[Matrix],
+    settings: Settings,
+    threads: int | None = None,
+    told: Callable[[str, int], None] | None = None,
+) -> tuple[list[Judged], list[Untreated]]:
+    """Every matrix judged, in order; those that hold NaN or infinity are untreated.
+
+    Parameters
+    ----------
+    matrices : of an open model, or of arrays
+    settings : by `Settings.checked`
+    threads : that share the blocks of a matrix; as many as numba has unless given. No number depends on it.
+    told : called with the name of a matrix and how many of its weights have been read again, in all twice each
+    """
+    count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
+    judged, untreated = [], []
+    # Kernels of the formats are parallel by themselves: here every thread has blocks of its own.
+    with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:
+        for matrix in matrices:
+            step = None if told is None else (lambda n, name=matrix.name: told(name, n))
+            try:
+                judged.append(judging.judge(matrix, settings, executor, count, step))
+            except NotFinite as error:
+                untreated.append(Untreated(matrix.name, matrix.shape, matrix.dtype, matrix.nbytes, f"it holds {error}"))
+                if told is not None:
+                    told(matrix.name, 2 * matrix.weights)
+    return judged, untreated
+
+
+def judge_all_elsewhere(
+    model: Model,
+    settings: Settings,
+    executor: Executor,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Judged], list[Untreated]]:
+    """As `judge_all`: the same numbers in the same order, whoever judged which matrix.
+
+    Parameters
+    ----------
+    model : open here, for its names
+    settings : by `Settings.checked`
+    executor : see `experiments.sweep`; a Dask cluster gives the matrices of a worker that died to another
+    progress : called with matrices done and in all
+
+    Raises
+    ------
+    ModelFileError : the path leads a worker to another file, or to none.
+    """
+    largest = sorted(model.matrices, key=lambda m: -m.weights)  # the last to end is then a small one
+    shared = {
+        "path": str(model.path.resolve()),
+        "stamp": sizes(model.path),
+        "transposed": list(model.transposed),
+        "settings": {**vars(settings), "budgets": list(settings.budgets)},
+    }
+    units = [{**shared, "name": m.name} for m in largest]
+    rows = experiments.sweep(judge_one, units, executor=executor, progress=progress)
+    found = {row["name"]: row for row in rows}
+    judged, untreated = [], []
+    for matrix in model.matrices:
+        row = found[matrix.name]
+        if row["judged"] is not None:
+            judged.append(matrix_from_json(row["judged"]))
+        else:
+            untreated.append(Untreated(matrix.name, matrix.shape, matrix.dtype, matrix.nbytes, row["reason"]))
+    return judged, untreated
+
+
+def judge_one(
+    path: str, stamp: Sequence, transposed: Sequence[str], settings: dict[str, Any], name: str, seed: int
+) -> dict[str, Any]:
+    """The row of one matrix, judged in this process by one thread; a unit of a sweep."""
+    place = Path(path)
+    if not place.exists():
+        raise ModelFileError(place, "there is no such file on this machine; all workers need it under the same path")
+    if sizes(place) != stamp:
+        raise ModelFileError(place, "it has another size on this machine, or was changed")
+    matrix = _matrices(path, tuple(transposed), place.stat().st_mtime_ns).get(name)
+    if matrix is None:
+        raise ModelFileError(path, "it holds other tensors here", name)
+    asked = Settings(**{**settings, "budgets": tuple(settings["budgets"])})
+    judged, untreated = judge_all([matrix], asked, threads=1)
+    if untreated:
+        return {"judged": None, "reason": untreated[0].reason}
+    return {"judged": matrix_to_json(judged[0])}
+
+
+def sizes(path: Path) -> list[list]:
+    """Names and sizes of the files of a model: what a worker must find in the same place."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size] for file in files]
+
+
+@lru_cache(maxsize=1)
+def _matrices(path: str, transposed: tuple[str, ...], changed: int) -> dict[str, Matrix]:
+    """The matrices of a file that stays open in this process: its header is read once, not once a matrix."""
+    return {matrix.name: matrix for matrix in open_model(path, transposed).matrices}
