@@ -185,7 +185,7 @@ class Allocation:
                 ) from None
             shapes[name] = shape
         if unknown := [name for name in self.tensors if name not in shapes]:
-            raise ValueError(f"the plan names {_few(unknown)}, which none of the matrices is called")
+            raise ValueError(f"the plan names {_few(unknown)}, which the model does not have among its matrices")
         if missing := [name for name in shapes if name not in self.tensors]:
             raise ValueError(f"the plan has no scheme for {_few(missing)}: it must name one for all matrices")
         for name, scheme in self.tensors.items():
