@@ -55,12 +55,13 @@ def verify_file(
     ValueError : no file that `compress` wrote.
     """
     found = arguments.path(path, "path")
+    source = None if against is None else arguments.path(against, "against")
     weights = found / WEIGHTS if found.is_dir() else found
     with weights.open("rb") as file:
         is_gguf = file.read(4) == b"GGUF"
     contents = _gguf(weights) if is_gguf else _safetensors(weights)
     try:
-        return _check(contents, against, transposed)
+        return _check(contents, source, transposed)
     finally:
         contents.close()
 
@@ -81,7 +82,7 @@ def _safetensors(path: Path) -> _Stored:
     text = contents.metadata.get("prunequant")
     if not isinstance(text, str):
         contents.close()
-        raise ValueError(f"{path} says nothing of how it was compressed: verify-file reads what `compress` wrote")
+        raise ValueError(f"path is {path}, which says nothing of how it was compressed: `compress` did not write it")
     said, tensors = read_document(text), contents.tensors
 
     def data(name: str) -> NDArray[np.uint8]:
@@ -138,7 +139,7 @@ def _gguf(path: Path) -> _Stored:
     except Exception as error:  # the reader of a damaged file fails in many ways, each of them here
         raise ValueError(f"{path} is no GGUF file that can be read: {type(error).__name__}: {error}") from None
     if not isinstance(text, str):
-        raise ValueError(f"{path} says nothing of how it was compressed: verify-file reads what `compress` wrote")
+        raise ValueError(f"path is {path}, which says nothing of how it was compressed: `compress` did not write it")
     said = read_document(text)
     tensors = {t.name: t for t in reader.tensors}
     file = File(path)
