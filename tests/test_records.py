@@ -122,3 +122,14 @@ def test_no_module_writes_files_past_the_one_writer():
         if any(map(writes, calls)):
             found.add(path.relative_to(top).as_posix())
     assert found == set(OWN)
+
+
+def test_a_file_that_nobody_keeps_lies_in_a_folder_of_its_own_that_goes_with_the_process():
+    code = "from prunequant import records; p = records.scratch('a'); p.write_text('x'); print(p, records.scratch('a'))"
+    first, second = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert first != second and not Path(first).parent.exists() and not Path(second).parent.exists()
+    for name in ("", "..", "a/b", "a\0"):
+        with pytest.raises(ValueError, match="name is"):
+            records.scratch(name)
