@@ -93,6 +93,9 @@ def test_provenance_holds_every_field_that_the_committed_records_hold_and_more_w
 # What is opened for writing elsewhere, and why; all else is written by `records`.
 OWN = {
     "cases/hardware/case.py": "prints to the process that asked",
+    "checkpoint/compressed_tensors.py": "a folder, written beside and renamed as a whole",
+    "checkpoint/gguf_writing.py": "inside `beside`",
+    "checkpoint/layout.py": "inside `beside`",
     "experiments.py": "the store appends under a lock, line by line; the lock file of a run is empty",
     "finetune/checkpoints.py": "inside `beside`",
     "models/images.py": "inside `beside`",
