@@ -93,6 +93,9 @@ def test_provenance_holds_every_field_that_the_committed_records_hold_and_more_w
 # What is opened for writing elsewhere, and why; all else is written by `records`.
 OWN = {
     "cases/hardware/case.py": "prints to the process that asked",
+    "checkpoint/compressed_tensors.py": "a folder, written beside and renamed as a whole",
+    "checkpoint/gguf_writing.py": "inside `beside`",
+    "checkpoint/layout.py": "inside `beside`",
     "experiments.py": "the store appends under a lock, line by line; the lock file of a run is empty",
     "finetune/checkpoints.py": "inside `beside`",
     "models/images.py": "inside `beside`",
@@ -122,3 +125,14 @@ def test_no_module_writes_files_past_the_one_writer():
         if any(map(writes, calls)):
             found.add(path.relative_to(top).as_posix())
     assert found == set(OWN)
+
+
+def test_a_file_that_nobody_keeps_lies_in_a_folder_of_its_own_that_goes_with_the_process():
+    code = "from prunequant import records; p = records.scratch('a'); p.write_text('x'); print(p, records.scratch('a'))"
+    first, second = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert first != second and not Path(first).parent.exists() and not Path(second).parent.exists()
+    for name in ("", "..", "a/b", "a\0"):
+        with pytest.raises(ValueError, match="name is"):
+            records.scratch(name)

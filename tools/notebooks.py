@@ -128,6 +128,8 @@ class Plain:
             return "**Solution.**\n"
         if name in ("admonition", "dropdown"):
             return "\n".join(f"> {line}".rstrip() for line in f"**{title}**\n\n{inside}".splitlines())
+        if name == "raw":  # HTML of the page, whose scripts a notebook does not have
+            return "> *Here the page of this chapter has a part to try out.*"
         if name == "prf:proof":
             return f"*Proof.* {inside} ∎"
         if name.startswith("prf:"):

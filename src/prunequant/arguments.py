@@ -226,12 +226,12 @@ def path(value: Any, name: str, *, file: bool = False) -> Path:
     wanted = "the path of a file, a string or a pathlib.Path"
     instance(value, name, (str, PathLike), wanted)
     try:
-        found = Path(value)
+        location = Path(value)
     except TypeError:  # a path of bytes
         raise TypeError(f"{name} is {shown(value)}: it must be {wanted}") from None
-    if file and found.name in ("", ".."):
+    if file and location.name in ("", ".."):
         raise ValueError(f"{name} is {shown(value)}: it must be {wanted}")
-    return found
+    return location
 
 
 def _plain_array(x: Any, name: str, wanted: str) -> NDArray:

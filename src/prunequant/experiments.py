@@ -473,13 +473,13 @@ def sweep(
 def _name(function: Callable, name: str | None, stored: bool) -> str:
     if name is not None:
         return arguments.instance(name, "name", str, "a string")
-    found = _lasting_name(function)
-    if found is None and stored:
+    lasting = _lasting_name(function)
+    if lasting is None and stored:
         raise ValueError(
             f"the store needs a lasting name for {_called(function)}, which is no plain function of a module: give "
             "name='…', with all that tells it from others of its kind, and raise version when its results change"
         )
-    return found or ""
+    return lasting or ""
 
 
 def _called(function: Callable) -> str:

@@ -6,10 +6,12 @@ with what a record was made, and everything that writes a file somebody may be r
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -92,6 +94,26 @@ def read(name: str) -> Any:
 
 def _file(path: str | os.PathLike) -> Path:
     return arguments.path(path, "path", file=True)
+
+
+def scratch(name: str) -> Path:
+    """Where a file of this name may be written that nobody keeps: in a new folder, deleted when the process ends.
+
+    Raises
+    ------
+    TypeError, ValueError : no name, or one with folders.
+
+    Examples
+    --------
+    >>> scratch("small.safetensors").name
+    'small.safetensors'
+    """
+    arguments.instance(name, "name", str, "the name of a file")
+    if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        raise ValueError(f"name is {arguments.shown(name)}: it must be the name of a file, without folders")
+    folder = tempfile.TemporaryDirectory(prefix="prunequant-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name) / name
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def test_no_markup_of_the_pages_is_left_in_the_prose_of_a_notebook(chapter):
         ("```{prf:proof}\nBy $x^2\\ge0$.\n```", "*Proof.* By $x^2\\ge0$. ∎"),
         ("```{exercise-start} Try\n:label: ex-a\n```\nDo.\n```{exercise-end}\n```", "**Exercise. Try**\n\nDo.\n"),
         ("::::{admonition} A\n:::{admonition} B\nx\n:::\ny\n::::", "> **A**\n>\n> > **B**\n> >\n> > x\n> y"),
+        ("```{raw} html\n:file: a.html\n```", "> *Here the page of this chapter has a part to try out.*"),
         ("By {cite:t}`kumar2025`.", "By Kumar and Natale (2025)."),
         ("$$a=b .$$ (eq-a)\n\nBy {eq}`eq-a`.", "$$a=b .\\tag{1}$$\n\nBy (1)."),
         ("(order)=\n# Order\n\nSee [](moments.md), [it](moments.md).", "# Order\n\nSee *Counting solutions*, it."),

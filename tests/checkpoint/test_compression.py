@@ -13,6 +13,7 @@ from checkpoint.stored import read_back
 from prunequant.checkpoint.allocation import allocate
 from prunequant.checkpoint.coding import Codes, nearest, with_minimum
 from prunequant.checkpoint.compression import compress
+from prunequant.checkpoint.files import ModelFileError
 from prunequant.checkpoint.methods import Settings, code_matrix
 from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
@@ -230,6 +231,26 @@ def test_the_file_of_the_model_itself_is_never_written_over(weights, tmp_path):
     save_file({"w": weights}, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="the model itself"):
         compress(tmp_path / "w.safetensors", tmp_path / "w.safetensors", scheme="INT4 g32")
+
+
+def test_names_that_the_new_tensors_would_have_are_refused_in_a_model_that_has_them_already(weights, tmp_path):
+    save_file({"w": weights, "w.scales": np.ones(3, np.float32)}, tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=r"m\.safetensors: it has w\.scales, as compressed files do"):
+        compress(tmp_path / "m.safetensors", tmp_path / "out", scheme="INT4 g32")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 and nothing", b"\x93NUMPY"])
+def test_inputs_in_a_file_that_is_no_npz_are_refused_by_name(content, folder, tmp_path):
+    (tmp_path / "inputs.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"calibrate is .*: it is no \.npz file"):
+        compress(folder, tmp_path / "out", scheme="INT4 g32", calibrate=tmp_path / "inputs.npz")
+
+
+def test_one_array_is_no_file_of_inputs(folder, tmp_path):
+    np.save(tmp_path / "inputs.npy", np.ones((3, 64)))
+    with pytest.raises(ValueError, match="calibrate is"):
+        compress(folder, tmp_path / "out", scheme="INT4 g32", calibrate=tmp_path / "inputs.npy")
 
 
 def test_an_error_in_the_middle_leaves_what_was_there_and_nothing_beside(folder, tmp_path):

@@ -111,14 +111,18 @@ def test_the_whole_network_is_found_by_masks_and_its_logits_are_the_targets(smal
 
 def test_one_lost_mask_bit_changes_the_logits(small, recovered):
     network, images = small
-    tickets = dict(recovered[0])
+    tickets, _ = recovered
     pair = tickets["stem"].kernel
     words = pair.carving.words.copy()
     place = tuple(np.argwhere(words != 0)[5])
     words[place] &= words[place] - np.uint64(1)
     forged = type(pair)(type(pair.carving)(pair.carving.recipe, words, pair.carving.tries), pair.seed, pair.shape)
-    tickets["stem"] = efficientnet_ticket.LayerTicket(forged, tickets["stem"].bias)
-    assert not np.array_equal(efficientnet_ticket.run(network, tickets, images), network.forward(images))
+    stem = efficientnet_ticket.LayerTicket(forged, tickets["stem"].bias)
+
+    def sums(layer, x, pads):  # the tickets of the other layers compute just the exact sums: see the test above
+        return stem.sums(layer, x, pads) if layer.place.name == "stem" else efficientnet.exact_sums(layer, x, pads)
+
+    assert not np.array_equal(network.forward(images, sums), network.forward(images))
 
 
 def test_rescaling_gives_the_same_integer_for_a_sum_and_for_its_multiple(small):

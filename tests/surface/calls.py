@@ -17,14 +17,18 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from safetensors.numpy import save_file
 
+from prunequant import (
+    checkpoint,
+    timing,  # noqa: F401 (a room that extras.submodule is asked for)
+)
 from prunequant import distortion as D
 from prunequant import formats as F
 from prunequant import interplay as I
 from prunequant import optimum as O
 from prunequant import path_following as P
 from prunequant import tickets as T
-from prunequant import timing  # noqa: F401 (a room that extras.submodule is asked for)
 from prunequant.experiments import Store
 from prunequant.formats.base import to_blocks
 from prunequant.models import networks
@@ -155,6 +159,15 @@ def new_file(name: str) -> str:
 def unit(n: int, seed: int) -> dict:
     """A work unit of a sweep."""
     return {"sum": n + seed}
+
+
+@functools.cache
+def model_report() -> checkpoint.Report:
+    return checkpoint.report("model.safetensors", (2.25, 4.25), group=32, threads=1)
+
+
+def model_plan() -> checkpoint.Allocation:
+    return checkpoint.allocate(model_report(), 5.0)
 
 
 def normal(*shape: int, seed: int = 2) -> np.ndarray:
@@ -290,6 +303,28 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "successes": constant(40),
         "test_share": constant(0.2),
         "differences": array(1.0, 2.0, 2.5, 0.5),
+    },
+    "checkpoint": {
+        "path": constant("model.safetensors"),
+        "model": constant("model.safetensors"),
+        "against": constant("model.safetensors"),
+        "out": lambda: new_file("out.safetensors"),
+        "calibrate": constant("inputs.npz"),
+        "transposed": constant(("v*",)),
+        "settings": lambda: checkpoint.Settings(),
+        "scheme": constant("2:4 INT4 g32"),
+        "plan": lambda: {"w": "INT4 g32"},
+        "progress": constant(lambda done, of, name: None),
+        "told": constant(lambda name, weights: None),
+        "threads": constant(1),
+        "rows": constant(8),
+        "columns": constant(64),
+        "report": lambda: model_report().to_json(),
+        "budget": constant(5.0),
+        "megabytes": constant(0.001),
+        "schemes": constant(("INT4 *", "INT8 g32")),
+        "sensitivities": lambda: {"w": 2.0},
+        "errors": lambda: {"w": {"INT4 channel": 0.25, "INT8 channel": 0.125}},
     },
     "optimum": {
         "weights": array(0.5, -1.25, 0.875, 2.0),
@@ -466,6 +501,16 @@ CALLS: dict[str, dict[str, Entry]] = {
     "arguments.integers": {"name": constant("x")},
     "arguments.booleans": {"name": constant("x"), "x": lambda: np.array([[True, False], [False, True]])},
     "arguments.numbers": {"name": constant("x")},
+    "checkpoint.Allocation.check": {
+        "matrices": lambda: [{"name": name, "rows": 8, "columns": 64} for name in ("v", "w")],
+    },
+    "checkpoint.Allocation.from_json": {"plan": lambda: model_plan().to_json()},
+    "checkpoint.Scheme.named": {"name": constant("2:4 INT4 g32")},
+    "checkpoint.allocate": {"budget": constant(5.0)},
+    "checkpoint.Report.to_html": {"plan": model_plan},
+    "checkpoint.compress": {"scheme": constant("2:4 INT4 g32")},
+    "checkpoint.report": {"budgets": constant((2.25, 4.25)), "group": constant(32)},
+    "checkpoint.verify_file": {"path": constant("compressed.safetensors")},
     "distortion.Empirical.truncated_moment": {"low": constant(-1.0), "high": constant(0.5)},
     "distortion.make_grid": {"bits": constant(3)},
     "distortion.stored_bits": {"value_bits": constant(16)},
@@ -507,6 +552,11 @@ CALLS: dict[str, dict[str, Entry]] = {
         "quantized_inputs": lambda: eighths(2, 2, 4, 4, seed=9) / 16,
     },
     "path_following.unfold": {"x": lambda: eighths(2, 2, 4, 4), "rows": lambda: np.array([0, 2])},
+    "path_following.round_to_codes": {
+        "gram": lambda: eighths(16, 8, seed=6).T @ eighths(16, 8, seed=6) / 256,
+        "grid": lambda: P.CodeGrid(np.full((1, 3), 0.0625), -8, 7),
+        "mask": lambda: np.arange(24).reshape(8, 3) % 5 > 0,
+    },
     "path_following.size_for_sparsity": {"steps": constant(4), "operator": constant(P.Prune)},
     "models.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
     "models.networks.agreement": {"inputs": lambda: samples()},
@@ -619,9 +669,17 @@ CALLS: dict[str, dict[str, Entry]] = {
 WITH = {
     ("distortion.best_scale", "block"): ("axis",),
     ("distortion.best_step", "block"): ("axis",),
+    ("checkpoint.verify_file", "transposed"): ("against",),
     ("path_following.compress", "alignment"): ("quantized_inputs",),
     ("path_following.compress_convolution", "alignment"): ("quantized_inputs",),
     ("path_following.prepare", "alignment"): ("quantized_inputs",),
+}
+
+# Where a call takes one of several parameters: which are left out when it is this one's turn.
+INSTEAD_OF = {
+    ("checkpoint.allocate", "megabytes"): ("budget",),
+    ("checkpoint.compress", "budget"): ("scheme",),
+    ("checkpoint.compress", "plan"): ("scheme",),
 }
 
 # Calls that may refuse every argument, and say why: a law of atoms has no density, these blocks choose their scale.
@@ -670,6 +728,11 @@ SEPARATE = {
 
 # An instance for the methods of a class; without an entry the canonical call of its constructor.
 INSTANCES: dict[str, Entry] = {
+    "checkpoint.Allocation": model_plan,
+    "checkpoint.Compressed": lambda: checkpoint.compress("model.safetensors", new_file("one.file"), scheme="NF4"),
+    "checkpoint.Model": lambda: checkpoint.open_model("model.safetensors"),
+    "checkpoint.Report": model_report,
+    "checkpoint.Scheme": lambda: checkpoint.Scheme.named("2:4 INT4 g32"),
     "experiments.Store": lambda: Store(new_file("kept.jsonl")),
     "formats.Element": lambda: F.ELEMENTS["fp4_e2m1"],
     **{name: constant(fmt) for name, fmt in FAMILIES.items()},
@@ -698,6 +761,10 @@ INSTANCES: dict[str, Entry] = {
 def prepare_folder() -> None:
     """The files that canonical calls read, in the current folder."""
     ticket().save("kept.safetensors")
+    weights = {name: normal(8, 64, seed=seed).astype(np.float32) for seed, name in enumerate("vw")}
+    save_file(weights, "model.safetensors")
+    np.savez("inputs.npz", w=normal(80, 64))
+    checkpoint.compress("model.safetensors", "compressed.safetensors", scheme="INT4 g32")
 
 
 def entry(target: Target, name: str) -> Entry | None:
@@ -732,11 +799,13 @@ def arguments(target: Target, *also: str) -> dict[str, object]:
     """Fresh canonical arguments: all that are required, those that CALLS names, and `also`."""
     also = (*also, *(other for name in also for other in WITH.get((target.name, name), ())))
     given = {}
+    left_out = {other for name in also for other in INSTEAD_OF.get((target.name, name), ())}
     for name, p in target.parameters.items():
         if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
             wanted = name in also or target.name.startswith(("experiments.grid", "arguments.output"))
         else:
             wanted = p.default is p.empty or name in CALLS.get(target.name, {}) or name in also
+        wanted = wanted and name not in left_out
         if wanted and (made := entry(target, name)) is not None:
             given[name] = made()
         elif wanted and p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL):

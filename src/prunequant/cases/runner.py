@@ -175,7 +175,7 @@ def run_case(
             raise ValueError(f"{os.fspath(out)} is a record of the case {before['case']}: give another --out")
         if before:
             _adopt(before, {key for key, _, _ in todo}, store)
-        kept = sum(key in store for key, _, _ in todo)
+        finished = sum(key in store for key, _, _ in todo)
         run = Run(device, None if data is None else Path(data), folder, say or (lambda what, step, steps: None))
         rows = _rows(case, used, todo, run, store, limit, progress)
         record = {
@@ -187,7 +187,7 @@ def run_case(
             "provenance": provenance(
                 _command(name, preset, count, device, chosen), seconds=round(sum(row["seconds"] for row in rows))
             )
-            | _note(kept, len(rows), before),
+            | _note(finished, len(rows), before),
             "summary": case.summarise(used, rows),
             "rows": rows,
             "keys": [key for key, _, _ in todo],
@@ -256,14 +256,14 @@ def measured(record: Mapping) -> str:
     measured on 2026-11-22 on a processor, threads: 1, seeds: 5, 3,909 s, by
       prunequant case hardware --preset cpu
     """
-    made, device = record["provenance"], record["device"]
+    provenance, device = record["provenance"], record["device"]
     head = (
-        f"measured on {made['date']} on {device['name']}, threads: {device['threads']}, seeds: {record['seeds']}, "
-        f"{made['seconds']:,} s, by"
+        f"measured on {provenance['date']} on {device['name']}, threads: {device['threads']}, "
+        f"seeds: {record['seeds']}, {provenance['seconds']:,} s, by"
     )
-    command = textwrap.wrap(made["command"], 70, break_long_words=False, break_on_hyphens=False)
+    command = textwrap.wrap(provenance["command"], 70, break_long_words=False, break_on_hyphens=False)
     lines = [*textwrap.wrap(head, 72), "  " + " \\\n    ".join(command)]
-    return "\n".join([*lines, *textwrap.wrap(made.get("note", ""), 72)])
+    return "\n".join([*lines, *textwrap.wrap(provenance.get("note", ""), 72)])
 
 
 def on_a_gpu(name: str) -> str:
@@ -297,10 +297,10 @@ def _adopt(record: dict, wanted: set[str], store: Store) -> None:
             store.rows.setdefault(key, row)
 
 
-def _note(kept: int, total: int, before: Mapping | None) -> dict[str, str]:
+def _note(finished: int, total: int, before: Mapping | None) -> dict[str, str]:
     """What the provenance says of rows that this run did not make, after what the record said before."""
     said = (before or {}).get("provenance", {}).get("note", "")
-    added = f"{kept} of {total} rows were kept from earlier runs." if 0 < kept < total else ""
+    added = f"{finished} of {total} rows were kept from earlier runs." if 0 < finished < total else ""
     note = " ".join(filter(None, (said, added)))
     return {"note": note} if note else {}
 

@@ -36,6 +36,8 @@ from .schemes import Scheme
 SCHEMA = 1
 WEIGHTINGS = ("weights", "tensors", "power")
 MEGABYTE = 10**6
+_SHAPE = ("name", "rows", "columns")
+_MOST_BITS = 2.0**60  # more than any file has: what a budget beyond it is cut to
 _ROUNDING = 1e-3  # of a bit: a size that was printed, or divided by the weights, is still a budget that it meets
 
 
@@ -121,7 +123,7 @@ class Allocation:
         }
 
     @staticmethod
-    def from_json(document: Mapping[str, Any] | str | os.PathLike) -> Allocation:
+    def from_json(plan: Mapping[str, Any] | str | os.PathLike) -> Allocation:
         """A plan read back, from its plain values or its file.
 
         Raises
@@ -129,7 +131,7 @@ class Allocation:
         OSError : the file cannot be read.
         ValueError : it is no plan; the message says which field is wrong, and how.
         """
-        document, where = _load(document, "plan")
+        document, where = _load(plan, "plan")
 
         def wrong(what: str) -> ValueError:
             return ValueError(f"{where}: {what}")
@@ -174,13 +176,18 @@ class Allocation:
         ValueError : a matrix that the plan does not name, a name that is no matrix, a scheme that does not fit.
         """
         shapes = {}
-        for matrix in matrices:
-            get = matrix.__getitem__ if isinstance(matrix, Mapping) else matrix.__getattribute__
-            shapes[get("name")] = (get("rows"), get("columns"))
+        for matrix in arguments.several(matrices, "matrices", "those of a model, or rows of a report"):
+            try:
+                name, *shape = (matrix[k] if isinstance(matrix, Mapping) else getattr(matrix, k) for k in _SHAPE)
+            except (AttributeError, KeyError):
+                raise TypeError(
+                    f"matrices has {arguments.shown(matrix)}: each must have a {', '.join(_SHAPE)}"
+                ) from None
+            shapes[name] = shape
         if unknown := [name for name in self.tensors if name not in shapes]:
-            raise ValueError(f"the plan names {_few(unknown)}, which the model does not have as a matrix")
+            raise ValueError(f"the plan names {_few(unknown)}, which the model does not have among its matrices")
         if missing := [name for name in shapes if name not in self.tensors]:
-            raise ValueError(f"the plan has no scheme for {_few(missing)}: name one for every matrix of the model")
+            raise ValueError(f"the plan has no scheme for {_few(missing)}: it must name one for all matrices")
         for name, scheme in self.tensors.items():
             if why := Scheme.named(scheme).problem(*shapes[name]):
                 raise ValueError(f"the plan stores {name} as {scheme}, which does not fit: {why}")
@@ -276,12 +283,12 @@ def allocate(
         raise ValueError("give a budget: either bits a weight, or megabytes")
     if megabytes is None:
         asked, name = arguments.real(budget, "budget", 0, open_low=True), "budget"
-        room = math.floor(asked * problem.weights + _ROUNDING)
+        room = math.floor(min(asked * problem.weights, _MOST_BITS) + _ROUNDING)
         ends = [bits / problem.weights for bits in problem.ends()]
         unit = "bits a weight"
     else:
         asked, name = arguments.real(megabytes, "megabytes", 0, open_low=True), "megabytes"
-        room = math.floor(asked * MEGABYTE + _ROUNDING) * 8 - 8 * problem.untreated_bytes
+        room = math.floor(min(asked * MEGABYTE, _MOST_BITS / 8) + _ROUNDING) * 8 - 8 * problem.untreated_bytes
         ends = [(-(-bits // 8) + problem.untreated_bytes) / MEGABYTE for bits in problem.ends()]
         unit = f"MB, of which {problem.untreated_bytes / MEGABYTE:.3f} are not treated"
     least, dense = problem.ends()
@@ -432,7 +439,7 @@ def _load(source: Any, what: str) -> tuple[Mapping[str, Any], str]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error})") from None
+        raise ValueError(f"the {what} {path} is no JSON ({error})") from None
     if not isinstance(document, Mapping):
         raise ValueError(f"{path} is no {what}: it must be a JSON object")
     return document, str(path)
@@ -468,7 +475,10 @@ def _asked(judged: list[dict], names: list[str], schemes: Sequence[str] | None) 
     for pattern in patterns:
         if not any(fnmatchcase(scheme, pattern) for scheme in known):
             if not set("*?[") & set(pattern):
-                Scheme.named(pattern)  # says what is wrong with a name that is none
+                try:
+                    Scheme.named(pattern)
+                except ValueError as error:
+                    raise ValueError(f"schemes names none: {error}") from None
             raise ValueError(
                 f"schemes has {arguments.shown(pattern)}, which the report did not judge: it has {_few(known, 40)}"
             )

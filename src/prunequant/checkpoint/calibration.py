@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,8 @@ class Calibration:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 self._names = set(archive.files)
-        except (OSError, ValueError, AttributeError) as error:
-            raise ValueError(f"{self.path} is no .npz file that can be read ({error})") from None
+        except (OSError, ValueError, AttributeError, TypeError, EOFError, BadZipFile) as error:
+            raise ValueError(f"calibrate is {self.path}: it is no .npz file that can be read ({error})") from None
         known = {m.name for m in model.matrices}
         strange = [name for name in self._names if name.removesuffix(GRAM) not in known]
         if strange:

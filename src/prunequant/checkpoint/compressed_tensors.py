@@ -47,8 +47,8 @@ def pack_words(codes: NDArray[np.int8], bits: int) -> NDArray[np.int32]:
 
     Examples
     --------
-    >>> pack_words(np.array([[-8, -7, 7]], np.int8), 4)[0, 0] == 0xF10
-    True
+    >>> hex(pack_words(np.array([[-8, -7, 7]], np.int8), 4)[0, 0])
+    '0xf10'
     """
     rows, count = codes.shape
     words = -(-count * bits // 32)

@@ -110,11 +110,14 @@ def compress(
     settings = Settings() if settings is None else settings
     arguments.instance(settings, "settings", Settings, "a Settings")
     target = arguments.path(out, "out", file=True)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is {arguments.shown(progress)}: it must be a function of two numbers and a name")
     if sum(x is not None for x in (plan, scheme, budget)) != 1:
         raise ValueError("give a plan, a scheme or a budget, one of the three")
-    with open_model(path, transposed) as model:
-        if to == "gguf" and len(transposed):
-            raise ValueError("transposed is given: blocks of GGUF lie along the last axis of what is stored")
+    turned = tuple(arguments.several(transposed, "transposed", "names of tensors, a sequence of strings"))
+    if to == "gguf" and turned:
+        raise ValueError("transposed is given: blocks of GGUF lie along the last axis of what is stored")
+    with open_model(path, turned) as model:
         if budget is not None:
             bits = arguments.real(budget, "budget", 0, open_low=True)
             plan, without, text = planned(model, bits, to, settings)
@@ -160,7 +163,9 @@ def planned(model: Model, budget: float, to: str, settings: Settings) -> tuple[d
             left[matrix.name] = next(iter(why.values()), "no scheme fits it")
     document["matrices"] = [row for row in document["matrices"] if row["schemes"]]
     if not document["matrices"]:
-        raise ValueError("no matrix is to be compressed: " + "; ".join(f"{n}: {why}" for n, why in left.items()))
+        raise ValueError(
+            "no matrix is to be compressed within this budget: " + "; ".join(f"{n}: {why}" for n, why in left.items())
+        )
     plan = allocate(document, budget)
     text = f"the plan keeps {plan.snr:.2f} dB at {plan.bits_per_weight:.3f} bits a weight"
     if plan.uniform is not None:
@@ -203,7 +208,7 @@ def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None) -> Jo
             raise ValueError("the plan does not fit: " + "; ".join(f"{n}: {why}" for n, why in wrong.items() if why))
         left.update({name: "the plan does not name it" for name in matrices if name not in plan})
     else:
-        one = Scheme.named(scheme or "")
+        one = Scheme.named("" if scheme is None else scheme)
         chosen = {}
         for name, matrix in matrices.items():
             why = one.problem(matrix.rows, matrix.columns)
@@ -218,7 +223,10 @@ def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None) -> Jo
             left[name] = f"it holds NaN or infinity, first in row {place[0]}"
             del chosen[name]
     if not chosen:
-        raise ValueError("no matrix is to be compressed: " + "; ".join(f"{n}: {why}" for n, why in left.items()))
+        raise ValueError(
+            "no matrix is to be compressed by this plan or scheme: "
+            + "; ".join(f"{n}: {why}" for n, why in left.items())
+        )
     return Job(chosen, left, plan is not None)
 
 

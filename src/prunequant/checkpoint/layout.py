@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from prunequant import formats, records
 from prunequant.checkpoint.coding import Blocks, Coded, Codes, Halves, group_of, spread
-from prunequant.checkpoint.files import Tensor
+from prunequant.checkpoint.files import ModelFileError, Tensor
 from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.methods import Settings
 from prunequant.checkpoint.opening import Model
@@ -239,6 +239,10 @@ class LayoutWriter:
             mine = entries(name, scheme, matrix.rows, matrix.columns, settings.symmetric)
             self._stored[name] = sum(e.nbytes for e in mine)
             self._entries += mine
+        if both := sorted({e.name for e in self._entries} & {t.name for t in self._copied}):
+            raise ModelFileError(
+                model.path, f"it has {', '.join(both[:3])}, as compressed files do: it is one, or holds one"
+            )
         self._entries += [copied(t) for t in self._copied]
         rows = [
             Row(n, s.name, settings.method, m.rows, m.columns, self._stored[n], 0.0, 0.0, 0.0, 0, 0, True)

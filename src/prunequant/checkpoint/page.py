@@ -16,6 +16,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from prunequant import arguments
+
 from .allocation import Allocation, Pareto, allocate, document_of, pareto, untreated_bytes
 from .charts import FAMILIES, Plot, key, shape, tiles
 from .schemes import Scheme
@@ -57,7 +59,7 @@ def page(report: Any, plan: Allocation | None = None) -> str:
     budgets = sorted({choice["bits"] for row in rows for choice in row.get("budgets", ())})
     chosen = min(budgets, key=lambda b: (abs(b - USUAL), b), default=USUAL)
     if plan is not None:
-        plan.check(rows)
+        arguments.instance(plan, "plan", Allocation, "an Allocation, as `allocate` gives it, or None").check(rows)
     elif rows:
         try:
             plan = allocate(document, chosen)

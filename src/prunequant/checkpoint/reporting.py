@@ -105,24 +105,24 @@ class Report:
         return page(self.document, plan)
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Report:
+    def from_json(report: Mapping[str, Any]) -> Report:
         """The report that `to_json` gave.
 
         Raises
         ------
         ValueError : not one, or of another version
         """
-        version = value.get("schema") if isinstance(value, Mapping) else None
+        version = report.get("schema") if isinstance(report, Mapping) else None
         if version != VERSION:
-            raise ValueError(f"schema is {arguments.shown(version)}: a report of version {VERSION} is wanted")
+            raise ValueError(f"the report has schema {arguments.shown(version)}: one of version {VERSION} is wanted")
         try:
             return Report(
-                value["model"],
-                Settings(**{**value["settings"], "budgets": tuple(value["settings"]["budgets"])}),
-                tuple(matrix_from_json(m) for m in value["matrices"]),
-                tuple(Untreated(**{**u, "shape": tuple(u["shape"])}) for u in value["untreated"]),
-                tuple(value["notes"]),
-                value["provenance"],
+                report["model"],
+                Settings(**{**report["settings"], "budgets": tuple(report["settings"]["budgets"])}),
+                tuple(matrix_from_json(m) for m in report["matrices"]),
+                tuple(Untreated(**{**u, "shape": tuple(u["shape"])}) for u in report["untreated"]),
+                tuple(report["notes"]),
+                report["provenance"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is no report: {type(error).__name__}, {error}") from None
@@ -183,7 +183,11 @@ def report(
     ('quantization', 'INT4 g128', '15.4 dB')
     """
     settings = Settings.checked(budgets, group, mask, entropy, scales)
-    with nullcontext(model) if isinstance(model, Model) else open_model(model) as opened:
+    for name, function in (("told", told), ("progress", progress)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} is {arguments.shown(function)}: it must be a function, or None")
+    source = model if isinstance(model, Model) else arguments.path(model, "model")
+    with nullcontext(source) if isinstance(source, Model) else open_model(source) as opened:
         if executor is None:
             return _reported(opened, settings, *judge_all(opened.matrices, settings, threads, told))
         return _reported(opened, settings, *judge_all_elsewhere(opened, settings, executor, progress))

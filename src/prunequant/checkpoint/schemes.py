@@ -26,6 +26,7 @@ from prunequant import arguments, formats
 from prunequant.sparsity import pruned_count
 
 SCALE_BITS = 16
+LARGEST_SIDE = 2**40  # of a matrix
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 GROUPS = (16, 32, 64, 128, 256)
 # The scales that are tried for integers of b bits, as multiples of a / 2^(b−1), a the largest magnitude of the group,
@@ -101,12 +102,14 @@ class Scheme:
 
     def problem(self, rows: int, columns: int) -> str:
         """Why a matrix of this shape cannot be stored so; empty when it can."""
+        rows, columns = _checked(rows, columns)
         if isinstance(self.pattern, tuple) and columns % self.pattern[1]:
             return f"rows of {columns} values are no whole number of groups of {self.pattern[1]}"
         return ""
 
     def scales(self, rows: int, columns: int) -> int:
         """How many integer scales are stored."""
+        rows, columns = _checked(rows, columns)
         if self.bits is None:
             return 0
         if isinstance(self.granularity, int):
@@ -128,7 +131,7 @@ class Scheme:
         >>> [Scheme.named(s).stored_bits(64, 256) / 64 / 256 for s in ("INT4 channel", "2:4 FP16", "75% FP16")]
         [4.0625, 9.0, 5.0]
         """
-        rows, columns = arguments.integer(rows, "rows", 1, 2**40), arguments.integer(columns, "columns", 1, 2**40)
+        rows, columns = _checked(rows, columns)
         if why := self.problem(rows, columns):
             raise ValueError(f"{self.name} does not fit {rows} × {columns}: {why}")
         count = rows * columns
@@ -145,10 +148,14 @@ class Scheme:
         return kept * fmt.element_bits + blocks * fmt.scale_bits + fmt.tensor_bits + mask
 
 
+def _checked(rows: int, columns: int) -> tuple[int, int]:
+    return arguments.integer(rows, "rows", 1, LARGEST_SIDE), arguments.integer(columns, "columns", 1, LARGEST_SIDE)
+
+
 @cache
 def _named(name: str) -> Scheme:
     found = _NAME.fullmatch(name)
-    what = f"scheme is {arguments.shown(name)}: "
+    what = f"scheme is {arguments.shown(name)}: no name of one; "
     if found is None:
         raise ValueError(
             what + "it must be a name such as 'INT4 g128', 'INT8 channel', '2:4 FP16', '75% FP16', 'MXFP4'"

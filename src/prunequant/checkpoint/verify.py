@@ -54,9 +54,10 @@ def verify_file(
     ModelFileError : a damaged file.
     ValueError : no file that `compress` wrote.
     """
+    source = None if against is None else arguments.path(against, "against")
     contents = _opened(path)
     try:
-        return _check(contents, against, transposed)
+        return _check(contents, source, transposed)
     finally:
         contents.close()
 
@@ -114,7 +115,7 @@ def _safetensors(path: Path) -> _Stored:
     text = contents.metadata.get("prunequant")
     if not isinstance(text, str):
         contents.close()
-        raise ValueError(f"{path} says nothing of how it was compressed: verify-file reads what `compress` wrote")
+        raise ValueError(f"path is {path}, which says nothing of how it was compressed: `compress` did not write it")
     said, tensors = read_document(text), contents.tensors
 
     def data(name: str) -> NDArray[np.uint8]:
@@ -171,7 +172,7 @@ def _gguf(path: Path) -> _Stored:
     except Exception as error:  # the reader of a damaged file fails in many ways, each of them here
         raise ValueError(f"{path} is no GGUF file that can be read: {type(error).__name__}: {error}") from None
     if not isinstance(text, str):
-        raise ValueError(f"{path} says nothing of how it was compressed: verify-file reads what `compress` wrote")
+        raise ValueError(f"path is {path}, which says nothing of how it was compressed: `compress` did not write it")
     said = read_document(text)
     tensors = {t.name: t for t in reader.tensors}
     file = File(path)

@@ -111,7 +111,7 @@ def read_index(folder: Path) -> dict[str, str]:
     ValueError : a module of a part declares no claim, a module elsewhere does, a declaration does not begin with its
         id as a plain string, or an id stands twice. Nothing is skipped.
     """
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     paths = [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts]
     order = {part: number for number, part in enumerate(PARTS)}
     for path in sorted(paths, key=lambda p: (order.get(p.parent.name, len(PARTS)), p)):
@@ -126,10 +126,10 @@ def read_index(folder: Path) -> dict[str, str]:
             raise ValueError(f'claims/{name}: a declaration begins @claim(id="paper.place", a plain string')
         module = f"{PACKAGE}.{name.removesuffix('.py').replace('/', '.')}"
         for claim_id in ids:
-            if claim_id in found:
-                raise ValueError(f"claim {claim_id!r} stands twice: in {found[claim_id]} and in {module}")
-            found[claim_id] = module
-    return found
+            if claim_id in parts:
+                raise ValueError(f"claim {claim_id!r} stands twice: in {parts[claim_id]} and in {module}")
+            parts[claim_id] = module
+    return parts
 
 
 @lru_cache(maxsize=1)

@@ -410,22 +410,22 @@ class Outcome:
             return (f"the check raised {self.error}",)
         if self.evidence is None:
             return ()
-        found = []
+        faults = []
         reason = self.claim.disagreement(self.evidence)
         if reason:
-            found.append(reason)
+            faults.append(reason)
         if not self.controls:
-            found.append("the claim has no control")
+            faults.append("the claim has no control")
         for name, evidence in self.controls.items():
             if evidence.holds:
-                found.append(f"the control '{name}' held, but must fail")
+                faults.append(f"the control '{name}' held, but must fail")
             elif (wanted := self.claim.breaks.get(name, ())) and set(evidence.broken) != set(wanted):
                 broken = " and ".join(evidence.broken) or "none that is named"
-                found.append(f"the control '{name}' must break: {' and '.join(wanted)}; it broke: {broken}")
+                faults.append(f"the control '{name}' must break: {' and '.join(wanted)}; it broke: {broken}")
         if self.claim.verdict is Verdict.FAILS_AS_STATED and not self.confirmations:
-            found.append("the statement fails, and no confirmation shows that the measurement can hold")
-        found += [f"the confirmation '{n}' did not hold" for n, e in self.confirmations.items() if not e.holds]
-        return tuple(found)
+            faults.append("the statement fails, and no confirmation shows that the measurement can hold")
+        faults += [f"the confirmation '{n}' did not hold" for n, e in self.confirmations.items() if not e.holds]
+        return tuple(faults)
 
     @property
     def agrees(self) -> bool:

@@ -113,13 +113,13 @@ def _block(z3: Any, n: int) -> tuple[list, list, dict]:
     x, q = z3.Reals([f"x{i}" for i in range(n)]), z3.Reals([f"q{i}" for i in range(n)])
     a, b = [_size(z3, v) for v in x], [_size(z3, v) for v in q]
     pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
-    asked = {
+    conditions = {
         "odd": [z3.And(z3.Implies(v >= 0, w >= 0), z3.Implies(v <= 0, w <= 0)) for v, w in zip(x, q)]
         + [z3.Implies(a[i] == a[j], b[i] == b[j]) for i, j in pairs],
         "monotone": [z3.Implies(a[i] < a[j], b[i] <= b[j]) for i, j in pairs],
         "near": [_size(z3, v - w) <= s for v, w, s in zip(x, q, a)],
     }
-    return x, q, asked
+    return x, q, conditions
 
 
 def _numbers(x: list, q: list) -> dict:
@@ -132,23 +132,23 @@ def _numbers(x: list, q: list) -> dict:
 def _prune_first(p: float) -> Callable[[Any, int], Stated]:
     def state(z3: Any, n: int) -> Stated:
         x = z3.Reals([f"x{i}" for i in range(n)])
-        kept = z3.Bools([f"m{i}" for i in range(n)])
+        mask = z3.Bools([f"m{i}" for i in range(n)])
         scale = z3.Function("scale", z3.RealSort(), z3.RealSort())
         quantize = z3.Function("q", z3.RealSort(), z3.RealSort(), z3.RealSort())
         sizes = [_size(z3, v) for v in x]
-        pruned = [z3.If(m, v, z3.RealVal(0)) for m, v in zip(kept, x)]
+        pruned = [z3.If(m, v, z3.RealVal(0)) for m, v in zip(mask, x)]
         before, after = scale(_largest(z3, sizes)), scale(_largest(z3, [_size(z3, v) for v in pruned]))
         stored = [quantize(after, v) for v in pruned]
         direct = [quantize(before, v) for v in x]
         hypotheses = {
             "the block keeps a value of its largest size": [
-                z3.Or([z3.And(m, s == _largest(z3, sizes)) for m, s in zip(kept, sizes)])
+                z3.Or([z3.And(m, s == _largest(z3, sizes)) for m, s in zip(mask, sizes)])
             ],
             "zero is kept": [quantize(after, 0) == 0],
         }
         left = _norm(z3, [v - w for v, w in zip(x, stored)], p)
         right = _norm(z3, [v - w for v, w in zip(x, direct)], p) + _norm(z3, [v - w for v, w in zip(x, pruned)], p)
-        return Stated(hypotheses, left <= right, {"x": x, "kept": kept, "q(s(x))": stored, "q(x)": direct})
+        return Stated(hypotheses, left <= right, {"x": x, "kept": mask, "q(s(x))": stored, "q(x)": direct})
 
     return state
 

@@ -191,12 +191,12 @@ def outcome_markdown(outcome: Outcome) -> str:
     for name, evidence in outcome.controls.items():
         word = "**held, but must fail**" if evidence.holds else "fails, as it must"
         at = f": not *{'*, *'.join(evidence.broken)}*" if evidence.broken else ""
-        told = "; ".join(f"{n}: {t}" for n, t in evidence.rows()[:3])
-        parts += [f"*Control, {name}:* {word}{at} ({told}).", ""]
+        figures = "; ".join(f"{n}: {t}" for n, t in evidence.rows()[:3])
+        parts += [f"*Control, {name}:* {word}{at} ({figures}).", ""]
     for name, evidence in outcome.confirmations.items():
         word = "holds, as it must" if evidence.holds else "**did not hold**"
-        told = "; ".join(f"{n}: {t}" for n, t in evidence.rows()[:3])
-        parts += [f"*Confirmation, {name}:* {word} ({told}).", ""]
+        figures = "; ".join(f"{n}: {t}" for n, t in evidence.rows()[:3])
+        parts += [f"*Confirmation, {name}:* {word} ({figures}).", ""]
     parts += [f"**Contradiction:** {problem}." for problem in outcome.problems]
     return "\n".join(parts).rstrip() + "\n"
 

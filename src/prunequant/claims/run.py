@@ -183,11 +183,11 @@ def kinds(rows: Iterable[dict]) -> dict[str, int]:
             continue
         for part in (row, *row["controls"].values(), *row.get("confirmations", {}).values()):
             for name, text in part["evidence"]:
-                found = NUMBER.findall(text)
+                numbers = NUMBER.findall(text)
                 if name in part.get("tolerances", {}):
-                    count["sensitive"] += len(found)
+                    count["sensitive"] += len(numbers)
                 else:
-                    whole = sum(map(is_whole, found))
+                    whole = sum(map(is_whole, numbers))
                     count["exact"] += whole
-                    count["stable"] += len(found) - whole
+                    count["stable"] += len(numbers) - whole
     return count

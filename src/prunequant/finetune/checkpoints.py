@@ -112,11 +112,11 @@ def configuration(settings: Mapping) -> dict[str, str]:
     return {name: json.dumps(value, sort_keys=True, default=str) for name, value in settings.items()}
 
 
-def check_configuration(path: str | os.PathLike, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def check_configuration(path: str | os.PathLike, stored: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """Refuse a checkpoint of another run, naming the settings that differ."""
-    differ = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+    differ = [name for name in {**wanted, **stored} if stored.get(name) != wanted.get(name)]
     if differ:
-        shown = "; ".join(f"{n}: {_short(found.get(n))} there, {_short(wanted.get(n))} here" for n in differ[:3])
+        shown = "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(wanted.get(n))} here" for n in differ[:3])
         raise ValueError(f"checkpoint {path} belongs to another run ({shown}): delete it or give another path")
 
 

@@ -239,17 +239,17 @@ def weights(
         rows = to_rows(weight).cpu()
         rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
         if order == "q":
-            made = _needed_format(fmt, order).quantize(rows)
+            quantized = _needed_format(fmt, order).quantize(rows)
         elif order == "s":
-            made = rows * keep_largest(rows.abs(), pattern, ties, original=rows.abs(), seed=seed + i)
+            quantized = rows * keep_largest(rows.abs(), pattern, ties, original=rows.abs(), seed=seed + i)
         else:
             with threads.using():
                 both = apply_orders(
                     rows.contiguous().numpy(), _needed_format(fmt, order), _needed_pattern(pattern, order), (order,),
                     ties, seed=seed + i,
                 )  # fmt: skip
-            made = torch.from_numpy(both.compressed[order].copy())
-        out[f"{name}.weight"] = from_rows(made, weight.shape).contiguous().to(weight.device, weight.dtype)
+            quantized = torch.from_numpy(both.compressed[order].copy())
+        out[f"{name}.weight"] = from_rows(quantized, weight.shape).contiguous().to(weight.device, weight.dtype)
     return out
 
 

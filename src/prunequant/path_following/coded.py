@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import booleans, choice, flag, integer, integers, numbers, real
+from ..arguments import booleans, choice, flag, instance, integer, integers, numbers, real
 from . import _kernels_codes
 from .checks import FEEDBACKS, LARGEST_ENTRY, MAX_DAMPING, check_output, checked_matrix
 from .gram import gram_factor
@@ -147,12 +147,13 @@ def checked_gram(gram: ArrayLike, features: int) -> NDArray[np.float64]:
         or not np.allclose(g, g.T, rtol=1e-6, atol=1e-9 * max(size, 1e-300))
     ):
         raise ValueError("gram is no Gram matrix: it must be symmetric, its diagonal from 0 on")
-    return g * 2.0 ** -np.frexp(size)[1] if size > 0 else g
+    return np.ldexp(g, -np.frexp(size)[1]) if size > 0 else g
 
 
 def _checked_grid(grid: CodeGrid | None, features: int, neurons: int) -> tuple[NDArray, NDArray, NDArray]:
     if grid is None:
         return np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros(features, np.int64)
+    instance(grid, "grid", CodeGrid, "a CodeGrid, or None")
     scales = checked_matrix("grid.scales", grid.scales, np.float32)
     group = np.zeros(features, np.int64) if grid.group is None else integers(grid.group, "grid.group").astype(np.int64)
     integer(grid.low, "grid.low", -(2**15), 2**15 - 1), integer(grid.high, "grid.high", grid.low, 2**15 - 1)

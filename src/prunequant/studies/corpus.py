@@ -33,14 +33,14 @@ def tokenizer() -> Any:
     models, pre_tokenizers = made_of.models, made_of.pre_tokenizers
     fields = GGUFReader(weights_path()).fields
     names, merges, types = (fields[f"tokenizer.ggml.{k}"].contents() for k in ("tokens", "merges", "token_type"))
-    made = made_of.Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    built = made_of.Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
+    built.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    made.decoder = made_of.decoders.ByteLevel()
+    built.decoder = made_of.decoders.ByteLevel()
     special = [t for t, kind in zip(names, types) if kind == CONTROL]
-    made.add_special_tokens([made_of.AddedToken(t, special=True, normalized=False) for t in special])
-    return made
+    built.add_special_tokens([made_of.AddedToken(t, special=True, normalized=False) for t in special])
+    return built
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:

@@ -50,26 +50,26 @@ def differences(rows: list[dict], pairs: list[tuple[str, str, str]]) -> list[dic
 
 
 def _orders(at: At, seeds: range) -> list[dict]:
-    found = []
+    losses = []
     for setting in grid(task=["digits", "curves"], activations=[False, True]):
         rows = at.sweep(order_unit, [setting], seeds, name="order_effect: order")
         cells = [cell(c) for c in studies.cells(rows)]
-        found.append({**setting, "seeds": len(rows), "means": means(rows), "cells": cells})
-    return found
+        losses.append({**setting, "seeds": len(rows), "means": means(rows), "cells": cells})
+    return losses
 
 
 def _tuned(at: At, seeds: range) -> list[dict]:
-    found, kinds = [], ("qs first", "qs random", "qs magnitude", "sq one shot")
+    losses, kinds = [], ("qs first", "qs random", "qs magnitude", "sq one shot")
     for setting in grid(task=["digits", "curves"], distil=[False, True]):
         rows = at.sweep(tuned_unit, [setting], seeds, name="order_effect: tuned")
         names = sorted({k.rsplit(" sq", 1)[0] for k in rows[0] if k.endswith(" sq")})
         pairs = [(f"{n} {k}", f"{n} {k}", f"{n} sq") for n in names for k in kinds]
-        found.append({**setting, "seeds": len(rows), "means": means(rows), "differences": differences(rows, pairs)})
-    return found
+        losses.append({**setting, "seeds": len(rows), "means": means(rows), "differences": differences(rows, pairs)})
+    return losses
 
 
 def _others(at: At, seeds: range, fewer: range) -> list[dict]:
-    found = []
+    losses = []
     for setting in grid(study=["ranking", "structured", "low_rank"], task=["digits", "curves"]):
         chosen = seeds if setting["study"] != "ranking" else fewer
         rows = at.sweep(other_unit, [setting], chosen, name="order_effect: other")
@@ -79,8 +79,8 @@ def _others(at: At, seeds: range, fewer: range) -> list[dict]:
             names = sorted(k.removesuffix(suffix[1]) for k in rows[0] if k.endswith(suffix[1]))
             pairs = [(n, n + suffix[0], n + suffix[1]) for n in names]
         compared = differences(rows, pairs) if pairs else []
-        found.append({**setting, "seeds": len(rows), "means": means(rows), "differences": compared})
-    return found
+        losses.append({**setting, "seeds": len(rows), "means": means(rows), "differences": compared})
+    return losses
 
 
 def make(at: At, seeds: int) -> dict:

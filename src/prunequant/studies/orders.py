@@ -248,8 +248,8 @@ def low_rank(
         return model.with_weights([*products, model.weights[-1]]).loss(x, y)
 
     def dense_loss(kind: str, fmt: Format) -> float:
-        made = [apply_orders(w, fmt, pattern, ()) for w in model.weights[:-1]]
-        hidden = [m.pruned if kind == "s" else m.quantized for m in made]
+        orders = [apply_orders(w, fmt, pattern, ()) for w in model.weights[:-1]]
+        hidden = [m.pruned if kind == "s" else m.quantized for m in orders]
         return model.with_weights([*hidden, model.weights[-1]]).loss(x, y)
 
     out = {"dense": model.loss(x, y)}
@@ -257,11 +257,11 @@ def low_rank(
         fmt = named(name)
         out[f"{name} l"] = loss(factors)
         out[f"{name} s"], out[f"{name} q"] = dense_loss("s", fmt), dense_loss("q", fmt)
-        made = [[apply_orders(f, fmt, pattern, ("sq", "qs")) for f in pair] for pair in factors]
-        out[f"{name} ls"] = loss([[m.pruned for m in pair] for pair in made])
-        out[f"{name} lq"] = loss([[m.quantized for m in pair] for pair in made])
-        out[f"{name} lsq"] = loss([[m.compressed["sq"] for m in pair] for pair in made])
-        out[f"{name} lqs"] = loss([[m.compressed["qs"] for m in pair] for pair in made])
+        orders = [[apply_orders(f, fmt, pattern, ("sq", "qs")) for f in pair] for pair in factors]
+        out[f"{name} ls"] = loss([[m.pruned for m in pair] for pair in orders])
+        out[f"{name} lq"] = loss([[m.quantized for m in pair] for pair in orders])
+        out[f"{name} lsq"] = loss([[m.compressed["sq"] for m in pair] for pair in orders])
+        out[f"{name} lqs"] = loss([[m.compressed["qs"] for m in pair] for pair in orders])
     return out
 
 
@@ -297,12 +297,12 @@ def cells(
     column = {
         key: np.array([row[key] for row in rows], dtype=float) for key in rows[0] if isinstance(rows[0][key], float)
     }
-    found = []
+    compared = []
     for name in names:
         pattern, fmt = name.split(" ", 1)
         parts = [column["dense"], column[f"{name} s"], column[f"{name} q"], column[f"{name} sq"]]
         for rule in ties:
             delta = paired(column[f"{name} qs {rule}"] - column[f"{name} sq"])
-            found.append((pattern, fmt, rule, delta, threshold(*parts)))
-    corrected = holm([f[3].p for f in found])
-    return [Cell(*f, float(p)) for f, p in zip(found, corrected)]
+            compared.append((pattern, fmt, rule, delta, threshold(*parts)))
+    corrected = holm([f[3].p for f in compared])
+    return [Cell(*f, float(p)) for f, p in zip(compared, corrected)]

@@ -358,7 +358,7 @@ def compare_pruners(
 
     rows = []
     for sparsity in sparsities:
-        found: dict[str, NDArray | None] = {
+        masks: dict[str, NDArray | None] = {
             "magnitude": np.where(magnitude(w, sparsity), w, 0),
             "sparsegpt": sparsegpt(w, x, sparsity),
         }
@@ -371,12 +371,12 @@ def compare_pruners(
             ("unbiased C=16", "path", True, 16.0),
         ):
             try:
-                found[label] = size_for_sparsity(
+                masks[label] = size_for_sparsity(
                     w, x, sparsity, stochastic, steps=18, feedback=feedback, scaling=scaling, seed=seed
                 )[1].weights
             except ValueError:
-                found[label] = None
-        for label, values in found.items():
+                masks[label] = None
+        for label, values in masks.items():
             train, test = (float("nan"),) * 2 if values is None else errors(values)
             rows.append(
                 {

@@ -78,7 +78,7 @@ def ledger(claim: str, figure: str, confirmation: str = "") -> str:
     return found[figure]
 
 
-def numbers(said: str) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
     """The numbers of a figure that holds several.
 
     Examples
@@ -86,7 +86,7 @@ def numbers(said: str) -> tuple[float, ...]:
     >>> numbers("12.6, 15.7 %")
     (12.6, 15.7)
     """
-    return tuple(map(float, re.findall(r"-?\d+(?:\.\d+)?", said)))
+    return tuple(map(float, re.findall(r"-?\d+(?:\.\d+)?", text)))
 
 
 def _success(samples: int, bound: int, trials: int = 20_000) -> float:
@@ -532,17 +532,17 @@ def text(value: float | tuple[float, ...] | str | None, digits: int, unit: str) 
 
 def rows() -> list[dict]:
     """Every number with ours beside it and how they compare, in the order of the papers."""
-    made = []
+    table = []
     for item in ALL:
         ours = item.ours() if item.ours else None
         status = judged(item, ours)
-        made.append({
+        table.append({
             "paper": item.paper, "place": item.place, "what": item.what,
             "printed": text(item.printed, item.digits, item.unit),
             "ours": text(ours, item.digits + 1, item.unit),
             "status": status, "why": item.why, "claim": item.claim,
         })  # fmt: skip
-    return made
+    return table
 
 
 def make(at: At) -> dict:

@@ -52,9 +52,10 @@ def read(folder: Path) -> dict[str, np.ndarray]:
         name = NAME.match(path.name)
         assert name is not None  # such are the files that were listed
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
+            entries = json.loads(path.read_text(encoding="utf-8"))
             rows += [
-                (name["model"], t, int(name["bits"]), *(float(r[f]) for f in FIELDS.values())) for t, r in held.items()
+                (name["model"], t, int(name["bits"]), *(float(r[f]) for f in FIELDS.values()))
+                for t, r in entries.items()
             ]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path.name} is damaged or of another kind ({error!r})") from None
@@ -87,12 +88,16 @@ def area_interval(
     Draws without one of the two kinds have no area and are left out. Groups of one member: the plain bootstrap.
     """
     values, won = np.asarray(score, float), np.asarray(positive, bool)
-    _, index = np.unique(np.asarray(groups), return_inverse=True)
-    members = [np.flatnonzero(index == g) for g in range(index.max() + 1)]
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    scores, rank = np.unique(values, return_inverse=True)
     rng, areas = np.random.default_rng(seed), []
     for _ in range(draws):
-        chosen = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
-        areas.append(ranking_area(values[chosen], won[chosen]))
+        times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[index]
+        ahead = np.bincount(rank[won], times[won], len(scores))
+        behind = np.bincount(rank[~won], times[~won], len(scores))
+        pairs = ahead.sum() * behind.sum()
+        below = np.cumsum(behind) - behind / 2  # a positive beats these, ties half
+        areas.append(float(ahead @ below / pairs) if pairs else np.nan)
     low, high = np.nanpercentile(areas, (2.5, 97.5))
     return float(low), float(high)
 

@@ -80,10 +80,10 @@ def layer(name: str, crops: int = 1) -> RealLayer:
     class _Found(Exception):
         pass
 
-    seen = []
+    inputs_of_layer = []
 
     def stop(_, inputs):
-        seen.append(inputs[0])
+        inputs_of_layer.append(inputs[0])
         raise _Found
 
     handle = module.register_forward_pre_hook(stop)
@@ -94,7 +94,7 @@ def layer(name: str, crops: int = 1) -> RealLayer:
             pass
         finally:
             handle.remove()
-        x = seen[0]
+        x = inputs_of_layer[0]
         kernel, stride = module.kernel_size[0], module.stride[0]
         high, wide = (efficientnet.same_padding(side, kernel, stride) for side in x.shape[-2:])
         patches = F.unfold(F.pad(x, (*wide, *high)), kernel, stride=stride)  # (images, inputs·kernel², places)

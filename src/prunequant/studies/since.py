@@ -297,23 +297,23 @@ def repaired(weights: NDArray, gram: NDArray, sparsity: float = 0.5, bits: int =
     power = np.sqrt(np.diag(gram))[:, None]
     mask = keep_largest(np.abs(weights) * power, sparsity, axis=0)
     by_gain = keep_largest(gain(weights, quantized.values, 2) * power**2, sparsity, axis=0)
-    made = {name: np.zeros_like(weights) for name in ("rounded", "refit", "refit, rounded", "plane", "compensated")}
+    variants = {name: np.zeros_like(weights) for name in ("rounded", "refit", "refit, rounded", "plane", "compensated")}
     for j in range(weights.shape[1]):
-        kept = np.flatnonzero(mask[:, j])
-        block, scale = gram[np.ix_(kept, kept)], float(step[j])
-        plain, refit = weights[kept, j], optimum.refitted(weights[:, j], gram, mask[:, j])[kept]
-        made["rounded"][kept, j] = optimum.nearest(plain, block, bits, scale).values
-        made["refit"][kept, j] = refit
-        made["refit, rounded"][kept, j] = optimum.nearest(refit, block, bits, scale).values
-        made["plane"][kept, j] = optimum.babai(plain, block, bits, scale).values
-        made["compensated"][kept, j] = optimum.babai(refit, block, bits, scale).values
-    made |= {"zero": np.zeros_like(weights), "mask": weights * mask, "joint": quantized.values * by_gain}
+        rows = np.flatnonzero(mask[:, j])
+        block, scale = gram[np.ix_(rows, rows)], float(step[j])
+        plain, refit = weights[rows, j], optimum.refitted(weights[:, j], gram, mask[:, j])[rows]
+        variants["rounded"][rows, j] = optimum.nearest(plain, block, bits, scale).values
+        variants["refit"][rows, j] = refit
+        variants["refit, rounded"][rows, j] = optimum.nearest(refit, block, bits, scale).values
+        variants["plane"][rows, j] = optimum.babai(plain, block, bits, scale).values
+        variants["compensated"][rows, j] = optimum.babai(refit, block, bits, scale).values
+    variants |= {"zero": np.zeros_like(weights), "mask": weights * mask, "joint": quantized.values * by_gain}
 
     def error(difference: NDArray) -> float:
         return float(np.sum(difference * (gram @ difference)))
 
-    return {name: error(weights - values) for name, values in made.items()} | {
-        "kept rounding": error(made["refit"] - made["compensated"])
+    return {name: error(weights - values) for name, values in variants.items()} | {
+        "kept rounding": error(variants["refit"] - variants["compensated"])
     }
 
 

@@ -67,12 +67,12 @@ class Network:
         with torch.no_grad():
             for layer, w in zip(self.layers, self.dense):
                 layer.weight.copy_(torch.from_numpy(compressed(w.numpy(), fmt, pattern, kind)))
-        found = self.log_probabilities()
+        scores = self.log_probabilities()
         with torch.no_grad():
             for layer, w in zip(self.layers, self.dense):
                 layer.weight.copy_(w)
-        agree = float((found.argmax(dim=1) == self.target.argmax(dim=1)).double().mean())
-        return -(self.target.exp() * found).sum(dim=1).double().numpy(), agree
+        agree = float((scores.argmax(dim=1) == self.target.argmax(dim=1)).double().mean())
+        return -(self.target.exp() * scores).sum(dim=1).double().numpy(), agree
 
 
 @lru_cache(maxsize=1)

@@ -291,14 +291,14 @@ def record(path: str, trials: int, seed: int = LIVE_SEED) -> None:
         number = max(1, integer(trials, "trials", 1, 2**26) * 16 // max(16, of.source))
         counts = count_failures(of, number, seed)
         entries["/".join(map(str, of))] = {"trials": number, "failures": counts.tolist()}
-    made = {
+    entry = {
         "version": 1,
         "seed": seed,
         "layout": "kind/K/K_t/reach: failures[w-1][m-1]",
         "command": f"prunequant.tickets.certificate.record(path, trials={trials:_})",
         "entries": entries,
     }
-    write_text(path, json.dumps(made, separators=(",", ":")) + "\n")
+    write_text(path, json.dumps(entry, separators=(",", ":")) + "\n")
 
 
 def common_grid(source: int, target: int) -> int:

@@ -32,29 +32,29 @@ class Undersized(NamedTuple):
     standard_error: float
 
 
-def undersized(target: Network, made: Plan, seeds: Sequence[int]) -> Undersized:
+def undersized(target: Network, plan: Plan, seeds: Sequence[int]) -> Undersized:
     """Run `find` with a plan that may be too small and compare the failures with the measured rates.
 
     The expectation holds whatever the dependence between weights; the spread does not (shared units make failures
     cluster), so the standard error is the one between seeds, nan for one.
     """
     instance(target, "target", Network, "a Network")
-    instance(made, "made", Plan, "a Plan, as plan returns it")
+    instance(plan, "plan", Plan, "a Plan, as plan returns it")
     seeds = [integer(s, f"seeds[{i}]", 0, 2**64 - 1) for i, s in enumerate(exact.several(seeds, "seeds"))]
     if not seeds:
         raise ValueError("seeds is empty: at least one is needed")
     counts = []
     for seed in seeds:
         try:
-            find(target, made, seed)
+            find(target, plan, seed)
             counts.append(0)
         except TicketNotFound as error:
             counts.append(sum(error.failures.values()))
     missed = np.array(counts)
     deviation = float(missed.std(ddof=1) / np.sqrt(len(missed))) if len(missed) > 1 else float("nan")
-    predicted = sum(made.expected_failures(target))
+    predicted = sum(plan.expected_failures(target))
     return Undersized(
-        float(missed.mean()), predicted, sum(made.subset_sums), len(missed), int((missed > 0).sum()), deviation
+        float(missed.mean()), predicted, sum(plan.subset_sums), len(missed), int((missed > 0).sum()), deviation
     )
 
 

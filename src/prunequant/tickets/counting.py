@@ -60,16 +60,16 @@ def representable_weights(u: NDArray[np.int64], v: NDArray[np.int64]) -> dict[tu
     u, v = _entries(u, "u"), _entries(v, "v")
     if u.shape != v.shape or u.ndim != 1 or u.size > 12:
         raise ValueError(f"u and v have shapes {u.shape} and {v.shape}: two equal vectors of at most 12 are needed")
-    found = {(0, 0): 1}
+    reached = {(0, 0): 1}
     for a, b in zip(u.tolist(), v.tolist()):
         item = (a * b, 0) if a > 0 else (0, a * b)
         after: dict[tuple[int, int], int] = {}
-        for (plus, minus), number in found.items():
+        for (plus, minus), number in reached.items():
             after[(plus, minus)] = after.get((plus, minus), 0) + 3 * number
             moved = (plus + item[0], minus + item[1])
             after[moved] = after.get(moved, 0) + number
-        found = after
-    return found
+        reached = after
+    return reached
 
 
 def brute_force_weights(u: NDArray[np.int64], v: NDArray[np.int64]) -> set[tuple[int, int]]:

@@ -227,15 +227,15 @@ def _kinds(layers: int, depth: str) -> tuple[str, ...]:
     return ("relu",) * layers if depth == "2l" else ("relu",) + ("uniform",) * (layers - 1)
 
 
-def check_fit(target: Network, made: Plan) -> None:
+def check_fit(target: Network, plan: Plan) -> None:
     """Raise ValueError unless the plan was made for a network like this one."""
     instance(target, "target", Network, "a Network")
-    instance(made, "plan", Plan, "a Plan, as plan returns it")
+    instance(plan, "plan", Plan, "a Plan, as plan returns it")
     constants = tuple(bool(c) for c in target.constants)
     for name, have, want in (
-        ("shape", target.shape, made.shape),
-        ("1/target_step", target.levels, made.target),
-        ("constants", constants, made.constants),
+        ("shape", target.shape, plan.shape),
+        ("1/target_step", target.levels, plan.target),
+        ("constants", constants, plan.constants),
     ):
         if have != want:
             raise ValueError(f"target has {name} {have}, but the plan was made for {want}")
@@ -334,19 +334,19 @@ def _inverses(value, layers: int, name: str) -> tuple[int, ...]:
     return tuple(inverse(v, f"{name}[{l}]") for l, v in enumerate(value))
 
 
-def _choose(made: Plan, target: Network | None) -> tuple[tuple[int, ...], ...]:
+def _choose(plan: Plan, target: Network | None) -> tuple[tuple[int, ...], ...]:
     """Sub-blocks layer by layer, the last first: at depth ℓ+1 a layer's copies are as many as the next one's block."""
-    laws = len({r.law for r in made.recipes})
-    share = [1 / len(made.target)] * len(made.target)
-    blocks: list[tuple[int, ...]] = list(made.blocks)
-    if made.depth == "2l":
-        share = [n / sum(made.subset_sums) for n in made.subset_sums]
+    laws = len({r.law for r in plan.recipes})
+    share = [1 / len(plan.target)] * len(plan.target)
+    blocks: list[tuple[int, ...]] = list(plan.blocks)
+    if plan.depth == "2l":
+        share = [n / sum(plan.subset_sums) for n in plan.subset_sums]
     for l in reversed(range(len(blocks))):
-        current = replace(made, blocks=tuple(blocks))
+        current = replace(plan, blocks=tuple(blocks))
         recipe, sums = current.recipes[l], current.subset_sums[l]
-        asked = made.asked * share[l]
-        allowed = log(asked) if asked else log(made.asked) + log(share[l])
-        if made.method == "proved":
+        asked = plan.asked * share[l]
+        allowed = log(asked) if asked else log(plan.asked) + log(share[l])
+        if plan.method == "proved":
             blocks[l] = _proved_blocks(recipe, allowed - log(sums))
         elif target is None:
             blocks[l] = certificate.choose_blocks(recipe.law, allowed - log(sums), laws=laws)
@@ -370,11 +370,11 @@ def _proved_blocks(recipe: Recipe, log_failure: float) -> tuple[int, ...]:
     raise ValueError(f"no block of up to {units // 2} units is proved to be large enough: allow a larger failure")
 
 
-def _certified(made: Plan, target: Network | None) -> float:
-    laws = len({r.law for r in made.recipes})
+def _certified(plan: Plan, target: Network | None) -> float:
+    laws = len({r.law for r in plan.recipes})
     total = 0.0
-    for l, (recipe, sums) in enumerate(zip(made.recipes, made.subset_sums)):
-        if made.method == "proved":
+    for l, (recipe, sums) in enumerate(zip(plan.recipes, plan.subset_sums)):
+        if plan.method == "proved":
             missed = certificate.window_failure(recipe.law, recipe.width)[:, -1]
         else:
             missed = certificate.block_failure(recipe.law, recipe.blocks, laws=laws)
@@ -386,6 +386,6 @@ def _certified(made: Plan, target: Network | None) -> float:
     return min(1.0, total)
 
 
-def widths_of_independent_neurons(made: Plan) -> tuple[int, ...]:
+def widths_of_independent_neurons(plan: Plan) -> tuple[int, ...]:
     """Hidden widths if every output had U-blocks of its own (Lemma 7 misread): larger by the number of outputs."""
-    return tuple(prod((d, sum(b), o)) for d, b, o in zip(made.columns, made.blocks, made.shape[1:]))
+    return tuple(prod((d, sum(b), o)) for d, b, o in zip(plan.columns, plan.blocks, plan.shape[1:]))

@@ -178,15 +178,15 @@ def limits(device: str, *, size: int = 64 << 20, order: int = 1024, rounds: int 
             2 * order**3,
             lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""),
         )
-    found = {}
+    rates = {}
     for name, (work, call) in contenders.items():
         try:
             call()
-            found[name] = work / min(watch.cold(call) for _ in range(rounds))
+            rates[name] = work / min(watch.cold(call) for _ in range(rounds))
         except RuntimeError:
             continue
-    found["fp32"] = max(found["fp32"], found.pop("fp32 packed", 0.0))
-    return found
+    rates["fp32"] = max(rates["fp32"], rates.pop("fp32 packed", 0.0))
+    return rates
 
 
 def state(device: str) -> dict[str, object]:

@@ -126,14 +126,14 @@ def _bf16(name, weight, batch):
 def _packed(name, weight, batch):
     if weight.is_cuda:
         raise Unavailable("packed weights are oneDNN's, for CPUs; CUDA's dense product packs nothing")
-    held = weight.bfloat16() if name == "bf16-packed" else weight
-    packed = torch.ops.mkldnn._reorder_linear_weight(held, batch)
+    stored = weight.bfloat16() if name == "bf16-packed" else weight
+    packed = torch.ops.mkldnn._reorder_linear_weight(stored, batch)
     return Kernel(
         name,
         lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], ""),
-        held.float(),
-        {"values (packed)": held},
-        held.dtype,
+        stored.float(),
+        {"values (packed)": stored},
+        stored.dtype,
     )
 
 
@@ -143,8 +143,8 @@ def _padded(x: Tensor) -> Tensor:
 
 def _int8(name, weight, batch):
     codes, scale = row_codes(weight, 127)
-    held, scale = codes.round().to(torch.int8), scale.flatten()
-    turned = held.t()
+    stored, scale = codes.round().to(torch.int8), scale.flatten()
+    turned = stored.t()
 
     def run(x):
         step = x.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
@@ -153,9 +153,9 @@ def _int8(name, weight, batch):
 
     def exact(x):
         step = x.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
-        return ((x / step).round().double() @ held.double().t()) * step.double() * scale.double()
+        return ((x / step).round().double() @ stored.double().t()) * step.double() * scale.double()
 
-    return Kernel(name, run, held * scale[:, None], {"values": held, "scales": scale}, exact=exact)
+    return Kernel(name, run, stored * scale[:, None], {"values": stored, "scales": scale}, exact=exact)
 
 
 def _int8_fbgemm(name, weight, batch):
@@ -184,14 +184,14 @@ def _int8_fbgemm(name, weight, batch):
 
 def _int8_weight(name, weight, batch):
     scale = row_codes(weight, 127)[1].bfloat16()
-    held = (weight / scale.float()).round().clamp(-127, 127).to(torch.int8)
+    stored = (weight / scale.float()).round().clamp(-127, 127).to(torch.int8)
     scale = scale.flatten()
-    values = held * scale.float()[:, None]
+    values = stored * scale.float()[:, None]
     return Kernel(
         name,
-        lambda x: torch._weight_int8pack_mm(x, held, scale),
+        lambda x: torch._weight_int8pack_mm(x, stored, scale),
         values,
-        {"values": held, "scales": scale},
+        {"values": stored, "scales": scale},
         torch.bfloat16,
     )
 
@@ -259,8 +259,8 @@ def _two_four_int8(name, weight, batch):
     if not weight.is_cuda:
         raise Unavailable("2:4 products are made for CUDA only")
     codes, scale = row_codes(two_of_four(weight), 127)
-    held, scale = codes.round().to(torch.int8), scale.flatten()
-    packed = torch._cslt_compress(held)
+    stored, scale = codes.round().to(torch.int8), scale.flatten()
+    packed = torch._cslt_compress(stored)
 
     def run(x):
         step = x.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
@@ -270,9 +270,9 @@ def _two_four_int8(name, weight, batch):
 
     def exact(x):
         step = x.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
-        return ((x / step).round().double() @ held.double().t()) * step.double() * scale.double()
+        return ((x / step).round().double() @ stored.double().t()) * step.double() * scale.double()
 
-    return Kernel(name, run, held * scale[:, None], {"packed": packed, "scales": scale}, exact=exact)
+    return Kernel(name, run, stored * scale[:, None], {"packed": packed, "scales": scale}, exact=exact)
 
 
 def _two_four_fp8(name, weight, batch):
@@ -297,12 +297,12 @@ def _two_four_fp8(name, weight, batch):
 
 def _sparse(name, weight):
     """The pruned matrix, and its CSR arrays by name with 32-bit indices."""
-    found = two_of_four_mask(weight) if name == "2:4-csr" else magnitude_mask(weight, name)
-    values = weight * found
-    columns = found.nonzero()[:, 1].int()
+    mask = two_of_four_mask(weight) if name == "2:4-csr" else magnitude_mask(weight, name)
+    values = weight * mask
+    columns = mask.nonzero()[:, 1].int()
     starts = torch.zeros(len(values) + 1, dtype=torch.int32, device=weight.device)
-    starts[1:] = found.sum(1).cumsum(0)
-    return values, {"values": weight[found], "columns": columns, "starts": starts}
+    starts[1:] = mask.sum(1).cumsum(0)
+    return values, {"values": weight[mask], "columns": columns, "starts": starts}
 
 
 def _csr(name, weight, batch):

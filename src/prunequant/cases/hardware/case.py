@@ -161,14 +161,14 @@ def measure(settings: Mapping, unit: Mapping, seed: int, device: str) -> dict[st
             continue
         kernel, sibling = found
         try:
-            given = kernel.inputs(x)
+            prepared = kernel.inputs(x)
             error = kernel.error(x, 64 if shape[0] * shape[1] < LARGEST_EXACT else 8)
         except RuntimeError as reason:  # a batch that this kernel does not take
             rows[name] = {"unavailable": str(Unavailable(reason))}
             continue
         rows[name] = {"bytes": kernel.bytes, "error": _short(error, 2)}
-        calls[name] = lambda run=kernel.run, given=given: run(given)
-        siblings[name] = lambda run=sibling.run, given=given: run(given)
+        calls[name] = lambda run=kernel.run, prepared=prepared: run(prepared)
+        siblings[name] = lambda run=sibling.run, prepared=prepared: run(prepared)
     watch = Stopwatch(device, settings["sweep"])
     seconds = interleave(calls, watch, rounds=settings["rounds"], siblings=siblings, seconds=settings["seconds"])
     names = tuple(settings["baseline"])
@@ -187,7 +187,7 @@ def _elsewhere(settings: Mapping, unit: Mapping, seed: int) -> dict:
     code = "import prunequant.cases.hardware.case as h; h.answer()"
     source = str(Path(__file__).resolve().parents[3])
     places = os.pathsep.join(p for p in (source, os.environ.get("PYTHONPATH", "")) if p)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         input=json.dumps(task),
         env={**os.environ, **OLDER, "PYTHONPATH": places},
@@ -195,18 +195,18 @@ def _elsewhere(settings: Mapping, unit: Mapping, seed: int) -> dict:
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"the process with older instructions failed: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout)
+    if process.returncode:
+        raise RuntimeError(f"the process with older instructions failed: {process.stderr.strip()[-300:]}")
+    return json.loads(process.stdout)
 
 
 def answer() -> None:
     """Read a task from standard input, measure it on the CPU, write the row to standard output."""
     task = json.load(sys.stdin)
     torch.set_num_threads(task["unit"]["threads"])
-    found = measure(task["settings"], task["unit"], task["seed"], "cpu")
+    schemes = measure(task["settings"], task["unit"], task["seed"], "cpu")
     capability = torch.backends.cpu.get_cpu_capability()
-    json.dump({"schemes": found, "capability": capability, **state("cpu")}, sys.stdout)
+    json.dump({"schemes": schemes, "capability": capability, **state("cpu")}, sys.stdout)
 
 
 def summarise(settings: Mapping, rows: list[dict]) -> dict:
@@ -238,24 +238,24 @@ def summarise(settings: Mapping, rows: list[dict]) -> dict:
     }
 
 
-def _best(found: list[dict]) -> dict[str, float]:
-    return {k: max(f[k] for f in found if k in f) for k in found[0]} if found else {}
+def _best(rows: list[dict]) -> dict[str, float]:
+    return {k: max(f[k] for f in rows if k in f) for k in rows[0]} if rows else {}
 
 
-def _middle(unit: Mapping, name: str, found: list[dict]) -> dict:
+def _middle(unit: Mapping, name: str, rows: list[dict]) -> dict:
     """Medians over seeds, the range of the ratio, and what bytes and operations make of the cold time."""
     shape, batch = (unit["outputs"], unit["inputs"]), unit["batch"]
-    cold = statistics.median(f["cold"][1] for f in found)
+    cold = statistics.median(f["cold"][1] for f in rows)
     return {
-        "bytes": found[0]["bytes"],
+        "bytes": rows[0]["bytes"],
         "formula": stored_bytes(name, *shape),
-        "error": max(f["error"] for f in found),
+        "error": max(f["error"] for f in rows),
         "cold": _short(cold),
-        "hot": _short(statistics.median(f["hot"][1] for f in found)),
-        "ratio": _short(statistics.median(f["ratio"] for f in found)),
-        "hot_ratio": _short(statistics.median(f["hot_ratio"] for f in found)),
-        "low": min(f["ratio"] for f in found),
-        "high": max(f["ratio"] for f in found),
+        "hot": _short(statistics.median(f["hot"][1] for f in rows)),
+        "ratio": _short(statistics.median(f["ratio"] for f in rows)),
+        "hot_ratio": _short(statistics.median(f["hot_ratio"] for f in rows)),
+        "low": min(f["ratio"] for f in rows),
+        "high": max(f["ratio"] for f in rows),
         "bytes_per_second": _short(moved_bytes(name, *shape, batch) / cold * 1e3),
         "operations_per_second": _short(operations(name, *shape, batch) / cold * 1e3),
     }

@@ -33,10 +33,10 @@ def evaluate(model: nn.Module, images: Images, device: str, size: int = 500) -> 
 @torch.no_grad()
 def activations(model: nn.Module, names: list[str], inputs: torch.Tensor) -> list:
     """Output of each named layer, (images, features), in evaluation mode."""
-    found: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
     hooks = [
         model.get_submodule(n).register_forward_hook(
-            lambda module, given, out, n=n: found.__setitem__(n, out.flatten(1).float())
+            lambda module, given, out, n=n: outputs.__setitem__(n, out.flatten(1).float())
         )
         for n in names
     ]
@@ -48,7 +48,7 @@ def activations(model: nn.Module, names: list[str], inputs: torch.Tensor) -> lis
         model.train(before)
         for hook in hooks:
             hook.remove()
-    return [found[n] for n in names]
+    return [outputs[n] for n in names]
 
 
 def decibels(reference: torch.Tensor, other: torch.Tensor) -> float:

@@ -50,13 +50,13 @@ def _kind(mask: str) -> dict:
     return dict(QUANTIZED) if mask == "lsq" else {"method": "pruning", "mask": mask}
 
 
-def stored_by_layer(kept: int, count: int, mask: str) -> float:
+def stored_by_layer(left: int, count: int, mask: str) -> float:
     """Bits of a pruned layer: its kept weights at 16 bits, and the mask.
 
     >>> stored_by_layer(250, 1000, "free"), stored_by_layer(250, 1000, "bitmap")
     (4000.0, 5000.0)
     """
-    return count * stored_bits(kept / count, VALUE_BITS, mask)
+    return count * stored_bits(left / count, VALUE_BITS, mask)
 
 
 def _inner(row: Mapping, value: str):
@@ -72,12 +72,12 @@ def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **c
     ------
     ValueError : no such row, or two of one seed.
     """
-    found = {r["seed"]: r for r in rows if all(r[k] == v for k, v in cell.items())}
+    by_seed = {r["seed"]: r for r in rows if all(r[k] == v for k, v in cell.items())}
     count = sum(all(r[k] == v for k, v in cell.items()) for r in rows)
-    if not found or count != len(found):
-        raise ValueError(f"{count} rows of {len(found)} seeds with {cell}: one a seed is needed")
+    if not by_seed or count != len(by_seed):
+        raise ValueError(f"{count} rows of {len(by_seed)} seeds with {cell}: one a seed is needed")
     pick = value if callable(value) else lambda row: np.mean(np.asarray(row[value])[_inner(row, value)])
-    return np.array([pick(found[seed]) for seed in sorted(found)], float)
+    return np.array([pick(by_seed[seed]) for seed in sorted(by_seed)], float)
 
 
 def cells(rows: Sequence[Mapping], **given: Any) -> list[dict]:
@@ -113,9 +113,9 @@ def gain(rows: Sequence[Mapping], value: str, long: int, **cell: Any) -> np.ndar
     return BETTER[value] * (column(rows, value, **{**cell, "length": long}) - column(rows, value, **short))
 
 
-def _corrected(found: list[tuple[dict, Paired]]) -> list[dict]:
-    adjusted: list[float] = holm([d.p for _, d in found]).tolist() if found else []
-    return [{**about, **asdict(d), "p_holm": float(p)} for (about, d), p in zip(found, adjusted)]
+def _corrected(differences: list[tuple[dict, Paired]]) -> list[dict]:
+    adjusted: list[float] = holm([d.p for _, d in differences]).tolist() if differences else []
+    return [{**about, **asdict(d), "p_holm": float(p)} for (about, d), p in zip(differences, adjusted)]
 
 
 def comparisons(rows: Sequence[Mapping], value: str) -> list[dict]:
@@ -123,26 +123,26 @@ def comparisons(rows: Sequence[Mapping], value: str) -> list[dict]:
 
     Each with its mean over seeds, 95 % interval, p-value and the p-value corrected by Holm's rule over this list.
     """
-    found = []
+    differences = []
     for cell in cells(rows, method="pruning"):
         cell = {k: v for k, v in cell.items() if k != "method"}
         twin = {k: v for k, v in cell.items() if k != "mask"}
         if cells(rows, **twin, **QUANTIZED):
-            found.append((cell, paired(ahead(rows, value, **cell))))
-    return _corrected(found)
+            differences.append((cell, paired(ahead(rows, value, **cell))))
+    return _corrected(differences)
 
 
 def longer(rows: Sequence[Mapping], value: str) -> list[dict]:
     """By how much more pruning gains from longer training than quantization does; positive: pruning gains more."""
-    found = []
+    differences = []
     for cell in cells(rows, method="pruning"):
         if cell["length"] == 1:
             continue
         where = {k: cell[k] for k in ("model", "bits")}
         q = gain(rows, value, cell["length"], **where, **QUANTIZED)
         p = gain(rows, value, cell["length"], **where, method="pruning", mask=cell["mask"])
-        found.append(({**where, "mask": cell["mask"], "length": cell["length"]}, paired(p - q)))
-    return _corrected(found)
+        differences.append(({**where, "mask": cell["mask"], "length": cell["length"]}, paired(p - q)))
+    return _corrected(differences)
 
 
 def summarise(settings: Mapping, rows: Sequence[Mapping]) -> dict:

@@ -288,13 +288,18 @@ def summarise(settings: Mapping, rows: list[dict]) -> dict:
     dense = [row["schemes"][present[0]]["loss"] for row in rows]
     table = []
     for name in present:
-        found = [row["schemes"][name] for row in rows]
-        mean, low, high = paired_bootstrap([f["loss"] for f in found], dense)
-        entry = {"scheme": name, "loss": float(np.mean([f["loss"] for f in found])), "added": mean}
-        entry |= {"added_low": low, "added_high": high, "bytes": found[0]["bytes"], "change": found[0]["change"]}
+        of_scheme = [row["schemes"][name] for row in rows]
+        mean, low, high = paired_bootstrap([f["loss"] for f in of_scheme], dense)
+        entry = {"scheme": name, "loss": float(np.mean([f["loss"] for f in of_scheme])), "added": mean}
+        entry |= {
+            "added_low": low,
+            "added_high": high,
+            "bytes": of_scheme[0]["bytes"],
+            "change": of_scheme[0]["change"],
+        }
         for what in ("decode", "prefill"):
-            entry[what] = _short(statistics.median(f[what][1] for f in found))
-            ratios = [f[f"{what}_ratio"] for f in found]
+            entry[what] = _short(statistics.median(f[what][1] for f in of_scheme))
+            ratios = [f[f"{what}_ratio"] for f in of_scheme]
             entry |= {f"{what}_ratio": _short(statistics.median(ratios)), f"{what}_range": [min(ratios), max(ratios)]}
         table.append(entry)
     return {

@@ -136,10 +136,10 @@ def calibration(settings: Mapping, seed: int, kind: str = "text") -> NDArray[np.
     shape = (settings["windows"], settings["length"])
     rng = np.random.default_rng([seed, 13])
     if settings["model"] == "bytes":
-        train, held = (np.frombuffer(corpus.text(p).encode(), np.uint8).astype(np.int64) for p in corpus.PARTS)
+        train, held_out = (np.frombuffer(corpus.text(p).encode(), np.uint8).astype(np.int64) for p in corpus.PARTS)
         vocabulary = 128
     else:
-        train, held, vocabulary = corpus.tokens("train"), corpus.tokens("heldout"), smollm2.Config().vocabulary
+        train, held_out, vocabulary = corpus.tokens("train"), corpus.tokens("heldout"), smollm2.Config().vocabulary
     if kind == "noise":
         seen = rng.integers(0, vocabulary, shape)
     elif kind == "text":
@@ -147,7 +147,7 @@ def calibration(settings: Mapping, seed: int, kind: str = "text") -> NDArray[np.
         seen = train[start[:, None] + np.arange(shape[1])]
     else:
         raise ValueError(f"kind is {kind!r}: give text or noise")
-    return np.concatenate([seen, held[4 * shape[1] : 5 * shape[1]][None]])
+    return np.concatenate([seen, held_out[4 * shape[1] : 5 * shape[1]][None]])
 
 
 _KEPT: dict[str, tuple] = {}  # inputs of the original for the last seed: hundreds of megabytes, so only one
@@ -179,28 +179,28 @@ def no_zero(weights: NDArray, bits: int) -> NDArray:
 def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     """Compress the whole model by one method and read the evaluation windows."""
     method, bits = unit["method"], unit["bits"]
-    kept = at.scratch / f"{method.replace(' ', '-')}-{bits}.json"
-    if method in PLAIN and kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
-    held = base(settings, at.device)
+    checkpoint = at.scratch / f"{method.replace(' ', '-')}-{bits}.json"
+    if method in PLAIN and checkpoint.exists():
+        return json.loads(checkpoint.read_text(encoding="utf-8"))
+    shared = base(settings, at.device)
     row: dict = {}
     if method == "no zero":
-        smollm2.set_weights(held.model, {n: no_zero(w, bits) for n, w in held.weights.items()})
+        smollm2.set_weights(shared.model, {n: no_zero(w, bits) for n, w in shared.weights.items()})
     elif method != "dense":
         tokens, groups = _inputs(settings, seed, unit["calibration"], at.device)
-        smollm2.set_weights(held.model, held.weights)
+        smollm2.set_weights(shared.model, shared.weights)
         rows = Rows.choose(settings["windows"] * settings["length"], settings["length"], settings["measured"])
         report = block_by_block.compress_in_order(
-            smollm2.linears(held.model), groups, lambda: held.model.features(tokens), rows, METHODS[method], bits,
-            {n: block_by_block.row_steps(w, bits) for n, w in held.weights.items()},
+            smollm2.linears(shared.model), groups, lambda: shared.model.features(tokens), rows, METHODS[method], bits,
+            {n: block_by_block.row_steps(w, bits) for n, w in shared.weights.items()},
             seed=seed, failure=settings["failure"], say=at.say,
         )  # fmt: skip
         row["layers"] = _columns(report)
-    losses = corpus.cross_entropies(held.model, held.windows, size=settings["at_once"], device=at.device)
-    smollm2.set_weights(held.model, held.weights)
+    losses = corpus.cross_entropies(shared.model, shared.windows, size=settings["at_once"], device=at.device)
+    smollm2.set_weights(shared.model, shared.weights)
     row = {"loss": float(losses.mean()), "losses": [round(float(v), 6) for v in losses], **row}
     if method in PLAIN:
-        write_text(kept, json.dumps(row))
+        write_text(checkpoint, json.dumps(row))
     return row
 
 

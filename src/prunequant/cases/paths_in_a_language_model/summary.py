@@ -37,13 +37,13 @@ def compared(rows: Sequence[Mapping], method: str, other: str, bits: int, calibr
     ours, theirs = losses(rows, method, bits, calibration), losses(rows, other, bits)
     if ours.shape != theirs.shape:
         raise ValueError(f"{method} has {ours.shape} losses but {other} {theirs.shape}: the same seeds and windows")
-    found = paired(ours.mean(axis=1) - theirs.mean(axis=1))
+    difference = paired(ours.mean(axis=1) - theirs.mean(axis=1))
     return {
-        "mean": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "seeds": found.seeds,
-        "seeds_lower": found.seeds - found.positive,
+        "mean": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "seeds": difference.seeds,
+        "seeds_lower": difference.seeds - difference.positive,
         "windows_lower": int(np.sum((ours - theirs).mean(axis=0) < 0)),
         "windows": ours.shape[1],
     }

@@ -40,12 +40,12 @@ def _rows() -> list[dict]:
 
 def _first_winner(rows: list[dict], cost: Callable[[dict, str], float]) -> dict[int, int]:
     """By batch of the smallest layer: the least sparsity (%) from which CSR was cheaper than dense in every pass."""
-    found = {}
+    winners = {}
     for batch in sorted({r["batch"] for r in rows if (r["outputs"], r["inputs"]) == (576, 576)}):
         same = [r for r in rows if (r["outputs"], r["inputs"], r["batch"]) == (576, 576, batch)]
         wins = [p for p in PERCENTS if all(cost(r, f"csr-{p}") < 1 for r in same)]
-        found[batch] = min(wins, default=100)
-    return found
+        winners[batch] = min(wins, default=100)
+    return winners
 
 
 def _time(row: dict, name: str) -> float:

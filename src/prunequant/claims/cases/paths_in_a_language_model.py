@@ -36,7 +36,7 @@ def _sound(rows: list[dict]) -> dict[str, bool]:
         by.setdefault((r["method"], r["calibration"]), []).append(r)
     seeds = [sorted(r["seed"] for r in each) for each in by.values()]
     dense = [r["losses"] for r in rows if r["method"] == "dense"]
-    held = [r["layers"] for r in used]
+    layers = [r["layers"] for r in used]
     return {
         "all methods have the same five seeds or more, no two alike": all(s == seeds[0] for s in seeds)
         and len(set(seeds[0])) == len(seeds[0]) >= 5
@@ -51,8 +51,8 @@ def _sound(rows: list[dict]) -> dict[str, bool]:
             and np.mean(r["losses"]) > np.mean(dense[0]) - 0.1
             for r in used
         ),
-        "every run compressed the 210 layers of the model, each once": all(len(set(h["layer"])) == 210 for h in held)
-        and len({tuple(h["layer"]) for h in held}) == 1,
+        "every run compressed the 210 layers of the model, each once": all(len(set(h["layer"])) == 210 for h in layers)
+        and len({tuple(h["layer"]) for h in layers}) == 1,
     }
 
 

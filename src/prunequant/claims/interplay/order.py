@@ -87,12 +87,12 @@ def theorem3_5(budget: Budget) -> Evidence:
     x = _vectors(budget)
     deviation, equal = 0.0, {1.0: 0, 2.0: 0}
     for fmt in MAX_SCALED.values():
-        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
-        parts = np.where(made.masks["sq"], x - made.quantized, x)
-        deviation = max(deviation, *(np.abs(made.error("sq", p) - norm(parts, p, (1,))).max() for p in NORMS))
-        both_positive = (made.error("s", 1) > 0) & (made.error("q", 1) > 0)
+        orders = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
+        parts = np.where(orders.masks["sq"], x - orders.quantized, x)
+        deviation = max(deviation, *(np.abs(orders.error("sq", p) - norm(parts, p, (1,))).max() for p in NORMS))
+        both_positive = (orders.error("s", 1) > 0) & (orders.error("q", 1) > 0)
         for p in equal:
-            attained = np.isclose(made.error("sq", p), made.error("sum", p), rtol=0, atol=1e-9)
+            attained = np.isclose(orders.error("sq", p), orders.error("sum", p), rtol=0, atol=1e-9)
             equal[p] += int(np.count_nonzero(attained & both_positive))
     figures = (
         *made_of.figures[:3],
@@ -144,12 +144,12 @@ def _witness(ties: str) -> Evidence:
     excess = {p: float(made.error("qs", p) - made.error("sum", p)) for p in NORMS}
     names = {1.0: "L1", 2.0: "L2", 3.0: "L3", np.inf: "L∞"}
     figures = [Figure(f"excess over the sum in {names[p]}", e) for p, e in excess.items()]
-    found = counterexample(Integer(3), "1:2", "qs<=sum", 1, ties, radius=6, trials=0)
+    example = counterexample(Integer(3), "1:2", "qs<=sum", 1, ties, radius=6, trials=0)
     name = "smallest integer witness, INT3, L1"
-    figures.append(Figure(name, "none" if found is None else str(found).split(":")[0]))
+    figures.append(Figure(name, "none" if example is None else str(example).split(":")[0]))
     holds = {
         "the witness exceeds the sum in L1, L2, L3 and L∞": all(e > 1e-9 for e in excess.values()),
-        "integers alone exceed it in L1": found is not None,
+        "integers alone exceed it in L1": example is not None,
     }
     return Evidence(holds, tuple(figures))
 
@@ -278,12 +278,12 @@ def _every_rule(budget: Budget, formats: Mapping[str, Format]) -> tuple[int, int
     x, worse, taken = _vectors(budget), 0, 0
     masks = [np.isin(np.arange(4), pair) for pair in combinations(range(4), 2)]
     for fmt in formats.values():
-        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
-        size = np.abs(made.quantized)
-        first = {p: made.error("sq", p) for p in NORMS}
+        orders = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq",), batch=1, axis=-1)
+        size = np.abs(orders.quantized)
+        first = {p: orders.error("sq", p) for p in NORMS}
         for mask in masks:
             rule = size[:, mask].min(axis=1) >= size[:, ~mask].max(axis=1)
-            left = np.where(mask, made.quantized, 0)[rule] - x[rule]
+            left = np.where(mask, orders.quantized, 0)[rule] - x[rule]
             better = [norm(left, p, (1,)) < first[p][rule] - 1e-9 for p in NORMS]
             worse, taken = worse + int(np.count_nonzero(np.any(better, axis=0))), taken + int(np.count_nonzero(rule))
     return worse, taken
@@ -312,12 +312,12 @@ def _identical(budget: Budget, ties: str) -> Evidence:
     tensors = generator.standard_normal((budget.pick(4, 20, 100), 128, 128))
     differing_places, places = 0, 0
     for fmt in ONE_SCALE.values():
-        made = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
-        different += int(np.count_nonzero(np.any(made.compressed["sq"] != made.compressed["qs"], axis=1)))
+        orders = apply_orders(x, fmt.row_by_row(_radius(budget)), "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
+        different += int(np.count_nonzero(np.any(orders.compressed["sq"] != orders.compressed["qs"], axis=1)))
         compared += len(x)
         for tensor in tensors:
-            made = apply_orders(tensor, fmt, "2:4", ("sq", "qs"), ties)
-            differing_places += int(np.count_nonzero(made.compressed["sq"] != made.compressed["qs"]))
+            orders = apply_orders(tensor, fmt, "2:4", ("sq", "qs"), ties)
+            differing_places += int(np.count_nonzero(orders.compressed["sq"] != orders.compressed["qs"]))
             places += tensor.size
     figures = (
         Figure("small vectors with different results", different),
@@ -478,12 +478,12 @@ def _largest_error(budget: Budget, formats: Sequence[Format], p: float) -> Evide
     worse = {BEST_OF_ALL: 0, BEST_OF_TWO: 0}
     for fmt in formats:
         own = fmt.row_by_row(1024)
-        made = apply_orders(x, own, 0.5, ("sq",), ties="first", batch=1)
-        best = np.min([norm(x - np.where(mask, made.quantized, 0), p, (1, 2)) for mask in masks], axis=0)
-        worse[BEST_OF_ALL] += int(np.count_nonzero(made.error("sq", p) * (1 - 1e-12) > best))
-        made = apply_orders(tensors, own, 0.5, ties="first", batch=1)
-        best = np.minimum(made.error("qs", p), made.error("joint", p))
-        worse[BEST_OF_TWO] += int(np.count_nonzero(made.error("sq", p) * (1 - 1e-12) > best))
+        orders = apply_orders(x, own, 0.5, ("sq",), ties="first", batch=1)
+        best = np.min([norm(x - np.where(mask, orders.quantized, 0), p, (1, 2)) for mask in masks], axis=0)
+        worse[BEST_OF_ALL] += int(np.count_nonzero(orders.error("sq", p) * (1 - 1e-12) > best))
+        orders = apply_orders(tensors, own, 0.5, ties="first", batch=1)
+        best = np.minimum(orders.error("qs", p), orders.error("joint", p))
+        worse[BEST_OF_TWO] += int(np.count_nonzero(orders.error("sq", p) * (1 - 1e-12) > best))
     compared = len(formats) * (len(x) + len(tensors))
     figures = (
         Figure("tensors × formats where pruning first is worse", sum(worse.values())),

@@ -135,13 +135,13 @@ def _language(fmt: str) -> tuple[Paired, float]:
 
 def _against_threshold(four: str = "MXFP4", eight: str = "MXFP8", below: str = "INT4") -> Evidence:
     """Recorded loss minus threshold, 95 % intervals over paired seeds, and what a format costs by itself."""
-    found = {(f, i): _excess("digits", f, i) for f, i in ((four, False), (four, True), (eight, True))}
+    excesses = {(f, i): _excess("digits", f, i) for f, i in ((four, False), (four, True), (eight, True))}
     alone, _ = _excess("digits", eight, False)
     under, p_under = _language(below)
     means = next(o["means"] for o in _record()["orders"] if o["task"] == "digits" and not o["activations"])
     cost = {f: means[f"0.75 {f} q"] - means["dense"] for f in ("INT8", "MXFP8", "MXFP4")}
     excess = [(f"digits, {f}{', inputs too' if i else ''}", e["mean"], e["low"], e["high"])
-              for (f, i), (e, _) in found.items()]  # fmt: skip
+              for (f, i), (e, _) in excesses.items()]  # fmt: skip
     excess.append((f"digits, {eight}, not sure after the correction", alone["mean"], alone["low"], alone["high"]))
     excess.append((f"SmolLM2, {below}, 30 %", under.mean, under.low, under.high))
     figures = [
@@ -149,7 +149,7 @@ def _against_threshold(four: str = "MXFP4", eight: str = "MXFP8", below: str = "
     ]
     figures += [Figure(f"digits, {f}: what quantization costs alone", c, "nats", digits=1) for f, c in cost.items()]
     holds = {
-        ABOVE: all(e["mean"] > 0 and p < 0.05 for e, p in found.values()),
+        ABOVE: all(e["mean"] > 0 and p < 0.05 for e, p in excesses.values()),
         BELOW: under.mean < 0 and p_under < 0.05,
         FREE: abs(cost["INT8"]) < NOTHING,
     }

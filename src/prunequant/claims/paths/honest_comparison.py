@@ -21,8 +21,8 @@ def _comparison(budget: Budget) -> dict:
     return out
 
 
-def _comparison_figures(found: dict) -> tuple[Figure, ...]:
-    few = found["white", "few"]
+def _comparison_figures(comparison: dict) -> tuple[Figure, ...]:
+    few = comparison["white", "few"]
     return tuple(
         Figure(f"{method}, white data, samples = features/2: {part}", float(few[method][:, i].mean()))
         for method in ("rtn", "gpfq", "spfq", "optq")
@@ -53,8 +53,8 @@ WINNER = "the winner on the calibration samples is not the winner beyond them"
 
 def _compared(budget: Budget, judged: int = 1) -> Evidence:
     """The five statements; `judged` is where the winner's rank is taken: beyond the samples, or on them again."""
-    found = _comparison(budget)
-    few, many, correlated = found["white", "few"], found["white", "many"], found["correlated", "few"]
+    comparison = _comparison(budget)
+    few, many, correlated = comparison["white", "few"], comparison["white", "many"], comparison["correlated", "few"]
     ordered = all(
         np.all(part["optq"][:, 0] < part["gpfq"][:, 0]) and np.all(part["gpfq"][:, 0] < part["spfq"][:, 0])
         for part in (few, correlated)
@@ -62,7 +62,7 @@ def _compared(budget: Budget, judged: int = 1) -> Evidence:
     price = [float((part["spfq"][:, 0] / part["gpfq"][:, 0]).mean()) for part in (few, correlated)]
     beaten = all(np.all(few["rtn"][:, 1] < few[name][:, 1]) for name in ("gpfq", "spfq", "optq"))
     calmer = all(np.all(part["spfq C=4"][:, 1] < part["spfq"][:, 1]) for part in (few, correlated))
-    held = [float(many[name][:, 1].mean()) for name in ("rtn", "gpfq", "optq")]
+    means = [float(many[name][:, 1].mean()) for name in ("rtn", "gpfq", "optq")]
 
     def winner(column: int) -> str:
         return min(few, key=lambda name: few[name][:, column].mean())
@@ -73,11 +73,11 @@ def _compared(budget: Budget, judged: int = 1) -> Evidence:
         "(ii) SPFQ costs 1.1 to 1.6 times GPFQ there": all(1.1 < p < 1.6 for p in price),
         "(iii) nearest rounding alone is best of four on held-out white data": beaten,
         "(iv) C = 4 is better held out than C = 1": calmer,
-        "(v) with many samples three methods come within 15 per cent": max(held) / min(held) < 1.15,
+        "(v) with many samples three methods come within 15 per cent": max(means) / min(means) < 1.15,
         WINNER: there != beyond,
     }
     extra = (Figure("winner on calibration samples", there), Figure("winner where judged", beyond))
-    figures = (*_comparison_figures(found), *extra, Figure("price of SPFQ over GPFQ, train", max(price)))
+    figures = (*_comparison_figures(comparison), *extra, Figure("price of SPFQ over GPFQ, train", max(price)))
     return Evidence(holds, figures, trials=len(few["rtn"]), seed=0)
 
 

@@ -44,12 +44,12 @@ def _alignment(budget: Budget, solve) -> Evidence:
         w = rng.standard_normal((features, 8))
         for order in (1, 2, 4):
             expected = literal_alignment(w, x, y, order)
-            found = solve(w, x, y, order)
-            worst = max(worst, float(np.abs(expected - found).max() / np.abs(expected).max()))
+            solution = solve(w, x, y, order)
+            worst = max(worst, float(np.abs(expected - solution).max() / np.abs(expected).max()))
         expected = literal_gpfq(w, x, y, 0.25)
-        found = compress(w, x, Grid(0.25, False), quantized_inputs=y).weights
-        differing += int(np.sum(np.abs(found - expected) > 0.1))
-        decisions += found.size
+        solution = compress(w, x, Grid(0.25, False), quantized_inputs=y).weights
+        differing += int(np.sum(np.abs(solution - expected) > 0.1))
+        decisions += solution.size
     figures = (
         Figure("agreement of alignment to 1e-10", "yes" if worst < 1e-10 else "no"),
         Figure("order-1 nearest rounding differs from GPFQ", differing, "weights"),

@@ -42,13 +42,13 @@ def weight_tickets(bits: int, units: int, trials: int, source: int, target: int,
     w, u, v, sides = w[on_grid], u[on_grid], v[on_grid], tuple(side[on_grid] for side in sides)
     goal = w * wanted.numerator // wanted.denominator
     positive, negative = (subset_sum.solve_many(side, goal) for side in sides)
-    found = positive.found & negative.found
+    both = positive.found & negative.found
     kept = np.where(u > 0, positive.masks, negative.masks) & (u != 0)
     x = np.arange(-8, 9)
-    hidden = np.maximum(u[found, :, None] * x, 0)
-    outputs = np.einsum("tk,tkx->tx", (v * kept)[found], hidden)
-    wrong = int((outputs * wanted.denominator != (w[found, None] * x) * wanted.numerator).sum())
-    return found.sum() / trials, every, wrong
+    hidden = np.maximum(u[both, :, None] * x, 0)
+    outputs = np.einsum("tk,tkx->tx", (v * kept)[both], hidden)
+    wrong = int((outputs * wanted.denominator != (w[both, None] * x) * wanted.numerator).sum())
+    return both.sum() / trials, every, wrong
 
 
 FOUND = "at least 98 % of the weights are found, for each step"
@@ -68,13 +68,13 @@ def _lemma5(budget: Budget, extra: int, source: int = 0, target: int = 0) -> Evi
         names.append(units)
     worst = int(np.argmin(shares))
     low, high = clopper_pearson(round(shares[worst] * trials), trials, 0.99)
-    told = " / ".join
+    listed = " / ".join
     figures = (
         Figure("weights found, least of three block sizes", shares[worst], interval=(low, high)),
-        Figure("hidden units in a block, δ = 1/8, 1/16, 1/64", told(map(str, names))),
+        Figure("hidden units in a block, δ = 1/8, 1/16, 1/64", listed(map(str, names))),
         Figure("outputs of found blocks that are not w·x", wrong),
-        Figure("found when weights are drawn at δ/4 and lowered", told(f"{f:.3f}" for f in fine)),
-        Figure("blocks that hold every w at once", told(f"{e:.2f}" for e in every)),
+        Figure("found when weights are drawn at δ/4 and lowered", listed(f"{f:.3f}" for f in fine)),
+        Figure("blocks that hold every w at once", listed(f"{e:.2f}" for e in every)),
     )
     holds = {
         FOUND: low >= 0.98,

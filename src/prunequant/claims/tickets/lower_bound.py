@@ -98,12 +98,12 @@ def theorem3(budget: Budget) -> Evidence:
         if h == 6:
             masks, functions, reached = masks + 2 ** (2 * d * h), functions + len(found), reached + targets
         most = max(most, np.log2(len(found)) / (2 * d * h))
-    told = " / ".join
+    listed = " / ".join
     figures = (
         Figure("random weights needed for one target weight, δ = 1/16", needed[-1]),
         Figure("at least, by counting", bounds[-1]),
-        Figure("needed for δ = 1, 1/2, 1/4, 1/8, 1/16", told(map(str, needed))),
-        Figure("at least, by counting", told(f"{b:.1f}" for b in bounds)),
+        Figure("needed for δ = 1, 1/2, 1/4, 1/8, 1/16", listed(map(str, needed))),
+        Figure("at least, by counting", listed(f"{b:.1f}" for b in bounds)),
         Figure("sources with more functions than masks, or more targets than functions", over),
         Figure("d = 2, δ = 1, 6 units: masks for one function", masks / functions, digits=2),
         Figure("functions for one target matrix", functions / reached, digits=2),

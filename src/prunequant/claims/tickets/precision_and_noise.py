@@ -22,29 +22,29 @@ def layerwise_plan(shape=SHAPE, bits=BITS, failure: float = ASKED) -> tickets.Pl
     return tickets.plan(shape, [tickets.step(b) for b in bits], failure=failure, signed_inputs=False)
 
 
-def same_blocks(made: tickets.Plan) -> tickets.Plan:
+def same_blocks(plan: tickets.Plan) -> tickets.Plan:
     """One number of units for every layer at no more units in all, each layer's units cut into its best "
     "sub-blocks."""
-    columns = np.array(made.columns)
-    units = int(columns @ np.array(made.samples)) // int(columns.sum())
+    columns = np.array(plan.columns)
+    units = int(columns @ np.array(plan.samples)) // int(columns.sum())
     blocks = []
-    for recipe in made.recipes:
+    for recipe in plan.recipes:
         limits = certificate.upper_limits(recipe.law).max(axis=0)
         pieces = range(-(-units // certificate.MAX_UNITS), 1 + units // 2)
         best = min(pieces, key=lambda p: limits[units // p] ** p)
         blocks.append((units // best,) * best)
-    return made.with_blocks(blocks)
+    return plan.with_blocks(blocks)
 
 
-def without_ticket(made: tickets.Plan, seeds: int) -> int:
+def without_ticket(plan: tickets.Plan, seeds: int) -> int:
     """How many sources hold no ticket for a random target of this plan, a new target and source for each seed."""
     missed = 0
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 5])
-        pairs = zip(made.shape[1:], made.shape[:-1], made.target)
-        target = tickets.Network([rng.integers(-k, k + 1, (o, i)) for o, i, k in pairs], made.target)
+        pairs = zip(plan.shape[1:], plan.shape[:-1], plan.target)
+        target = tickets.Network([rng.integers(-k, k + 1, (o, i)) for o, i, k in pairs], plan.target)
         try:
-            tickets.find(target, made, seed)
+            tickets.find(target, plan, seed)
         except tickets.TicketNotFound:
             missed += 1
     return missed
@@ -53,19 +53,19 @@ def without_ticket(made: tickets.Plan, seeds: int) -> int:
 CERTIFIED = "the certificate is at most the failure asked for"
 
 
-def _budget(budget: Budget, made: tickets.Plan) -> Evidence:
+def _budget(budget: Budget, plan: tickets.Plan) -> Evidence:
     seeds = budget.pick(200, 400, 10_000)
-    missed = without_ticket(made, seeds)
+    missed = without_ticket(plan, seeds)
     low, high = clopper_pearson(missed, seeds, 0.99)
     figures = (
-        Figure("units per input, by layer", " / ".join(str(n) for n in made.samples)),
-        Figure("certified failure probability", made.certified, digits=2),
+        Figure("units per input, by layer", " / ".join(str(n) for n in plan.samples)),
+        Figure("certified failure probability", plan.certified, digits=2),
         Figure("sources without a ticket", missed / seeds, interval=(low, high), digits=2),
-        Figure("hidden units in all", int(np.array(made.columns) @ np.array(made.samples))),
-        Figure("random weights", made.parameters),
-        Figure("fewest that counting allows", round(made.counting_bound)),
+        Figure("hidden units in all", int(np.array(plan.columns) @ np.array(plan.samples))),
+        Figure("random weights", plan.parameters),
+        Figure("fewest that counting allows", round(plan.counting_bound)),
     )
-    holds = {CERTIFIED: made.certified <= ASKED, "sources fail no more often than certified": low <= made.certified}
+    holds = {CERTIFIED: plan.certified <= ASKED, "sources fail no more often than certified": low <= plan.certified}
     return Evidence(holds, figures, trials=seeds, seed=0)
 
 

@@ -28,9 +28,9 @@ def both_plans(levels: int, shape=(32,) * 4) -> tuple[tickets.Plan, tickets.Plan
     return deep, shallow
 
 
-def copies_too_few(made: tickets.Plan, copies: int) -> tickets.Plan:
+def copies_too_few(plan: tickets.Plan, copies: int) -> tickets.Plan:
     """The same plan with so many copies of every neuron, and its blocks of the first layer."""
-    return made.with_blocks([made.blocks[0], *[(copies,)] * (len(made.blocks) - 1)])
+    return plan.with_blocks([plan.blocks[0], *[(copies,)] * (len(plan.blocks) - 1)])
 
 
 def rounded_first_layer(ticket: tickets.Ticket, x: np.ndarray, grain: int = LEVELS) -> np.ndarray:
@@ -62,7 +62,7 @@ HEAVY = "the source has more than five times the weights"
 ENOUGH = "the copies are enough for the sources tried"
 
 
-def _theorem2(budget: Budget, outputs, copies: int = 0, widths=lambda made: made.widths) -> Evidence:
+def _theorem2(budget: Budget, outputs, copies: int = 0, widths=lambda plan: plan.widths) -> Evidence:
     """A rounded network found at depth ℓ + 1, outputs, widths and weights; sources with so many copies (0: "
     "planned)."""
     wrong, compared, ticket = _exactness(budget, outputs)
@@ -71,16 +71,16 @@ def _theorem2(budget: Budget, outputs, copies: int = 0, widths=lambda made: made
         deep, shallow = both_plans(levels)
         wider.append(max(widths(shallow)) / max(deep.widths))
         heavier.append(shallow.parameters / deep.parameters)
-    made = tickets.plan(example(), failure=0.01, depth="l+1")
+    plan = tickets.plan(example(), failure=0.01, depth="l+1")
     sources = budget.pick(20, 50, 200)
-    missed = tickets.controls.undersized(example(), copies_too_few(made, copies) if copies else made, range(sources))
+    missed = tickets.controls.undersized(example(), copies_too_few(plan, copies) if copies else plan, range(sources))
     figures = (
         Figure("outputs that differ", wrong),
         Figure("outputs compared", compared),
         Figure("layers of weights, target / source", f"{len(ticket.carvings)} / {len(ticket.plan.widths) - 1}"),
         Figure("widest layer over depth 2ℓ's, most over 3 to 8 bits", max(wider)),
         Figure("weights over depth 2ℓ's, least over 3 to 8 bits", min(heavier)),
-        Figure("copies of a neuron", copies or made.samples[1]),
+        Figure("copies of a neuron", copies or plan.samples[1]),
         Figure("sources without a ticket", f"{missed.without_ticket} of {sources}"),
     )
     holds = {
@@ -138,8 +138,8 @@ def _(budget: Budget) -> Evidence:
 
 @theorem2.control("one more logarithm in the width: every copy of an input is given a block of its own", breaks=NARROW)
 def _(budget: Budget) -> Evidence:
-    def separate(made: tickets.Plan) -> list[int]:
-        return [width * copies for width, copies in zip(made.widths[1:-1], made.copies)]
+    def separate(plan: tickets.Plan) -> list[int]:
+        return [width * copies for width, copies in zip(plan.widths[1:-1], plan.copies)]
 
     return _theorem2(budget, lambda t, x: t.forward(x), widths=separate)
 
@@ -165,12 +165,12 @@ def _lemma8(budget: Budget, further: int) -> Evidence:
         one.append(missed / trials)
         layers.append(4 * 4 * (bits + further) * high)
     exact = [weights_missed(2**bits, bits, trials) / trials for bits in (4, 6, 8, 10)]
-    told = " / ".join
+    listed = " / ".join
     figures = (
         Figure("copies beyond log2(1/δ)", further),
-        Figure("a weight is missed, δ = 2⁻⁴ / 2⁻⁶ / 2⁻⁸ / 2⁻¹⁰", told(f"{m:.2g}" for m in one)),
-        Figure("weights that a 4 × 4 layer in copies misses, at most", told(f"{m:.2g}" for m in layers)),
-        Figure("a weight is missed at exactly log2(1/δ) copies", told(f"{m:.2g}" for m in exact)),
+        Figure("a weight is missed, δ = 2⁻⁴ / 2⁻⁶ / 2⁻⁸ / 2⁻¹⁰", listed(f"{m:.2g}" for m in one)),
+        Figure("weights that a 4 × 4 layer in copies misses, at most", listed(f"{m:.2g}" for m in layers)),
+        Figure("a weight is missed at exactly log2(1/δ) copies", listed(f"{m:.2g}" for m in exact)),
     )
     holds = {
         LAYER: max(layers) <= 0.1,

@@ -176,8 +176,8 @@ def _layer(budget: Budget, change, widths) -> Evidence:
     return Evidence({WRONG: wrong == 0, NARROW: wider <= 2}, figures, seed=SEED)
 
 
-def _shared_width(made: tickets.Plan) -> int:
-    return made.widths[1]
+def _shared_width(plan: tickets.Plan) -> int:
+    return plan.widths[1]
 
 
 @claim(
@@ -233,9 +233,9 @@ def _proofs_contradicted(levels: int) -> int:
 KEPT = "sources fail no more often than certified"
 
 
-def _tried(network: tickets.Network, made: tickets.Plan, seeds: int, bound: float) -> tuple[bool, Figure]:
+def _tried(network: tickets.Network, plan: tickets.Plan, seeds: int, bound: float) -> tuple[bool, Figure]:
     """Whether the share of sources without a ticket may be below `bound`, and that share."""
-    failed = tickets.controls.undersized(network, made, range(seeds)).without_ticket
+    failed = tickets.controls.undersized(network, plan, range(seeds)).without_ticket
     low, high = clopper_pearson(failed, seeds, 0.99)
     name = f"sources without a ticket, certified ≤ {bound:.2g}"
     return low <= bound, Figure(name, failed / seeds, interval=(low, high), digits=2)
@@ -418,23 +418,23 @@ def universal_plan(shape: tuple[int, ...], levels: int, failure: float) -> ticke
     return tickets.plan(shape, Fraction(1, levels), failure=failure / (2 * levels + 1))
 
 
-def values_missed(made: tickets.Plan, seed: int) -> int:
+def values_missed(plan: tickets.Plan, seed: int) -> int:
     """How many (place, weight) pairs the source of this seed does not hold: none, and it holds every network."""
     missed = 0
-    for value in range(-made.target[0], made.target[0] + 1):
-        sides = zip(made.shape[1:], made.shape[:-1])
-        constant = tickets.Network([np.full((o, i), value) for o, i in sides], made.target)
+    for value in range(-plan.target[0], plan.target[0] + 1):
+        sides = zip(plan.shape[1:], plan.shape[:-1])
+        constant = tickets.Network([np.full((o, i), value) for o, i in sides], plan.target)
         try:
-            tickets.find(constant, made, seed)
+            tickets.find(constant, plan, seed)
         except tickets.TicketNotFound as error:
             missed += sum(error.failures.values())
     return missed
 
 
-def _universal(budget: Budget, made: tickets.Plan) -> Evidence:
-    shape, levels, asked = made.shape, made.target[0], 0.1
+def _universal(budget: Budget, plan: tickets.Plan) -> Evidence:
+    shape, levels, asked = plan.shape, plan.target[0], 0.1
     sources = budget.pick(40, 100, 2_000)
-    missed = np.array([values_missed(made, seed) for seed in range(sources)])
+    missed = np.array([values_missed(plan, seed) for seed in range(sources)])
     low, high = clopper_pearson(int((missed > 0).sum()), sources, 0.99)
     whole = int(np.argmin(missed))
     rng, wrong, tried = np.random.default_rng(SEED), 0, 20
@@ -442,13 +442,13 @@ def _universal(budget: Budget, made: tickets.Plan) -> Evidence:
         sides = zip(shape[1:], shape[:-1])
         target = tickets.Network([rng.integers(-levels, levels + 1, (o, i)) for o, i in sides], levels)
         try:
-            ticket = tickets.find(target, made, whole)
+            ticket = tickets.find(target, plan, whole)
             wrong += not ticket.verify(rng.integers(-50, 51, (50, shape[0])), target).identical
         except tickets.TicketNotFound:
             wrong += 1
-    bits = made.target_parameters * np.log2(2 * levels + 1)
+    bits = plan.target_parameters * np.log2(2 * levels + 1)
     figures = (
-        Figure("units an input", " / ".join(map(str, made.samples))),
+        Figure("units an input", " / ".join(map(str, plan.samples))),
         Figure("networks of this shape, all in one source", f"2^{bits:.0f}"),
         Figure("sources that lack some of them", (missed > 0).mean(), interval=(low, high), digits=2),
         Figure("pairs of place and weight missed in a source, mean", missed.mean(), digits=2),

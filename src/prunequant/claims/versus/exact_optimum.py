@@ -402,9 +402,9 @@ def _exact(budget: Budget, node_limit: int) -> Evidence:
         nodes = []
         for _ in range(5):
             weights, gram = random_layer(rng, n)
-            found = optimum.best_quantization(weights, gram, 4, best_scale(weights, 4), node_limit)
-            proofs.append((n, bool(found.proved)))
-            nodes.append(float(found.nodes))
+            solution = optimum.best_quantization(weights, gram, 4, best_scale(weights, 4), node_limit)
+            proofs.append((n, bool(solution.proved)))
+            nodes.append(float(solution.nodes))
         figures.append(Figure(f"median nodes at n = {n}, log10", np.log10(np.median(nodes)), digits=2))
     wrong, hard, tried = 0, 0, np.array(list(itertools.product(range(-2, 2), repeat=7)), float)
     trials = budget.pick(60, 300, 3000)
@@ -413,9 +413,9 @@ def _exact(budget: Budget, node_limit: int) -> Evidence:
         scale = best_scale(weights, 2)
         away = tried * scale - weights
         least = np.sum((away @ gram) * away, axis=1).min()
-        found = optimum.best_quantization(weights, gram, 2, scale, node_limit)
+        solution = optimum.best_quantization(weights, gram, 2, scale, node_limit)
         hard += optimum.babai(weights, gram, 2, scale, order="blast", search=2).error > least * (1 + 1e-6)
-        wrong += abs(found.error - least) > 1e-9 * (1 + least)
+        wrong += abs(solution.error - least) > 1e-9 * (1 + least)
     for name, some in (("n ≤ 40", [p for n, p in proofs if n <= 40]), ("n > 40", [p for n, p in proofs if n > 40])):
         if some:
             figures.append(Figure(f"proved, {name}", sum(some), f"of {len(some)}"))
