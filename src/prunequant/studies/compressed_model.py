@@ -150,14 +150,15 @@ def _by_the_package(windows: int) -> dict:
 
 def write_grams(path: Path, windows: int) -> None:
     """The Gram matrix of every linear layer's inputs on windows of training text, as `compress` reads it."""
-    model, grams = smollm2.load(), {}
+    model = smollm2.load()
+    grams: dict[str, Tensor] = {}
     with checkpoint.open_model(smollm2.weights_path()) as file:
         named = {smollm2.module_name(m.name).removesuffix(".weight"): m.name for m in file.matrices}
 
     def watch(name: str) -> Callable:
         def seen(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].flatten(0, -2)
-            grams[name] = grams.get(name, 0) + x.T @ x
+            grams[name] = grams[name] + x.T @ x if name in grams else x.T @ x
 
         return seen
 
