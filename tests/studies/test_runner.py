@@ -262,7 +262,7 @@ def test_the_command_lists_every_record_with_its_needs_and_its_date():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["cats"], "no record 'cats'; the records are corpus"),
+        (["cats"], "no record 'cats'; the records are compressed-model"),
         ([], "name a record, or say --list"),
         (["--list", "corpus"], "leave out corpus"),
         (["order-effect", "--crops", "4"], "record order-effect has no option --crops; it has --seeds"),

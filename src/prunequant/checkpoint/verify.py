@@ -78,10 +78,10 @@ def stored_matrices(path: str | os.PathLike) -> Iterator[tuple[str, NDArray[np.f
     >>> from safetensors.numpy import save_file
     >>> from prunequant.checkpoint import compress
     >>> folder = Path(tempfile.mkdtemp())
-    >>> save_file({"w": np.array([[7.0, -8.0, 0.0, 1.0]], np.float32)}, folder / "model.safetensors")
+    >>> save_file({"w": np.array([[7, -8], [-8, 0]], np.float32)}, folder / "model.safetensors")
     >>> _ = compress(folder / "model.safetensors", folder / "small.safetensors", scheme="INT4 channel")
     >>> [(name, values.tolist()) for name, values in stored_matrices(folder / "small.safetensors")]
-    [('w', [[7.0, -8.0, 0.0, 1.0]])]
+    [('w', [[7.0, -8.0], [-8.0, 0.0]])]
     """
     contents = _opened(path)
     try:
