@@ -19,6 +19,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     records.write_json(place, [1])
     with pytest.raises(TypeError):
         records.write_json(place, [object()])
+    with pytest.raises(ValueError, match=r"value holds what JSON has no form for .*: record.json is not written"):
+        records.write_json(place, {"snr": float("inf")})
     with pytest.raises(ValueError, match=r"text is .*UTF-8 has no form for it"):
         records.write_text(place, "half \ud800")
     assert json.loads(place.read_text()) == [1]
@@ -99,6 +101,7 @@ OWN = {
     "experiments.py": "the store appends under a lock, line by line; the lock file of a run is empty",
     "finetune/checkpoints.py": "inside `beside`",
     "models/images.py": "inside `beside`",
+    "studies/compressed_model.py": "inside `beside`",
     "studies/corpus.py": "packed in memory",
     "studies/fashion_mnist_6000.py": "packed in memory",
 }

@@ -186,10 +186,15 @@ def write_json(path: str | os.PathLike, value: object) -> Path:
     Raises
     ------
     TypeError : JSON has no form for a part of the value.
+    ValueError : a part of it is NaN or infinite: other readers of JSON refuse the file.
     OSError : it could not be written.
     """
     path = _file(path)
-    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"value holds what JSON has no form for ({error}): {path.name} is not written") from None
+    return write_text(path, text + "\n")
 
 
 def provenance(command: str, packages: Sequence[str] = (), **more: object) -> dict:
