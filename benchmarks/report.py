@@ -26,7 +26,7 @@ def contenders(side: int, threads: int) -> tuple[dict, dict]:
     from naive import checkpoint as naive
     from prunequant.checkpoint import Matrix
     from prunequant.checkpoint.judging import BUDGETS, Settings
-    from prunequant.checkpoint.reporting import judge_all
+    from prunequant.checkpoint.sharding import judge_all
 
     x = (0.02 * np.random.default_rng(0).standard_t(5, (side, side))).astype(np.float32)
     small = x[: max(side // 8, 1)]

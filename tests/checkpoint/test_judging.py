@@ -34,7 +34,7 @@ def wrapped(x, name="w", **more):
 
 def judged(x, asked=DEFAULT, threads=1):
     with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as executor:
-        return judging.judge(wrapped(x), asked, executor, threads)
+        return judging.judge(wrapped(x), asked, executor.map, threads)
 
 
 def snr(found):

@@ -55,6 +55,19 @@ def test_a_report_is_the_same_after_json_and_its_json_is_what_the_schema_says(re
     assert all(s["snr"] is None and s["lossless"] for s in rows["zeros.weight"]["schemes"])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_a_report_is_the_same_whoever_judges_which_matrix_and_reads_every_weight_twice(path, report, threads):
+    """With one thread all matrices go one by one, with seven each is large and its blocks are shared out."""
+    progress: dict[str, int] = {}
+
+    def told(name, count):
+        progress[name] = progress.get(name, 0) + count
+
+    found = checkpoint.report(path, entropy=True, threads=threads, told=told)
+    assert found == report
+    assert all(progress[m.name] == 2 * m.weights for m in found.matrices)
+
+
 def test_the_schema_refuses_what_is_no_report(report):
     document = report.to_json()
     document["matrices"][0]["kurtosis"] = "large"

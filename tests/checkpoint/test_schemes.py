@@ -75,3 +75,9 @@ def test_one_step_of_least_squares_never_makes_an_error_larger_and_mostly_a_smal
     found, _ = searched(x, bits)
     tried = [rounded(x, half(np.float32(r * 2.0 ** (1 - bits)) * np.abs(x).max(1)), bits)[1] for r in CANDIDATES[bits]]
     assert np.all(found <= np.min(tried, axis=0)) and np.mean(found < np.min(tried, axis=0)) > 0.3
+
+
+@pytest.mark.parametrize("name", ["INT4", "2:4 INT4", "50% INT8"])
+def test_integers_without_what_shares_their_scale_are_told_how_to_say_it(name):
+    with pytest.raises(ValueError, match=f"say what shares a scale: '{name} channel', '{name} g128'"):
+        Scheme.named(name)

@@ -101,7 +101,7 @@ def test_an_answer_of_another_form_stands_for_its_logits(pair, form):
         (dict(loss=lambda o, b: 3.0), ValueError, "loss gave 3.0 for batch 1"),
         (dict(loss=lambda o, b: o), ValueError, r"loss gave shape \(3, 5\) for batch 1: one number for each of 3"),
         (dict(loss=lambda o, b: o.sum() / 0), ValueError, "loss gave NaN or infinity for batch 1"),
-        (dict(loss=lambda o, b: o.sum()), ValueError, "at least two"),
+        (dict(loss=lambda o, b: o.sum()), ValueError, "interval needs two examples"),
         (dict(batches=[torch.full((3, 8), math.nan)]), ValueError, "batch 1 gives NaN"),
         (dict(confidence=1), ValueError, "confidence is 1"),
         (dict(forward=lambda m, b: "text"), TypeError, "batch 1 gives 'text'"),
@@ -111,3 +111,9 @@ def test_what_cannot_be_compared_is_refused_by_name(pair, change, error, message
     given = dict(before=pair[0], after=pair[1], batches=[torch.ones(3, 8)]) | change
     with pytest.raises(error, match=message):
         models.compare_outputs(**given)
+
+
+def test_one_loss_alone_has_no_interval_and_the_message_says_what_is_asked(pair):
+    batch = (torch.randn(6, 8), torch.arange(6) % 5)
+    with pytest.raises(ValueError, match="batches give one loss: an interval needs two examples"):
+        models.compare_outputs(*pair, [batch], lambda y, b: loss(y, b).mean(), forward=run)

@@ -131,7 +131,8 @@ function modelReportCore(options) {
     if (file.size < 8) fail(file.size + " bytes are no safetensors file: its header has a length of 8");
     const first = new DataView(await file.slice(0, 8).arrayBuffer()).getBigUint64(0, true);
     if (first > BigInt(LARGEST_HEADER)) {
-      fail("its header of " + first + " bytes is too large: at most " + LARGEST_HEADER);
+      fail("it is no safetensors file, or damaged: its header would have " + first + " bytes, of at most " +
+        LARGEST_HEADER);
     }
     const length = Number(first);
     if (length > file.size - 8) fail("it is cut off: a header of " + length + " bytes in a file of " + file.size);

@@ -14,10 +14,10 @@ searched is said at `schemes.CANDIDATES`. All of it is computed in units of a po
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.schemes import CANDIDATES, SCALE_BITS, WORSE, Scheme
 from prunequant.distortion import best_scale, equal_size_keep
 from prunequant.sparsity import pruned_count
+
+Spread = Callable[..., Iterable[Any]]  # `map`, or that of an executor
 
 WIDTHS = (2, 3, 4, 8)
 FORMATS = ("MXFP4", "MXFP6", "MXFP8", "NVFP4", "NF4")
@@ -299,8 +301,8 @@ def _rows(matrix: Matrix, first: int, stop: int) -> NDArray[np.float32]:
     return block
 
 
-def census(matrix: Matrix, executor: Executor, tasks: int = 1, told: Callable[[int], None] | None = None) -> Census:
-    """The histogram of a matrix, by so many tasks at a time.
+def census(matrix: Matrix, spread: Spread = map, tasks: int = 1, told: Callable[[int], None] | None = None) -> Census:
+    """The histogram of a matrix, in so many parts that `spread` gives to whom it will.
 
     Raises
     ------
@@ -324,7 +326,7 @@ def census(matrix: Matrix, executor: Executor, tasks: int = 1, told: Callable[[i
 
     tasks = max(1, min(tasks, len(pieces)))
     share = [pieces[len(pieces) * k // tasks : len(pieces) * (k + 1) // tasks] for k in range(tasks)]
-    found = list(executor.map(counted, share))
+    found = list(spread(counted, share))
     whole = np.zeros((_kernels.BINS, 3), np.int64)
     for part, _, _ in found:
         whole[part[:, 0]] += part[:, 1:]
@@ -464,7 +466,7 @@ class _Bench:
 def judge(
     matrix: Matrix,
     settings: Settings,
-    executor: Executor,
+    spread: Spread = map,
     tasks: int = 1,
     told: Callable[[int], None] | None = None,
 ) -> Judged:
@@ -474,7 +476,7 @@ def judge(
     ----------
     matrix : see `matrices.Matrix`; read twice, in blocks of about 2^16 values
     settings : by `Settings.checked`
-    executor : threads that blocks are shared out among; tasks : how many
+    spread : `map`, or the one of an executor whose threads share out the blocks; tasks : how many these are
     told : called with how many values have been read again, twice the weights in all
 
     Raises
@@ -485,7 +487,7 @@ def judge(
     -----
     Cost: about 100 ns a weight and thread; memory: a few blocks a thread, and 1.5 MB a thread for the histogram.
     """
-    counted = census(matrix, executor, tasks, told)
+    counted = census(matrix, spread, tasks, told)
     notes: list[str] = []
     if counted.largest == 0:
         notes.append("all weights are zero: nothing is lost by any scheme, and nothing need be stored")
@@ -501,7 +503,7 @@ def judge(
                 told((ends[1] - ends[0]) * matrix.columns)
             return sums
 
-        found = list(executor.map(measured, blocks(matrix)))
+        found = list(spread(measured, blocks(matrix)))
     return _verdict(matrix, counted, settings, found, notes)
 
 

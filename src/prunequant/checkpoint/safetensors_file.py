@@ -116,7 +116,8 @@ def header(file: File) -> tuple[dict[str, Any], int]:
         raise ModelFileError(file.path, f"{file.size} bytes are no safetensors file: its header has a length of 8")
     (length,) = struct.unpack("<Q", file.read(0, 8))
     if length > LARGEST_HEADER:
-        raise ModelFileError(file.path, f"its header of {length} bytes is too large: at most {LARGEST_HEADER}")
+        size = f"its header would have {length} bytes, of at most {LARGEST_HEADER}"
+        raise ModelFileError(file.path, f"it is no safetensors file, or damaged: {size}")
     if length > file.size - 8:
         raise ModelFileError(file.path, f"it is cut off: a header of {length} bytes in a file of {file.size}")
     return parse_json(file.read(8, 8 + length), file.path, "its header"), 8 + length

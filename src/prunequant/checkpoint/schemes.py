@@ -156,6 +156,8 @@ def _checked(rows: int, columns: int) -> tuple[int, int]:
 def _named(name: str) -> Scheme:
     found = _NAME.fullmatch(name)
     what = f"scheme is {arguments.shown(name)}: no name of one; "
+    if re.fullmatch(r"(.* )?INT\d", name):
+        raise ValueError(what + f"say what shares a scale: '{name} channel', '{name} g128' or '{name} tensor'")
     if found is None:
         raise ValueError(
             what + "it must be a name such as 'INT4 g128', 'INT8 channel', '2:4 FP16', '75% FP16', 'MXFP4'"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ import numba
 from prunequant import arguments, experiments
 from prunequant.checkpoint import judging
 from prunequant.checkpoint.files import ModelFileError
-from prunequant.checkpoint.judging import Judged, NotFinite, Settings
+from prunequant.checkpoint.judging import Judged, NotFinite, Settings, Spread
 from prunequant.checkpoint.matrices import Matrix, Untreated
 from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.rows import matrix_from_json, matrix_to_json
 
 MAX_THREADS = 1024
+LARGE = 4  # a matrix is large when it holds a quarter of a thread's share of the weights
 
 
 def judge_all(
@@ -37,22 +38,32 @@ def judge_all(
     ----------
     matrices : of an open model, or of arrays
     settings : by `Settings.checked`
-    threads : that share the blocks of a matrix; as many as numba has unless given. No number depends on it.
+    threads : as many as numba has unless given; no number depends on it. They share the blocks of a matrix that is
+        much of the model, and take one each of the others.
     told : called with the name of a matrix and how many of its weights have been read again, in all twice each
     """
     count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
-    judged, untreated = [], []
-    # Kernels of the formats are parallel by themselves: here every thread has blocks of its own.
+    fair = sum(matrix.weights for matrix in matrices) / (LARGE * count)
+    order = sorted(range(len(matrices)), key=lambda i: -matrices[i].weights)  # the last to end is then a small one
+
+    def judge(number: int, spread: Spread = map, tasks: int = 1) -> Judged | Untreated:
+        matrix = matrices[number]
+        step = None if told is None else partial(told, matrix.name)
+        try:
+            return judging.judge(matrix, settings, spread, tasks, step)
+        except NotFinite as error:
+            if told is not None:
+                told(matrix.name, 2 * matrix.weights)
+            return Untreated(matrix.name, matrix.shape, matrix.dtype, matrix.nbytes, f"it holds {error}")
+
+    # Kernels of the formats are parallel by themselves: here every thread has blocks, or matrices, of its own.
     with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:
-        for matrix in matrices:
-            step = None if told is None else (lambda n, name=matrix.name: told(name, n))
-            try:
-                judged.append(judging.judge(matrix, settings, executor, count, step))
-            except NotFinite as error:
-                untreated.append(Untreated(matrix.name, matrix.shape, matrix.dtype, matrix.nbytes, f"it holds {error}"))
-                if told is not None:
-                    told(matrix.name, 2 * matrix.weights)
-    return judged, untreated
+        large = [i for i in order if count > 1 and matrices[i].weights > fair]
+        found = {i: judge(i, executor.map, count) for i in large}
+        small = [i for i in order if i not in found]
+        found |= zip(small, executor.map(judge, small))
+    rows = [found[i] for i in range(len(matrices))]
+    return [r for r in rows if isinstance(r, Judged)], [r for r in rows if isinstance(r, Untreated)]
 
 
 def judge_all_elsewhere(

@@ -13,15 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 PACKAGE = "prunequant.claims"
-PARTS = (
-    "tickets",
-    "paths",
-    "versus",
-    "interplay",
-    "cases",
-    "practice",
-    "since",
-)  # folders of chapters, here as in the book
+# Folders of chapters, here as in the book.
+PARTS = ("tickets", "paths", "versus", "interplay", "cases", "practice", "since")
 _CHAPTER = re.compile(rf"({'|'.join(PARTS)})/[a-z0-9]+(-[a-z0-9]+)*")
 _DECLARED = re.compile(r"^@claim\(", re.MULTILINE)
 _NAMED = re.compile(r'^@claim\(\s*id="([^"\\]+)",', re.MULTILINE)
@@ -111,7 +104,7 @@ def read_index(folder: Path) -> dict[str, str]:
     ValueError : a module of a part declares no claim, a module elsewhere does, a declaration does not begin with its
         id as a plain string, or an id stands twice. Nothing is skipped.
     """
-    parts: dict[str, str] = {}
+    modules: dict[str, str] = {}
     paths = [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts]
     order = {part: number for number, part in enumerate(PARTS)}
     for path in sorted(paths, key=lambda p: (order.get(p.parent.name, len(PARTS)), p)):
@@ -126,10 +119,10 @@ def read_index(folder: Path) -> dict[str, str]:
             raise ValueError(f'claims/{name}: a declaration begins @claim(id="paper.place", a plain string')
         module = f"{PACKAGE}.{name.removesuffix('.py').replace('/', '.')}"
         for claim_id in ids:
-            if claim_id in parts:
-                raise ValueError(f"claim {claim_id!r} stands twice: in {parts[claim_id]} and in {module}")
-            parts[claim_id] = module
-    return parts
+            if claim_id in modules:
+                raise ValueError(f"claim {claim_id!r} stands twice: in {modules[claim_id]} and in {module}")
+            modules[claim_id] = module
+    return modules
 
 
 @lru_cache(maxsize=1)

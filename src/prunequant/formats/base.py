@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import lru_cache
 from importlib import import_module
 from math import prod
 from typing import TypeAlias
@@ -209,7 +210,12 @@ def uniform32(index: NDArray, seed: int) -> NDArray[np.float32]:
 
 def seed_keys(seed: int) -> tuple[np.uint32, np.uint32]:
     """Two 32-bit keys from a seed, by NumPy's SeedSequence."""
-    key0, key1 = np.random.SeedSequence(check_seed(seed)).generate_state(2)
+    return _keys(check_seed(seed))
+
+
+@lru_cache(maxsize=256)
+def _keys(seed: int) -> tuple[np.uint32, np.uint32]:
+    key0, key1 = np.random.SeedSequence(seed).generate_state(2)
     return key0, key1
 
 

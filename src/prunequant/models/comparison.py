@@ -129,6 +129,8 @@ def compare_outputs(
     if not cosine:
         raise ValueError("batches is empty: give at least one")
     first, second = (np.concatenate(part) if part else None for part in losses)
+    if second is not None and len(second) < 2:
+        raise ValueError("batches give one loss: an interval needs two examples, and a loss of one number for each")
     difference = None if first is None or second is None else statistics.paired(second - first, confidence)
     error = float(np.sqrt(squares[0] / squares[1])) if squares[1] > 0 else (0.0 if squares[0] == 0 else np.inf)
     return Comparison(first, second, difference, np.concatenate(agreement), np.concatenate(cosine), error)

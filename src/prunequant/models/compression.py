@@ -206,7 +206,7 @@ def compress(
         held.collect(module, inventory.open, batches_of(held_out, "held_out"), forward)
     leaders = {site.name: site for site in inventory.leaders}
     if not leaders:
-        reasons = "; ".join(f"{site.name}: {inventory.left[site.key]}" for site in inventory.sites)
+        reasons = "; ".join(f"{site.name or 'the module'}: {inventory.left[site.key]}" for site in inventory.sites)
         raise ValueError(f"no layer is to be compressed: {reasons or 'the module has no layers that are known'}")
     untreated = inventory.left_alone({name for key in schemes for name in inventory.parameters[key]})
     stages = [[name for name in stage if name in leaders] for stage in seen.stages] if in_order else [[*leaders]]
