@@ -198,33 +198,51 @@ def binned_scale(means, numbers, inside, tried, top, worse):
     return scale
 
 
-# The number of neighbours is written out in the two kernels for patterns: then the compiler unrolls, and uses vectors.
+# Neighbours are compared by keys, no two of which are alike: the bit pattern of a magnitude, then the place from behind,
+# so that of equal magnitudes the first counts as the larger. Minima and maxima of keys need no branch.
+@njit(cache=True, nogil=True)
+def _key(x, place):
+    return np.int64(np.float32(x).view(np.int32) & _ABS) * np.int64(8) + np.int64(place)
+
+
+@njit(cache=True, nogil=True)
+def _second(a, b, c, d):
+    """The second largest of four."""
+    return max(min(max(a, b), max(c, d)), max(min(a, b), min(c, d)))
+
+
+@njit(cache=True, nogil=True)
+def _sorted(a, b, c, d):
+    """Four keys, falling: five comparisons."""
+    a, b, c, d = max(a, b), min(a, b), max(c, d), min(c, d)
+    a, c, b, d = max(a, c), min(a, c), max(b, d), min(b, d)
+    return a, max(b, c), min(b, c), d
+
+
 @njit(cache=True, nogil=True)
 def prune_2_of_4(x, out):
     """out = x, a multiple of 4 values, with the 2 largest of every 4 neighbours left, of equals the first."""
-    size = np.empty(4, np.float32)
-    for first in range(np.uint64(0), np.uint64(x.size), np.uint64(4)):
-        for i in range(4):
-            size[i] = abs(x[first + np.uint64(i)])
-        for i in range(4):
-            above = 0
-            for j in range(4):
-                above += np.int32(size[j] > size[i]) + np.int32((size[j] == size[i]) & (j < i))
-            out[first + np.uint64(i)] = x[first + np.uint64(i)] if above < 2 else np.float32(0)
+    for i in range(np.uint64(0), np.uint64(x.size), np.uint64(4)):
+        j, k, m = i + np.uint64(1), i + np.uint64(2), i + np.uint64(3)
+        a, b, c, d = _key(x[i], 3), _key(x[j], 2), _key(x[k], 1), _key(x[m], 0)
+        least = _second(a, b, c, d)
+        out[i] = x[i] if a >= least else np.float32(0)
+        out[j] = x[j] if b >= least else np.float32(0)
+        out[k] = x[k] if c >= least else np.float32(0)
+        out[m] = x[m] if d >= least else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
 def prune_4_of_8(x, out):
     """out = x, a multiple of 8 values, with the 4 largest of every 8 neighbours left, of equals the first."""
-    size = np.empty(8, np.float32)
     for first in range(np.uint64(0), np.uint64(x.size), np.uint64(8)):
+        y = x[first : first + np.uint64(8)]
+        a, b, c, d = _sorted(_key(y[0], 7), _key(y[1], 6), _key(y[2], 5), _key(y[3], 4))
+        e, f, g, h = _sorted(_key(y[4], 3), _key(y[5], 2), _key(y[6], 1), _key(y[7], 0))
+        # the four largest of two falling rows are the larger ones when one row is read from behind
+        least = min(min(max(a, h), max(b, g)), min(max(c, f), max(d, e)))
         for i in range(8):
-            size[i] = abs(x[first + np.uint64(i)])
-        for i in range(8):
-            above = 0
-            for j in range(8):
-                above += np.int32(size[j] > size[i]) + np.int32((size[j] == size[i]) & (j < i))
-            out[first + np.uint64(i)] = x[first + np.uint64(i)] if above < 4 else np.float32(0)
+            out[first + np.uint64(i)] = y[i] if _key(y[i], 7 - i) >= least else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
@@ -250,7 +268,7 @@ def orders(x, scales, low, high, sums):
     squared error. Returns how many integers are 0.
     """
     rows, columns = x.shape
-    score, size, gain = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4)
+    place_key, weight_key, gain = np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4)
     zeros, all_stay, place, weight, joint = 0, 0.0, 0.0, 0.0, 0.0
     for row in range(rows):
         scale = scales[row]
@@ -261,20 +279,18 @@ def orders(x, scales, low, high, sums):
                 q = min(max(np.rint(value * inverse), low), high)
                 away = np.float64(value) - np.float64(scale * q)
                 zeros += q == 0
-                score[i], size[i], gain[i] = abs(q), abs(value), np.float64(value) * np.float64(value) - away * away
+                stored = np.int64(abs(q)) << np.int64(40)
+                place_key[i], weight_key[i] = stored + np.int64(3 - i), stored + _key(value, 3 - i)
+                gain[i] = np.float64(value) * np.float64(value) - away * away
                 all_stay += away * away
+            by_place = _second(place_key[0], place_key[1], place_key[2], place_key[3])
+            by_weight = _second(weight_key[0], weight_key[1], weight_key[2], weight_key[3])
             for i in range(4):
-                place_above, size_above, gain_above = 0, 0, 0
-                for j in range(4):
-                    equal = score[j] == score[i]
-                    higher = np.int32(score[j] > score[i])
-                    place_above += higher + np.int32(equal & (j < i))
-                    larger = (size[j] > size[i]) | ((size[j] == size[i]) & (j < i))
-                    size_above += higher + np.int32(equal & larger)
-                    gain_above += np.int32(gain[j] > gain[i]) + np.int32((gain[j] == gain[i]) & (j < i))
-                place += gain[i] if place_above >= 2 else 0.0
-                weight += gain[i] if size_above >= 2 else 0.0
-                joint += gain[i] if gain_above >= 2 else 0.0
+                place += gain[i] if place_key[i] < by_place else 0.0
+                weight += gain[i] if weight_key[i] < by_weight else 0.0
+            below, above = min(gain[0], gain[1]), max(gain[0], gain[1])
+            low_gain, high_gain = min(gain[2], gain[3]), max(gain[2], gain[3])
+            joint += min(below, low_gain) + min(max(below, low_gain), min(above, high_gain))
     sums[0] += all_stay + place
     sums[1] += all_stay + weight
     sums[2] += all_stay + joint
