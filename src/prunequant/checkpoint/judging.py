@@ -397,6 +397,7 @@ class _Block:
         return scales
 
 
+@cache
 def ratios(bits: int) -> NDArray[np.float32]:
     """The candidates of a width as multiples of the largest magnitude."""
     return np.array(CANDIDATES[bits], np.float32) * np.float32(2.0 ** (1 - bits))

@@ -271,6 +271,20 @@ def scaled_e2m1(x, scales, length, block, stochastic, key0, key1, out):
             start = stop
 
 
+@njit(cache=True)
+def _nearest_levels(x, scale, thresholds, levels, scaled, out):
+    """The level of each x / scale, times the scale: a pass for each threshold, in vector lanes."""
+    for i in range(np.uint64(x.size)):
+        scaled[i] = x[i] / scale
+        out[i] = levels[0]
+    for j in range(thresholds.size):
+        edge, above = thresholds[j], levels[j + 1]
+        for i in range(np.uint64(x.size)):
+            out[i] = above if scaled[i] > edge else out[i]
+    for i in range(np.uint64(x.size)):
+        out[i] *= scale
+
+
 @one_at_a_time
 @njit(cache=True, parallel=True)
 def nearest_level(x, length, block, thresholds, levels, out):
@@ -281,18 +295,14 @@ def nearest_level(x, length, block, thresholds, levels, out):
     seen = np.zeros(tasks, np.int32)
     for task in prange(tasks):
         worst = np.int32(0)
+        scaled = np.empty(min(block, length), np.float32)
         start, place = _first(task * each, per_row, length, block)
         for _ in range(task * each, min((task + 1) * each, blocks)):
             stop, place = _next(start, place, per_row, length, block)
             largest = _largest_bits(x, start, stop)
             worst = max(worst, largest)
             scale = np.int32(largest).view(np.float32) if largest > 0 else np.float32(1)
-            for i in range(np.uint64(start), np.uint64(stop)):
-                t = x[i] / scale
-                level = np.int32(0)
-                for j in range(15):
-                    level += np.int32(t > thresholds[j])
-                out[i] = levels[level] * scale
+            _nearest_levels(x[start:stop], scale, thresholds, levels, scaled[: stop - start], out[start:stop])
             start = stop
         seen[task] = worst
     return seen.max()
