@@ -66,6 +66,11 @@ def test_two_dask_workers_one_of_which_is_killed_make_the_same_report_and_count_
         page = tmp_path / "page.html"
         line = ["report", str(model), "--cluster", cluster.scheduler_address, "--html", str(page)]
         done = CliRunner().invoke(app, line)
+        there, here = tmp_path / "there.json", tmp_path / "here.json"
+        ask = ["allocate", str(model), "--budget", "4.5", "--json"]
+        plans = [CliRunner().invoke(app, [*ask, str(there), "--cluster", cluster.scheduler_address]),
+                 CliRunner().invoke(app, [*ask, str(here)])]  # fmt: skip
+    assert [p.exit_code for p in plans] == [0, 0] and there.read_bytes() == here.read_bytes()
     assert (tmp_path / "killed").exists() and counted == [(i + 1, 6) for i in range(6)]
     alone = checkpoint.report(model)
     assert plain(found) == plain(alone) and found.matrices == alone.matrices

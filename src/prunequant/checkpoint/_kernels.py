@@ -198,8 +198,8 @@ def binned_scale(means, numbers, inside, tried, top, worse):
     return scale
 
 
-# Neighbours are compared by keys, no two of which are alike: the bit pattern of a magnitude, then the place from behind,
-# so that of equal magnitudes the first counts as the larger. Minima and maxima of keys need no branch.
+# Neighbours are compared by keys, no two of which are alike: the bit pattern of a magnitude, then the place from
+# behind, so that of equal magnitudes the first counts as the larger. Minima and maxima of keys need no branch.
 @njit(cache=True, nogil=True)
 def _key(x, place):
     return np.int64(np.float32(x).view(np.int32) & _ABS) * np.int64(8) + np.int64(place)

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +22,7 @@ from .. import arguments, claims, experiments, extras, records
 from ..claims import chapters
 from ..claims.core import Budget, Outcome
 from . import checkpoints, compressing
-from .common import check_writable, executor, fail, tell
+from .common import check_writable, executor, fail, progress_bar, tell
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fewer weights, or fewer bits per weight?")
 
@@ -64,14 +63,7 @@ def verify(
     terminal = Console(stderr=True)
     with (
         ExitStack() as stack,
-        Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=terminal,
-            disable=not sys.stderr.isatty(),
-        ) as bar,
+        progress_bar(terminal) as bar,
     ):
         pool = executor(stack, jobs, cluster)
         task = bar.add_task("checking", total=len(ids or known))
@@ -205,8 +197,7 @@ def case(
     out = out or Path(f"case_{name.replace('-', '_')}_{preset}.json")
     terminal = Console(stderr=True)
     shown = sys.stderr.isatty()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal, disable=not shown) as bar:
+    with progress_bar(terminal) as bar:
         whole, inside = bar.add_task(name), bar.add_task("")
 
         def told(done: int, total: int) -> None:
@@ -272,8 +263,7 @@ def record(
         fail(str(error))
     place = out or Path(study.files[0] if len(study.files) == 1 else study.name)
     terminal, shown = Console(stderr=True), sys.stderr.isatty()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with ExitStack() as stack, Progress(*columns, console=terminal, disable=not shown) as bar:
+    with ExitStack() as stack, progress_bar(terminal) as bar:
         _limit_threads(stack, study.threads)
         pool = executor(stack, jobs, cluster) or stack.enter_context(experiments.processes(1))
         task = bar.add_task(name)

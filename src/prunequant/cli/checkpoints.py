@@ -7,17 +7,17 @@ import math
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TaskProgressColumn
 from rich.table import Table
 from rich.text import Text
 
 from .. import records
 from . import report_text
-from .common import Transposed, check_writable, executor, fail, tell
+from .common import Cluster, Transposed, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Allocation, Report
@@ -32,48 +32,18 @@ def report(
     scales: Annotated[str, typer.Option(help="searched, or exact: the least error over all scales, slow")] = "searched",
     transposed: Transposed = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="address of a Dask scheduler, whose workers find the model under the same path")
-    ] = None,
+    cluster: Cluster = None,
     json: Annotated[Path | None, typer.Option(help="write the report here")] = None,
     html: Annotated[Path | None, typer.Option(help="write it as one page for a browser here")] = None,
 ) -> None:
     """Which loses less, fewer bits or fewer weights? Every matrix of a model, at the bits really stored."""
-    from .. import checkpoint
     from ..checkpoint.judging import BUDGETS
 
     check_writable(json)
     check_writable(html, "--html")
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    settings = {"group": group, "mask": mask, "entropy": entropy, "scales": scales, "threads": threads}
     try:
-        with (
-            ExitStack() as stack,
-            checkpoint.open_model(model, transposed or ()) as opened,
-            Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
-        ):
-            sizes = {m.name: m.nbytes / max(m.weights, 1) for m in opened.matrices}
-            pool = executor(stack, 1, cluster)
-            task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
-
-            def told(name: str, weights: int) -> None:
-                bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
-
-            def counted(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total, description="matrices")
-
-            found = checkpoint.report(
-                opened,
-                bits or BUDGETS,
-                group=group,
-                mask=mask,
-                entropy=entropy,
-                scales=scales,
-                threads=threads,
-                told=told,
-                executor=pool,
-                progress=counted,
-            )
+        found = _judged(model, transposed, cluster, bits or BUDGETS, **settings)
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
     try:
@@ -92,6 +62,28 @@ def report(
         tell(terminal, f"page: {html}")
 
 
+def _judged(model: Path, transposed: list[str] | None, cluster: str | None, *budgets: Any, **settings: Any) -> Report:
+    """The report on a model, by this machine's threads or by a cluster, with a bar."""
+    from .. import checkpoint
+
+    with (
+        ExitStack() as stack,
+        checkpoint.open_model(model, transposed or ()) as opened,
+        progress_bar(Console(stderr=True), TaskProgressColumn(), transient=True) as bar,
+    ):
+        sizes = {m.name: m.nbytes / max(m.weights, 1) for m in opened.matrices}
+        pool = executor(stack, 1, cluster)
+        task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
+
+        def told(name: str, weights: int) -> None:
+            bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
+
+        def counted(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description="matrices")
+
+        return checkpoint.report(opened, *budgets, **settings, told=told, executor=pool, progress=counted)
+
+
 def allocate(
     model: Annotated[Path, typer.Argument(help="a model, or the report that `prunequant report --json` wrote of it")],
     budget: Annotated[float | None, typer.Option(help="bits a weight, over the matrices")] = None,
@@ -106,6 +98,7 @@ def allocate(
         Path | None, typer.Option(help="JSON: a factor on the error of each matrix that is named")
     ] = None,
     transposed: Transposed = None,
+    cluster: Cluster = None,
     json: Annotated[Path | None, typer.Option(help="write the plan here")] = None,
     html: Annotated[Path | None, typer.Option(help="write the report with this plan as one page here")] = None,
 ) -> None:
@@ -118,17 +111,17 @@ def allocate(
     try:
         factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
         whole = model.suffix == ".json" and not model.name.endswith(".index.json")
-        if whole and transposed:
-            raise ValueError("--transposed is for a model: the report says already how its matrices lie")
+        if whole and (transposed or cluster):
+            option = "--transposed" if transposed else "--cluster"
+            raise ValueError(f"{option} is for a model, and {model.name} is a report: its matrices are judged already")
         if whole:
             judged: Path | Report = model
         else:
-            with checkpoint.open_model(model, transposed or ()) as opened:
-                judged = checkpoint.report(opened)
+            judged = _judged(model, transposed, cluster)
         plan = checkpoint.allocate(
             judged, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
         )
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OSError, ImportError) as error:
         fail(str(error))
     _print_plan(plan)
     try:

@@ -11,12 +11,17 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from .. import experiments
 
 Transposed = Annotated[
     list[str] | None, typer.Option(help="tensors whose first axis is the input, such as '*.c_fc.weight'")
+]
+
+Cluster = Annotated[
+    str | None, typer.Option(help="address of a Dask scheduler, whose workers find the model under the same path")
 ]
 
 
@@ -29,6 +34,17 @@ def fail(message: str) -> NoReturn:
     """End with exit code 2, the code for a command that cannot be carried out as given."""
     tell(Console(stderr=True), ("error", "bold red"), f" {message}")
     raise typer.Exit(2)
+
+
+def progress_bar(terminal: Console, *counts: ProgressColumn, transient: bool = False) -> Progress:
+    """A bar with a name, what is done of how much (a count unless columns are given) and the time; none where nobody
+    looks."""
+    columns = counts or (MofNCompleteColumn(),)
+    name = TextColumn("{task.description}", markup=False)
+    shown = terminal.is_terminal
+    return Progress(
+        name, BarColumn(), *columns, TimeElapsedColumn(), console=terminal, disable=not shown, transient=transient
+    )
 
 
 def leave_on_sigterm(stack: ExitStack) -> None:

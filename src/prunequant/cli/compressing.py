@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
-from .common import Transposed, check_writable, fail, tell
+from .common import Transposed, check_writable, fail, progress_bar, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Compressed
@@ -45,10 +44,7 @@ def compress(
     try:
         settings = checkpoint.Settings(method, grid="zero point" if asymmetric else "symmetric")
         schemes = None if plan is None else _read_plan(plan)
-        with Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=terminal, disable=not sys.stderr.isatty(),
-        ) as bar:  # fmt: skip
+        with progress_bar(terminal) as bar:
             task = bar.add_task("compressing")
 
             def show(done: int, total: int, name: str) -> None:
