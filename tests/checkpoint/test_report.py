@@ -65,6 +65,8 @@ def test_a_report_is_the_same_whoever_judges_which_matrix_and_reads_every_weight
 
     found = checkpoint.report(path, entropy=True, threads=threads, told=told)
     assert found == report
+    with checkpoint.open_model(path) as model:
+        assert [m.name for m in found.matrices] == [m.name for m in model.matrices if m.name != "broken.weight"]
     assert all(progress[m.name] == 2 * m.weights for m in found.matrices)
 
 

@@ -43,6 +43,16 @@ def test_any_byte_that_was_changed_is_found_with_the_name_of_its_tensor(scheme, 
         assert any("its bytes are not those that were written" in p and p[0] in "wb" for p in problems)
 
 
+def test_a_count_of_zeros_that_was_changed_in_what_the_file_says_of_itself_is_found(model, tmp_path):
+    (row,) = compress(model, tmp_path / "out", scheme="INT4 g32").rows
+    whole, said = (tmp_path / "out").read_bytes(), rb"zeros_after\":\""
+    first, rest = whole.split(said)
+    assert rest.startswith(f"{row.zeros_after} ".encode())
+    (tmp_path / "out").write_bytes(first + said + f"{row.zeros_after + 1}".encode() + rest[len(str(row.zeros_after)) :])
+    (problem,) = verify_file(tmp_path / "out").problems
+    assert problem == f"w: {row.zeros_after} weights are zero, {row.zeros_after + 1} were"
+
+
 def test_another_source_than_that_it_was_made_of_is_noticed(model, tmp_path):
     compress(model, tmp_path / "out", scheme="INT4 g32")
     tensors = load_file(model)

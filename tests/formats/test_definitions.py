@@ -269,3 +269,13 @@ def test_with_block_changes_the_block_and_nothing_else(fmt):
     for bad, error in ((0, ValueError), (2.0, TypeError), ("row", TypeError)):
         with pytest.raises(error, match=r"^block is"):
             fmt.with_block(bad)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_value_halfway_between_two_levels_of_nf4_goes_to_the_lower_one(dtype):
+    levels = NF4(16).levels.astype(dtype)
+    halfway = (levels[1:] + levels[:-1]) / 2
+    x = np.append(dtype(1), halfway)  # the block's largest magnitude is 1, so that its scale is 1
+    np.testing.assert_array_equal(NF4(16).quantize(x)[1:], levels[:-1])
+    above = np.append(dtype(1), np.nextafter(halfway, dtype(2)))
+    np.testing.assert_array_equal(NF4(16).quantize(above)[1:], levels[1:])
