@@ -68,33 +68,36 @@ def test_every_linear_layer_and_the_output_matrix_see_rounded_inputs_and_nothing
     assert np.array_equal(study.logits(model, tokens), plain)
 
 
+def write(path, tensors, **fields):
+    """A GGUF file of float32 tensors, named as `smollm2` names them."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in fields.items():
+        getattr(writer, f"add_{name}")(value)
+    for name, value in tensors.items():
+        writer.add_tensor(stored_name(name), value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def test_a_value_that_another_reader_decodes_otherwise_is_counted(tmp_path):
     model = smollm2.random(TINY, 2)
-    weights = {name: np.round(value * 64) / 64 for name, value in smollm2.weights(model).items()}
-    state = {name: value.numpy() for name, value in smollm2.set_weights(model, weights).state_dict().items()}
-
-    def write(path, tensors):
-        writer = gguf.GGUFWriter(path, "llama")
-        for name, value in tensors.items():
-            writer.add_tensor(stored_name(name), value)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return path
-
-    ours = write(tmp_path / "a.gguf", state)
-    state["blocks.1.down.weight"] = state["blocks.1.down.weight"].copy()
+    state = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    ours = study.decoded(write(tmp_path / "a.gguf", state))
+    weights = smollm2.weights(model)
+    assert {name: found.tolist() for name, found in study.layers(ours).items()} == {
+        name: wanted.tolist() for name, wanted in weights.items()
+    }
     state["blocks.1.down.weight"][3, 5] += 1
-    theirs = write(tmp_path / "b.gguf", state)
+    state["norm.weight"][0] += 1
     size = sum(value.size for value in state.values())
-    assert study.other_values(ours, ours, weights) == {"values": size, "other_values": 0}
-    assert study.other_values(ours, theirs, weights) == {"values": size, "other_values": 1}
-    weights["blocks.0.q"] = weights["blocks.0.q"] + 1
-    assert study.other_values(ours, ours, weights)["other_values"] == weights["blocks.0.q"].size
+    assert study.other_values(tmp_path / "a.gguf", ours) == {"values": size, "other_values": 0}
+    assert study.other_values(write(tmp_path / "b.gguf", state), ours) == {"values": size, "other_values": 2}
     state["more"] = np.zeros(32, np.float32)
-    with pytest.raises(ValueError, match=r"holds more than .*more"):
-        study.other_values(ours, write(tmp_path / "c.gguf", state), weights)
+    with pytest.raises(ValueError, match=r"c\.gguf holds other tensors: more"):
+        study.other_values(write(tmp_path / "c.gguf", state), ours)
 
 
 def stored_name(name):
@@ -156,20 +159,13 @@ def test_a_variant_that_is_none_is_refused(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="the extra llama is built by hand")
 def test_llama_cpp_computes_what_torch_computes_on_a_small_file(tmp_path):
     model, tokens = smollm2.random(TINY, 4), np.arange(48) % 61
-    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
-    writer.add_tokenizer_model("no_vocab")
-    for name, value in dict(
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    write(
+        tmp_path / "tiny.gguf", state, tokenizer_model="no_vocab", context_length=64,
         vocab_size=TINY.vocabulary, embedding_length=TINY.width, block_count=TINY.layers, head_count=TINY.heads,
         head_count_kv=TINY.kv_heads, feed_forward_length=TINY.hidden, rope_dimension_count=TINY.head,
-        rope_freq_base=TINY.base, layer_norm_rms_eps=TINY.epsilon, context_length=64,
-    ).items():  # fmt: skip
-        getattr(writer, f"add_{name}")(value)
-    for name, value in model.state_dict().items():
-        writer.add_tensor(stored_name(name), value.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        rope_freq_base=TINY.base, layer_norm_rms_eps=TINY.epsilon,
+    )  # fmt: skip
     with llama_runtime.reader(tmp_path / "tiny.gguf", 48) as runtime:
         found = runtime(tokens)
         assert study.apart(found, study.logits(model, tokens)) < 1e-5 * found.std()
@@ -178,9 +174,12 @@ def test_llama_cpp_computes_what_torch_computes_on_a_small_file(tmp_path):
             runtime(tokens[:3])
     checkpoint.compress(tmp_path / "tiny.gguf", tmp_path / "small.gguf", scheme="INT4 g32", to="gguf")
     llama_runtime.requantized(tmp_path / "small.gguf", tmp_path / "wide.gguf", "F32", "F32")
-    ours = study.decoded("Q4_0", tmp_path / "small.gguf")
-    counted = study.other_values(tmp_path / "small.gguf", tmp_path / "wide.gguf", ours)
-    assert counted["other_values"] == 0 and counted["values"] > sum(w.size for w in ours.values())
+    ours = study.decoded(tmp_path / "small.gguf")
+    assert study.other_values(tmp_path / "wide.gguf", ours) == {
+        "values": sum(value.size for value in state.values()),
+        "other_values": 0,
+    }
+    assert study.other_values(tmp_path / "tiny.gguf", ours)["other_values"] > 0
     with pytest.raises(ValueError, match=r"llama.cpp does not load .*none\.gguf"):
         with llama_runtime.reader(tmp_path / "none.gguf", 8):
             pass

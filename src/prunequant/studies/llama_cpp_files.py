@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunequant import checkpoint, records
-from prunequant.checkpoint.verify import stored_matrices
 from prunequant.models import corpus, smollm2
 from prunequant.statistics import paired
 from prunequant.studies import compressed_model, llama_runtime
@@ -59,30 +58,25 @@ def written(name: str, out: Path, inputs: Path) -> dict:
     return {"promised_bytes": made.predicted_bytes, "bytes": out.stat().st_size}
 
 
-def decoded(name: str, path: Path) -> dict[str, NDArray[np.float32]]:
-    """The linear layers of a variant's file as this library decodes them, by their names in `smollm2.linears`."""
-    if name in (ORIGINAL, RUNTIME):
-        with checkpoint.open_model(path) as file:
-            return {_layer(m.name): m.read(0, m.rows) for m in file.matrices if m.kind == "linear"}
-    return {_layer(matrix): values for matrix, values in stored_matrices(path)}
+def decoded(path: Path) -> dict[str, NDArray[np.float32]]:
+    """All tensors of a GGUF file by their names there, as this library decodes them."""
+    with checkpoint.open_model(path) as file:
+        return {t.name: t.read(0, t.size).reshape(t.shape) for t in file.tensors}
 
 
-def _layer(name: str) -> str:
-    return smollm2.module_name(name).removesuffix(".weight")
+def layers(ours: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """The linear layers among them, by their names in `smollm2.linears`."""
+    named = {smollm2.module_name(name): values for name, values in ours.items()}
+    return {n.removesuffix(".weight"): w for n, w in named.items() if n.startswith("blocks.") and w.ndim == 2}
 
 
-def other_values(path: Path, wide: Path, ours: Mapping[str, NDArray]) -> dict[str, int]:
-    """How many values the file has, and how many of them llama.cpp wrote otherwise into the file in float32.
-
-    Linear layers are compared with ours, the embedding and the norms with what the package gguf decodes.
-    """
-    theirs, values, other = dict(smollm2.read(wide)[1]), 0, 0
-    for name, value in smollm2.read(path)[1]:
-        mine = ours.get(name.removesuffix(".weight"), value)
-        values, other = values + mine.size, other + int(np.sum(theirs.pop(name) != mine))
-    if theirs:
-        raise ValueError(f"{wide} holds more than {path}: {', '.join(theirs)}")
-    return {"values": values, "other_values": other}
+def other_values(wide: Path, ours: Mapping[str, NDArray]) -> dict[str, int]:
+    """How many values there are, and how many of them stand otherwise in the float32 file that llama.cpp wrote."""
+    theirs = decoded(wide)
+    if theirs.keys() != ours.keys():
+        raise ValueError(f"{wide} holds other tensors: {', '.join(sorted(theirs.keys() ^ ours.keys()))}")
+    other = sum(int(np.sum(theirs[name] != mine)) for name, mine in ours.items())
+    return {"values": sum(mine.size for mine in ours.values()), "other_values": other}
 
 
 def other_than_package(ours: Mapping[str, NDArray]) -> int:
@@ -94,8 +88,8 @@ def other_than_package(ours: Mapping[str, NDArray]) -> int:
         for matrix in file.matrices:
             if matrix.kind == "linear":
                 blocks = quants.quantize(matrix.read(0, matrix.rows), GGMLQuantizationType.Q4_0)
-                decoded = quants.dequantize(blocks, GGMLQuantizationType.Q4_0)
-                other += int(np.sum(decoded != ours[_layer(matrix.name)]))
+                theirs = quants.dequantize(blocks, GGMLQuantizationType.Q4_0)
+                other += int(np.sum(theirs != ours[matrix.name]))
     return other
 
 
@@ -148,22 +142,29 @@ def file_unit(name: str, windows: int, compared: int, seed: int, calibration: in
         with using(torch=1):
             found = written(name, path, at / INPUTS)
             llama_runtime.requantized(path, wide, "F32", "F32")
-            ours = decoded(name, path)
-            found |= other_values(path, wide, ours)
+            ours = decoded(path)
+            found |= other_values(wide, ours)
             if name == RUNTIME:
                 found["other_than_package"] = other_than_package(ours)
-            found |= _runs(path, wide, ours, corpus.windows(windows), compared)
+            found |= _runs(path, wide, layers(ours), corpus.windows(windows), compared)
     finally:
         for old in (path, wide):
             old.unlink(missing_ok=True)
     return {**found, "cpu": round(time.process_time() - start, 1)}
 
 
+@lru_cache(maxsize=1)
+def _original(windows: int, compared: int) -> tuple[smollm2.Llama, list[NDArray]]:
+    """The model as its package has it, and its logits of the windows that are compared."""
+    model = smollm2.load()
+    return model, [logits(model, tokens) for tokens in corpus.windows(windows)[:compared]]
+
+
 def _runs(path: Path, wide: Path, ours: Mapping[str, NDArray], rows: NDArray, compared: int) -> dict:
     """Losses of all windows by llama.cpp; losses by torch, and differences of logits, on the first ones."""
-    model, length = smollm2.load(), rows.shape[1]
-    before = [logits(model, tokens) for tokens in rows[:compared]]
-    smollm2.set_weights(model, ours)
+    model, before = _original(len(rows), compared)
+    length = rows.shape[1]
+    smollm2.set_weights(model, ours)  # all linear layers: nothing of another file remains
     with llama_runtime.reader(wide, length) as runtime:
         plain = [runtime(tokens) for tokens in rows[:compared]]
     losses, torch_losses, far = [], [], []
