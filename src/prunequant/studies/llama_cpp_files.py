@@ -1,11 +1,12 @@
 """SmolLM2-135M in the GGUF files that `compress` writes, run by llama.cpp: is it the model that we computed with?
 
 Three questions for every file. Does llama.cpp decode the weights that we decode? It is asked to write them as float32,
-and they are compared one by one. Are its logits ours? Two more runs stand beside: llama.cpp on these float32 weights,
-which shows what the order of its sums does, and ours with inputs rounded as llama.cpp rounds them, which shows what
-that does. And what does it cost the text: losses on the windows of the record compressed_model.json, against those that
-it has from torch, and against the file that llama.cpp's own quantizer makes of the same model. The page
-book/practice/your-own-model shows the record.
+and they are compared one by one. Are its logits ours? llama.cpp on these float32 weights shows what the order of its
+sums does, and torch with inputs rounded as llama.cpp rounds them shows what that does. The two then round differently
+all the same: a difference in the last bit turns a few codes of one layer, these turn more of the next, and after some
+layers errors are of one size, not the same. And what does it cost the text: losses on the windows of the record
+compressed_model.json, against those that it has from torch, and against the file that llama.cpp's own quantizer makes
+of the same model. The page book/practice/your-own-model shows the record.
 """
 
 from __future__ import annotations
@@ -188,6 +189,7 @@ def differences(theirs: NDArray, plain: NDArray, mine: NDArray, narrow: NDArray,
 
     theirs, plain : logits by llama.cpp, of the file and of its weights in float32. mine, narrow : by torch, of these
     weights, and with inputs rounded as llama.cpp rounds them. before : by torch, of the model before compression.
+    "same_word" is the share of tokens for which the first choice of both is the same.
     """
     return {
         "spread": float(mine.astype(np.float64).std(1).mean()),
@@ -198,6 +200,18 @@ def differences(theirs: NDArray, plain: NDArray, mine: NDArray, narrow: NDArray,
         "rounded_inputs": apart(theirs, narrow),
         "same_word": float(np.mean(theirs.argmax(1) == mine.argmax(1))),
     }
+
+
+def rounding_unit(windows: int, compared: int, seed: int) -> dict:
+    """What rounded inputs alone change in torch, in the logits of the model as its package has it."""
+    changed, rows = [], corpus.windows(windows)[:compared]
+    with using(torch=1):
+        model = smollm2.load()
+        for tokens in rows:
+            plain = logits(model, tokens)
+            with rounded_inputs(model):
+                changed.append(apart(logits(model, tokens), plain))
+    return {"changed": changed}
 
 
 def tokens_unit(seed: int) -> dict:
@@ -250,12 +264,15 @@ def make(
         for names, read in ((variants, windows), (formats, compared))
         for v in names
     ]
+    units.sort(key=lambda unit: "calibration" in unit)  # the longest last
     rows = at.sweep(partial(file_unit, folder=str(at.scratch)), units, name="llama_cpp: file")
     (words,) = at.sweep(tokens_unit, [{}], name="llama_cpp: tokens")
+    (rounding,) = at.sweep(rounding_unit, [{"windows": windows, "compared": compared}], name="llama_cpp: rounding")
     return {
         "provenance": {"model_sha256": smollm2.SHA256, **about},
         "tokens": corpus.WINDOW,
         "tokenizer": words,
+        "rounding": rounding,
         "rows": rows,
         "summary": summary([row for row in rows if row["read"] == windows], in_torch(windows)),
     }
