@@ -24,7 +24,7 @@ from prunequant.checkpoint.coding import Coded, Codes, Shifted
 from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.methods import CALIBRATED, Settings, code_matrix
 from prunequant.checkpoint.opening import Model
-from prunequant.checkpoint.outcome import Row
+from prunequant.checkpoint.outcome import Row, decibels
 from prunequant.checkpoint.schemes import Scheme
 from prunequant.checkpoint.sharding import matrix_here, model_here, place_of, same_file, sizes
 
@@ -157,7 +157,7 @@ def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: S
     error = float(np.sum(lost * lost))
     output = float("nan")
     if gram is not None:
-        output = _decibels(_energy(w, gram), _energy(lost, gram))
+        output = decibels(_energy(w, gram), _energy(lost, gram))
     return Row(
         name=matrix.name,
         scheme=scheme.name,
@@ -165,7 +165,7 @@ def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: S
         rows=matrix.rows,
         columns=matrix.columns,
         stored_bytes=0,
-        snr=_decibels(float(np.sum(w.astype(np.float64) ** 2)), error),
+        snr=decibels(float(np.sum(w.astype(np.float64) ** 2)), error),
         error=error,
         output_snr=output,
         zeros_before=int(np.count_nonzero(w == 0)),
@@ -177,12 +177,6 @@ def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: S
 
 def _energy(w: NDArray, gram: NDArray) -> float:
     return float(np.sum((w @ gram) * w))
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise <= 0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")
 
 
 def not_finite(model: Model, names: Collection[str], executor: Executor | None = None) -> dict[str, int]:

@@ -107,7 +107,8 @@ def compress(
     Notes
     -----
     One matrix is in memory at a time, with its codes; with an executor the codes of half a billion weights may be. The
-    file is written beside and renamed, so that whenever this ends, by an error or a kill, there is a whole file or none.
+    file is written beside and renamed, so that whenever this ends, by an error or a kill, there is a whole file or
+    none.
     """
     arguments.choice(to, "to", TARGETS)
     settings = Settings() if settings is None else settings

@@ -150,7 +150,7 @@ def restore(
     ------
     ValueError : places or a mask that do not keep as many values as the scheme says.
     """
-    mask = _mask(name, scheme, rows, columns, data)
+    mask = mask_of(name, scheme, rows, columns, data)
     count = kept_count(scheme, rows, columns)
 
     def whole(values: NDArray, dtype: np.dtype) -> NDArray:
@@ -183,9 +183,10 @@ def restore(
     return Blocks(formats.Encoded(codes, scales, 1, np.dtype(np.float32), extra), fmt, mask)
 
 
-def _mask(
+def mask_of(
     name: str, scheme: Scheme, rows: int, columns: int, data: Callable[[str], NDArray[np.uint8]]
 ) -> NDArray[np.bool_] | None:
+    """(rows, columns) which weights are stored, None for all; arguments and errors are those of `restore`."""
     if isinstance(scheme.pattern, tuple):
         n, m = scheme.pattern
         count = kept_count(scheme, rows, columns)

@@ -116,7 +116,7 @@ def verify_file(
     against: Annotated[Path | None, typer.Option(help="the model it was made of: errors are computed again")] = None,
     transposed: Transposed = None,
 ) -> None:
-    """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 1 when any is wrong."""
+    """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 2 when any is wrong."""
     from .. import checkpoint
 
     try:
@@ -130,4 +130,4 @@ def verify_file(
     for problem in found.problems:
         tell(Console(), problem)
     if found.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
