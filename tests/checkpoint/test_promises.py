@@ -155,6 +155,22 @@ def test_bits_behind_codes_of_zero_are_found(model, tmp_path):
     assert "tensor 'w.zeros': the last 1 bits, which hold no code, are not zero" in line
 
 
+def test_a_certificate_is_stored_where_the_method_gives_one_and_must_be_below_what_was_measured(model, tmp_path):
+    np.savez(tmp_path / "x.npz", u=np.random.default_rng(3).standard_normal((90, 64)))
+    options = {"plan": {"w": "INT4 channel", "u": "2:4 INT4 g32"}, "calibrate": tmp_path / "x.npz"}
+    rows = compress(model, tmp_path / "out", settings=Settings(method="path"), **options).rows
+    u, w = sorted(rows, key=lambda row: row.name)
+    assert u.output_snr - 20 < u.certified_snr < u.output_snr and np.isnan(w.certified_snr)
+    assert verify_file(tmp_path / "out", model).problems == ()
+    forge(tmp_path / "out", tell("u", certified_snr="+99.0"))
+    (line,) = problems(tmp_path / "out")
+    assert "tensor 'u': certified_snr is 99.0 dB, more than the " in line
+    compress(model, tmp_path / "optq", settings=Settings(method="optq"), **options)
+    forge(tmp_path / "optq", tell("u", certified_snr="+1.0"))
+    (line,) = problems(tmp_path / "optq")
+    assert "tensor 'u': certified_snr is 1.0, which optq does not give" in line
+
+
 def test_a_damaged_matrix_is_never_handed_out(model, tmp_path):
     compress(model, tmp_path / "out", plan={"w": "INT4 channel"})
     forge(tmp_path / "out", put("w.scales", "<f2", np.nan))

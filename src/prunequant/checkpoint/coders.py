@@ -7,8 +7,9 @@ file is written from front to back by one process, and is the same to the last b
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from functools import lru_cache
@@ -22,7 +23,7 @@ from prunequant import experiments
 from prunequant.checkpoint.calibration import Calibration
 from prunequant.checkpoint.coding import Coded, Codes, Shifted
 from prunequant.checkpoint.matrices import Matrix
-from prunequant.checkpoint.methods import CALIBRATED, Settings, code_matrix
+from prunequant.checkpoint.methods import CALIBRATED, Settings, certified_error, code_matrix
 from prunequant.checkpoint.opening import Model
 from prunequant.checkpoint.outcome import Row, decibels
 from prunequant.checkpoint.schemes import Scheme
@@ -50,7 +51,7 @@ def code_all(
     notes: list[str],
     progress: Progress | None = None,
     executor: Executor | None = None,
-) -> Iterator[tuple[Matrix, Coded, Row]]:
+) -> Generator[tuple[Matrix, Coded, Row], None, None]:
     """Every matrix of a plan, coded, with its row, in the order of the plan.
 
     Parameters
@@ -155,9 +156,11 @@ def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: S
     decoded = coded.decode()
     lost = (w - decoded).astype(np.float64)
     error = float(np.sum(lost * lost))
-    output = float("nan")
+    output = certified = math.nan
     if gram is not None:
         output = decibels(_energy(w, gram), _energy(lost, gram))
+        bound = certified_error(w, coded, scheme, settings, gram)
+        certified = bound if math.isnan(bound) else decibels(_energy(w, gram), bound)
     return Row(
         name=matrix.name,
         scheme=scheme.name,
@@ -172,6 +175,7 @@ def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: S
         zeros_after=int(np.count_nonzero(decoded == 0)),
         keeps_zero=not isinstance(coded, Shifted),
         clamped=coded.clamped if isinstance(coded, Codes) else 0,
+        certified_snr=certified,
     )
 
 
@@ -186,7 +190,7 @@ def not_finite(model: Model, names: Collection[str], executor: Executor | None =
     else:
         units = [{**place_of(model), "name": name} for name in names]
         found = {row["name"]: row["row"] for row in experiments.sweep(not_finite_one, units, executor=executor)}
-    return {name: found[name] for name in names if found[name] is not None}
+    return {name: row for name in names if (row := found[name]) is not None}
 
 
 def not_finite_one(path: str, stamp: Sequence, transposed: Sequence[str], name: str, seed: int) -> dict[str, Any]:

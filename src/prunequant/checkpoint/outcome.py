@@ -30,6 +30,7 @@ class Row:
     zeros_before, zeros_after : how many weights are zero
     keeps_zero : whether the scheme has a code for zero
     clamped : groups whose scale was raised to the least that 16 bits hold in full
+    certified_snr : dB, what path following guarantees of `output_snr`, see `methods.certified_error`; NaN for others
     """
 
     name: str
@@ -45,6 +46,7 @@ class Row:
     zeros_after: int
     keeps_zero: bool
     clamped: int = 0
+    certified_snr: float = math.nan
 
     @property
     def weights(self) -> int:
@@ -96,8 +98,12 @@ class Compressed:
         }  # fmt: skip
 
 
-def document(rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, str], **more: Any) -> str:
+def document(
+    rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, str], certified: bool = False, **more: Any
+) -> str:
     """What a compressed file says of itself, as JSON whose length depends on names alone, never on numbers.
+
+    With `certified` it says `certified_snr` of every matrix.
 
     Examples
     --------
@@ -108,8 +114,10 @@ def document(rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, 
     matrices = {}
     for row in rows:
         words = asdict(row)
+        if not certified:
+            del words["certified_snr"]
         for name, value in words.items():
-            if name in ("snr", "error", "output_snr"):
+            if name in _FLOATS:
                 words[name] = fixed(value)
             elif name in ("zeros_before", "zeros_after", "clamped"):
                 words[name] = counted(value)
@@ -133,6 +141,9 @@ def unknown(row: Row) -> Row:
     """The same row before anything was computed."""
     return Row(row.name, row.scheme, row.method, row.rows, row.columns, row.stored_bytes, 0.0, 0.0, 0.0, 0, 0,
                row.keeps_zero)  # fmt: skip
+
+
+_FLOATS = ("snr", "error", "output_snr", "certified_snr")
 
 
 class NotDescribed(ValueError):
@@ -172,8 +183,9 @@ _PARTS = {"target": str, "symmetric": bool, "matrices": dict, "left": dict, "sha
 _ROW = {
     "scheme": str, "method": str, "rows": int, "columns": int, "stored_bytes": int, "keeps_zero": bool,
     "snr": float, "error": float, "output_snr": float, "zeros_before": int, "zeros_after": int, "clamped": int,
+    "certified_snr": float,
 }  # fmt: skip
-_TEXTS = {name: float if name in ("snr", "error", "output_snr") else int for name in list(_ROW)[6:]}
+_TEXTS = {name: float if name in _FLOATS else int for name in list(_ROW)[6:]}
 _KINDS = {str: "a text", bool: "true or false", dict: "an object", int: "a whole number", float: "a number"}
 
 
@@ -186,8 +198,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_row(name: str, words: Any) -> dict[str, Any]:
-    if not isinstance(words, dict) or set(words) != set(_ROW):
+    if not isinstance(words, dict) or set(words) | {"certified_snr"} != set(_ROW):
         raise NotDescribed(f"it must have {', '.join(_ROW)}", name)
+    words = {"certified_snr": str(math.nan), **words}  # only path following has one
     read = dict(words)
     for key, kind in _TEXTS.items():
         try:

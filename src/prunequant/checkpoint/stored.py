@@ -31,6 +31,7 @@ from prunequant.extras import need
 
 Problem: TypeAlias = tuple[str, str]
 Problems: TypeAlias = Iterator[Problem]
+ROUNDED = 1e-3  # dB: single precision
 _E8M0_NAN = 255
 _E4M3_NAN = 0x7F  # codes from here on stand for no number, or for a negative one
 
@@ -90,6 +91,11 @@ class Stored:
             yield name, f"error is {words['error']}: it must be a finite sum of squares"
         if math.isnan(words["snr"]):
             yield name, "snr is no number"
+        certified = words["certified_snr"]
+        if words["method"] != "path" and not math.isnan(certified):
+            yield name, f"certified_snr is {certified}, which {words['method']} does not give"
+        elif certified > words["output_snr"] + ROUNDED:
+            yield name, f"certified_snr is {certified} dB, more than the {words['output_snr']} dB that were measured"
         if words["keeps_zero"] != self.keeps_zero(name):
             yield name, f"keeps_zero is {words['keeps_zero']}, which this grid contradicts"
 
