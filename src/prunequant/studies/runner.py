@@ -273,6 +273,7 @@ def run_study(
     check_needs(study)
     with experiments.workplace(out, resume) as folder:
         store = experiments.Store(folder / "rows.jsonl")
+        before = len(store.rows)
         at = At(store, folder, executor, progress, say or (lambda text: None), study.version)
         start = time.perf_counter()
         made = dict(study.run(at, **used))
@@ -281,6 +282,8 @@ def run_study(
                 _write_files(study, Path(out), made)
         else:
             more = {"seconds": round(time.perf_counter() - start), **(about or {}), **made.pop("provenance", {})}
+            if before:  # work units that an earlier run had finished: the seconds are those of the rest
+                more["resumed"] = before
             if study.version > 1:
                 more["version"] = study.version
             made = json.loads(
