@@ -55,7 +55,8 @@ def grouped(x, group, bits, exponent=0):
     columns = x.shape[1]
     ends = range(0, columns, min(group, columns))
     found = [searched(np.ascontiguousarray(x[:, a : a + group]), bits, exponent) for a in ends]
-    most = max(np.where(np.abs(x).max() > 0, scale, 0).max() for error, scale in found)
+    held = [np.abs(x[:, a : a + group]).max(1) > 0 for a in ends]  # a group of zeros has a scale of 1
+    most = max(np.where(some, scale, 0).max() for some, (_, scale) in zip(held, found))
     return np.inf if np.ldexp(float(most), exponent) > 65504 else sum(error.sum() for error, _ in found)
 
 
@@ -138,7 +139,10 @@ def errors(x, group=128, exponent=0):
         ):
             found[name] = np.where(keep, away, nothing).sum()
     nothing = 0 < np.abs(x).max() <= least_scale(exponent) / 2
-    return {name: error for name, error in found.items() if np.isfinite(error) and not (nothing and "INT" in name)}
+    absent = {name for name, error in found.items() if not np.isfinite(error) or (nothing and "INT" in name)}
+    if "2:4 INT4 channel" in absent:
+        absent |= {"quantize_first", "by_weights", "joint"}
+    return {name: error for name, error in found.items() if name not in absent}
 
 
 def kurtosis(x):
