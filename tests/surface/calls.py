@@ -315,7 +315,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "scheme": constant("2:4 INT4 g32"),
         "plan": lambda: {"w": "INT4 g32"},
         "progress": constant(lambda done, of, name: None),
-        "told": constant(lambda name, weights: None),
+        "weights_read": constant(lambda name, weights: None),
         "threads": constant(1),
         "rows": constant(8),
         "columns": constant(64),

@@ -101,7 +101,7 @@ def test_narrow_targets_are_carved_exactly(make):
     for kind in (np.int8, np.uint8, np.int16, np.uint64, object):
         found = make(np.array([[15, 3]], kind), recipe, 1)
         assert tickets.carve([[15, 3]], recipe, 1).words.shape == found.words.shape
-        assert (noise.kept(found, 1).sums[..., 0] == np.array([[15, 3]]) * 15).all()
+        assert (noise.kept_totals(found, 1).sums[..., 0] == np.array([[15, 3]]) * 15).all()
     for wrong, error in (
         (np.array([[0.5, 1]]), TypeError),
         (np.ma.masked_array([[1, 2]], [[0, 1]]), TypeError),

@@ -48,10 +48,10 @@ class Calibration:
             if name not in self._names:
                 continue
             with np.load(self.path, allow_pickle=False) as archive:
-                found = arguments.numbers(archive[name], f"{name} of {self.path.name}").astype(np.float64, copy=False)
-            if found.ndim != 2 or found.shape[1] != matrix.columns:
+                array = arguments.numbers(archive[name], f"{name} of {self.path.name}").astype(np.float64, copy=False)
+            if array.ndim != 2 or array.shape[1] != matrix.columns:
                 raise ValueError(
-                    f"{name} of {self.path} has shape {found.shape}: its rows must have {matrix.columns} values"
+                    f"{name} of {self.path} has shape {array.shape}: its rows must have {matrix.columns} values"
                 )
-            return found if name.endswith(GRAM) else found.T @ found
+            return array if name.endswith(GRAM) else array.T @ array
         return None

@@ -173,16 +173,16 @@ class CompressedTensorsWriter:
         matrix, module, bits = self._matrices[name], name.removesuffix(".weight"), scheme.bits or 8
         groups = scheme.scales(matrix.rows, matrix.columns)
         shape = (1,) if scheme.granularity == "tensor" else (matrix.rows, groups // matrix.rows)
-        found = [
+        entries = [
             Entry(f"{module}.weight_packed", "I32", (matrix.rows, -(-matrix.columns * bits // 32))),
             Entry(f"{module}.weight_scale", self._scale, shape),
             Entry(f"{module}.weight_shape", "I64", (2,)),
         ]
         if not self._settings.symmetric:
-            found.append(
+            entries.append(
                 Entry(f"{module}.weight_zero_point", "I32", (-(-matrix.rows * bits // 32), groups // matrix.rows))
             )
-        return found
+        return entries
 
     def _metadata(self, rows: list[Row], checksums: Mapping[str, str]) -> dict[str, str]:
         said = document(rows, self.left, checksums, target="compressed-tensors", symmetric=self._settings.symmetric)
@@ -239,8 +239,8 @@ class CompressedTensorsWriter:
         rows = []
         with path.open("wb") as file:
             writer = SafetensorsWriter(file, self._entries, self._said)
-            for matrix, found, row in coded:
-                for name, data in self._contents(matrix, found):
+            for matrix, codes, row in coded:
+                for name, data in self._contents(matrix, codes):
                     writer.write(name, data)
                 rows.append(replace(row, stored_bytes=self._stored[matrix.name]))
             for tensor in self._copied:

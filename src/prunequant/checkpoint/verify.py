@@ -92,8 +92,8 @@ def stored_matrices(path: str | os.PathLike) -> Iterator[tuple[str, NDArray[np.f
 
 
 def _opened(path: str | os.PathLike) -> _Stored:
-    found = arguments.path(path, "path")
-    weights = found / WEIGHTS if found.is_dir() else found
+    target = arguments.path(path, "path")
+    weights = target / WEIGHTS if target.is_dir() else target
     with weights.open("rb") as file:
         is_gguf = file.read(4) == b"GGUF"
     return _gguf(weights) if is_gguf else _safetensors(weights)

@@ -43,19 +43,19 @@ def report(
     check_writable(html, "--html")
     settings = {"group": group, "mask": mask, "entropy": entropy, "scales": scales, "threads": threads}
     try:
-        found = _judged(model, transposed, cluster, bits or BUDGETS, **settings)
+        model_report = _judged(model, transposed, cluster, bits or BUDGETS, **settings)
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
     try:
         if json is not None:
-            records.write_json(json, found.to_json())
+            records.write_json(json, model_report.to_json())
         if html is not None:
-            records.write_text(html, found.to_html())
+            records.write_text(html, model_report.to_html())
     except OSError as error:
         fail(f"the report could not be written: {error}")
     terminal = Console() if sys.stdout.isatty() else Console(width=160)
     asked = (bits or [4.25])[0]
-    report_text.print_report(found, asked, terminal)
+    report_text.print_report(model_report, asked, terminal)
     if json is not None:
         tell(terminal, f"report: {json}")
     if html is not None:
@@ -75,13 +75,13 @@ def _judged(model: Path, transposed: list[str] | None, cluster: str | None, *bud
         pool = executor(stack, 1, cluster)
         task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
 
-        def told(name: str, weights: int) -> None:
+        def read_again(name: str, weights: int) -> None:
             bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
 
         def counted(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description="matrices")
 
-        return checkpoint.report(opened, *budgets, **settings, told=told, executor=pool, progress=counted)
+        return checkpoint.report(opened, *budgets, **settings, weights_read=read_again, executor=pool, progress=counted)
 
 
 def allocate(

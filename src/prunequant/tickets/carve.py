@@ -213,7 +213,7 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
     return carving
 
 
-class Kept(NamedTuple):
+class KeptTotals(NamedTuple):
     """What the masks keep: sums (rows, columns, halves), number of V weights, and Σ v² of them, same shape."""
 
     sums: NDArray[np.int64]
@@ -221,12 +221,12 @@ class Kept(NamedTuple):
     energy: NDArray[np.int64]
 
 
-def kept(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> Kept:
+def kept_totals(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> KeptTotals:
     """Regenerate the source and add up what every mask keeps, in exact integers."""
     instance(carving, "carving", Carving, "a Carving, as carve returns it")
     recipe, key = carving.recipe, source.check_seed(seed)
     u = _given_units(u, recipe, seed, carving.columns)
-    result = Kept(*(np.zeros(carving.words.shape, np.int64) for _ in range(3)))
+    result = KeptTotals(*(np.zeros(carving.words.shape, np.int64) for _ in range(3)))
     for h, half in enumerate(recipe.halves):
         for attempt, offset, size, part in sub_blocks(recipe, u):
             r, c = np.nonzero((carving.tries[..., h] == attempt) & (carving.words[..., h] != 0))
@@ -247,7 +247,7 @@ def kept(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> Kep
 
 def effective(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """The target matrix that the masks stand for, or a matrix off by one where a sum is not on its grid."""
-    sums = kept(carving, seed, u).sums
+    sums = kept_totals(carving, seed, u).sums
     values, rest = np.divmod(sums[..., 0], carving.recipe.factor)
     if len(carving.recipe.halves) == 2:
         rest = rest | (sums[..., 1] + sums[..., 0])

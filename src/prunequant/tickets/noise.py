@@ -29,7 +29,7 @@ from prunequant.tickets.carve import (
     TicketNotFound,
     carve,
     check_target,
-    kept,
+    kept_totals,
     prune,
     sub_blocks,
     units,
@@ -151,7 +151,7 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
     >>> target = np.array([[3, -5, 7]])
     >>> recipe = Recipe(0, "relu", 7, 7, (64, 64), False)
     >>> loud, quiet = carve(target, recipe, 1), quietest(target, recipe, 1)
-    >>> bool((kept(quiet, 1).energy <= kept(loud, 1).energy).all())
+    >>> bool((kept_totals(quiet, 1).energy <= kept_totals(loud, 1).energy).all())
     True
     """
     cost = choice(cost, "cost", ("noise", "size"))
@@ -183,15 +183,15 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
                 )
             v = items // np.where(fit.factor[c] == 0, 1, fit.factor[c])
             costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
-            found, least = np.zeros(r.size, np.uint64), np.empty(r.size)
-            run_rows(partial(laws.cheapest_subsets, items, lengths, costs, goal[r, c], found, least), r.size, 16)
+            cheapest, least = np.zeros(r.size, np.uint64), np.empty(r.size)
+            run_rows(partial(laws.cheapest_subsets, items, lengths, costs, goal[r, c], cheapest, least), r.size, 16)
             done = np.isfinite(least)
-            words[r[done], c[done], h] = found[done]
+            words[r[done], c[done], h] = cheapest[done]
             tries[r[done], c[done], h] = attempt
     if (tries == MISSING).any():
         raise TicketNotFound({recipe.layer: int((tries == MISSING).sum())}, words.size)
     carving = Carving(recipe, words, tries)
-    sums = kept(carving, seed, u).sums
+    sums = kept_totals(carving, seed, u).sums
     if any((sums[..., h] != target * recipe.factor * (-1 if g < 0 else 1)).any() for h, g in enumerate(recipe.halves)):
         raise AssertionError("a mask does not sum to its weight")
     return carving

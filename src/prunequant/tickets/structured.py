@@ -21,7 +21,7 @@ from prunequant.threads import run_rows
 from prunequant.tickets import _kernels as kernels
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import certificate, source
-from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept, sub_blocks, units, usable
+from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept_totals, sub_blocks, units, usable
 
 BAND = 2**24  # entries of the windows of a convolution that are multiplied at once
 MAX_PADDED = 2**27  # values, 1 GiB
@@ -131,7 +131,7 @@ class Pair:
     @property
     def kept(self) -> int:
         """Kept entries of V."""
-        return int(kept(self.carving, self.seed).number.sum())
+        return int(kept_totals(self.carving, self.seed).number.sum())
 
     def kernel(self) -> NDArray[np.int64]:
         """The target's kernel, read off the masks."""
@@ -262,5 +262,5 @@ def find_pair(
     if exact.largest(kernel) > target:
         raise ValueError(f"kernel reaches {exact.largest(kernel)}, off the grid: |w| ≤ target = {target} is allowed")
     w = matrix(kernel, depthwise)
-    made = recipe_for(w, target, levels, failure, layer=layer, kind="linear" if linear else "relu", signed=signed)
-    return Pair(carve(w, made, seed), seed, kernel.shape, depthwise)
+    recipe = recipe_for(w, target, levels, failure, layer=layer, kind="linear" if linear else "relu", signed=signed)
+    return Pair(carve(w, recipe, seed), seed, kernel.shape, depthwise)
