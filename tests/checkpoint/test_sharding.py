@@ -25,9 +25,9 @@ def model(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def mortal(function, flag, **unit):
+def mortal(function, flag, deadly, **unit):
     """Run a unit; the first process that comes to one of them is killed there."""
-    if unit["name"] == DEADLY:
+    if unit["name"] == DEADLY and function.__name__ == deadly:
         try:
             os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -40,36 +40,53 @@ def mortal(function, flag, **unit):
 class Mortal:
     """An executor, one of whose processes is killed once."""
 
-    def __init__(self, executor, flag):
-        self.executor, self.flag = executor, str(flag)
+    def __init__(self, executor, flag, deadly):
+        self.executor, self.flag, self.deadly, self.units = executor, str(flag), deadly, []
 
     def submit(self, function, **unit):
-        return self.executor.submit(mortal, function, flag=self.flag, **unit)
+        self.units.append((function.__name__, unit["name"]))
+        return self.executor.submit(mortal, function, flag=self.flag, deadly=self.deadly, **unit)
 
 
 def plain(report):
     return {key: value for key, value in report.to_json().items() if key != "provenance"}
 
 
-def test_two_dask_workers_one_of_which_is_killed_make_the_same_report_and_count_no_matrix_twice(model, tmp_path):
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two workers of a thread each."""
     from dask import distributed
 
+    place = str(tmp_path_factory.mktemp("dask"))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=place
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def dask(cluster):
+    """An executor of the two, both alive again."""
+    from dask import distributed
+
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client.get_executor()
+
+
+def test_two_dask_workers_one_of_which_is_killed_make_the_same_report_and_count_no_matrix_twice(
+    model, dask, cluster, tmp_path
+):
     counted = []
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path / "dask")
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        mortals = Mortal(client.get_executor(), tmp_path / "killed")
-        found = checkpoint.report(model, executor=mortals, progress=lambda *done: counted.append(done))
-        page = tmp_path / "page.html"
-        line = ["report", str(model), "--cluster", cluster.scheduler_address, "--html", str(page)]
-        done = CliRunner().invoke(app, line)
-        there, here = tmp_path / "there.json", tmp_path / "here.json"
-        ask = ["allocate", str(model), "--budget", "4.5", "--json"]
-        plans = [CliRunner().invoke(app, [*ask, str(there), "--cluster", cluster.scheduler_address]),
-                 CliRunner().invoke(app, [*ask, str(here)])]  # fmt: skip
+    mortals = Mortal(dask, tmp_path / "killed", "judge_one")
+    found = checkpoint.report(model, executor=mortals, progress=lambda *done: counted.append(done))
+    page = tmp_path / "page.html"
+    line = ["report", str(model), "--cluster", cluster.scheduler_address, "--html", str(page)]
+    done = CliRunner().invoke(app, line)
+    there, here = tmp_path / "there.json", tmp_path / "here.json"
+    ask = ["allocate", str(model), "--budget", "4.5", "--json"]
+    plans = [CliRunner().invoke(app, [*ask, str(there), "--cluster", cluster.scheduler_address]),
+             CliRunner().invoke(app, [*ask, str(here)])]  # fmt: skip
     assert [p.exit_code for p in plans] == [0, 0] and there.read_bytes() == here.read_bytes()
     assert (tmp_path / "killed").exists() and counted == [(i + 1, 6) for i in range(6)]
     alone = checkpoint.report(model)
@@ -77,6 +94,47 @@ def test_two_dask_workers_one_of_which_is_killed_make_the_same_report_and_count_
     assert "layers.4.weight" in {u.name for u in found.untreated}
     assert done.exit_code == 0, done.output
     assert page.exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "method", "asked"),
+    [
+        ("prunequant", "nearest", {"scheme": "2:4 INT4 g32"}),
+        ("prunequant", "path", {"scheme": "INT4 g32"}),
+        ("compressed-tensors", "nearest", {"budget": 4.5}),
+    ],
+)
+def test_two_dask_workers_one_of_which_is_killed_make_the_same_file_to_the_last_byte(
+    to, method, asked, model, dask, tmp_path
+):
+    (model.parent / "config.json").write_text("{}", encoding="utf-8")
+    rng = np.random.default_rng(1)
+    inputs = {f"layers.{i}.weight": rng.standard_normal((80, 64 + 32 * (i % 3))) for i in (0, 2)}
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    options = {"to": to, "settings": checkpoint.Settings(method=method), **asked}
+    options["calibrate"] = tmp_path / "inputs.npz" if method != "nearest" else None
+    alone = checkpoint.compress(model, tmp_path / "alone", **options)
+    mortals, shown = Mortal(dask, tmp_path / "killed", "code_one"), []
+    together = checkpoint.compress(
+        model, tmp_path / "together", **options, executor=mortals, progress=lambda *done: shown.append(done)
+    )
+    assert (tmp_path / "killed").exists() and len(set(mortals.units)) == len(mortals.units)
+    assert [done for done, _, _ in shown] == list(range(6)) and shown[-1] == (5, 5, "")
+    assert contents(tmp_path / "alone") == contents(tmp_path / "together")
+    assert {**alone.to_json(), "file": ""} == {**together.to_json(), "file": ""}
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def contents(path):
+    return {p.name: p.read_bytes() for p in path.iterdir()} if path.is_dir() else path.read_bytes()
+
+
+def test_compress_takes_the_address_of_a_cluster(model, cluster, tmp_path):
+    line = ["compress", str(model), "--scheme", "INT4 channel"]
+    for out, more in (("here", []), ("there", ["--cluster", cluster.scheduler_address])):
+        done = CliRunner().invoke(app, [*line[:2], str(tmp_path / out), *line[2:], *more])
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
 def test_a_worker_that_finds_another_file_under_the_path_says_so(model, tmp_path):
@@ -100,6 +158,9 @@ def test_a_worker_that_finds_another_file_under_the_path_says_so(model, tmp_path
         there.other = other
         with pytest.raises(checkpoint.ModelFileError, match=message):
             checkpoint.report(model, executor=there)
+        with pytest.raises(checkpoint.ModelFileError, match=message):
+            checkpoint.compress(model, tmp_path / "out", scheme="INT4 channel", executor=there)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_no_scheduler_at_the_address_ends_in_one_line_and_exit_code_2(model, tmp_path):

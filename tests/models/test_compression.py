@@ -315,3 +315,22 @@ def test_grams_of_a_live_module_go_by_the_names_of_its_parameters():
     assert "inner.self_attn.in_proj_weight.gram" in names and "inner.multihead_attn.in_proj_weight.gram" not in names
     grouped = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Conv2d(4, 1, 2))
     assert set(models.input_grams(grouped, [torch.randn(2, 2, 6, 6)])) == {"1.weight.gram"}
+
+
+@pytest.mark.parametrize("scheme", ["INT4 g8", "2:4 INT4 channel", "2:4 FP16", "NVFP4"])
+@pytest.mark.parametrize("method", ["nearest", "path", "optq"])
+def test_every_layer_says_what_vouches_for_it_and_path_following_keeps_what_it_certifies(method, scheme):
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Unflatten(1, (4, 3)), nn.Conv1d(4, 8, 2, groups=2))
+    plan = {"0": scheme, "3": "INT4 channel"}
+    small = models.compress(module, [torch.randn(50, 16)], scheme=plan, method=method)
+    for layer in small.layers:
+        certified = method == "path" and layer.scheme != "NVFP4"  # whose blocks are rounded to nearest
+        assert layer.certificate == ("path following" if certified else "measured")
+        if certified:
+            assert layer.output_snr - 25 < layer.certified_snr <= layer.output_snr + 1e-6
+        else:
+            assert math.isnan(layer.certified_snr) and math.isfinite(layer.output_snr)
+    if method == "nearest":
+        (layer, _) = models.compress(module, scheme="INT4 channel").layers
+        assert layer.certificate == "weights" and math.isnan(layer.output_snr) and math.isfinite(layer.snr)

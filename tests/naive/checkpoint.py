@@ -129,3 +129,44 @@ def kurtosis(x):
     """Fourth central moment over the squared variance."""
     away = x.astype(np.float64) - x.mean(dtype=np.float64)
     return np.mean(away**4) / np.mean(away**2) ** 2
+
+
+def stored(x, name, group):
+    """The values y that a scheme stores for x (rows, columns) float32."""
+    pattern, _, rest = name.partition(" ") if name[0].isdigit() else ("", "", name)
+    if pattern == "50%":
+        kept = without_half(x)
+    elif pattern:
+        n, m = (int(part) for part in pattern.split(":"))
+        kept = np.where(largest_of(x, n, m), x, np.float32(0))
+    else:
+        kept = x
+    if rest == "FP16":
+        return kept
+    if not rest.startswith("INT"):
+        return formats.named(rest).quantize(x.astype(np.float64))
+    bits, granularity = int(rest[3]), rest[5:]
+    if granularity == "tensor":
+        first = 2 * float(np.abs(x).max()) / 2 ** (bits - 1)
+        tried = half(np.float32(first * 2.0 ** (-np.arange(320) / 32)))
+        lost = [rounded(x.reshape(1, -1), s[None], bits)[1][0] for s in tried]
+        s = tried[int(np.argmin(lost))]
+        return (s * rounded(x.reshape(1, -1), s[None], bits)[0]).reshape(x.shape)
+    width = group if granularity == f"g{group}" else x.shape[1]
+    parts = []
+    for first in range(0, x.shape[1], min(width, x.shape[1])):
+        part = np.ascontiguousarray(kept[:, first : first + width])
+        _, scale = searched(part, bits)
+        parts.append(scale[:, None] * rounded(part, scale, bits)[0])
+    return np.concatenate(parts, axis=1)
+
+
+def output_errors(x, gram, group=128):
+    """tr(E G Eᵀ) / tr(X G Xᵀ) of every scheme whose stored values are said here, in float64."""
+    power = np.trace(x @ gram @ x.T.astype(np.float64))
+    found = {}
+    for name in errors(x, group):
+        if not name.endswith("% FP16") and name not in ("quantize_first", "by_weights", "joint"):
+            lost = x.astype(np.float64) - stored(x, name, group)
+            found[name] = np.trace(lost @ gram @ lost.T) / power
+    return found

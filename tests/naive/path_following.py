@@ -126,6 +126,22 @@ def optq(weights, inputs, rounding, damping=0.01):
     return out
 
 
+def path_energy_bound(weights, values, inputs, half_steps, damping, order):
+    """Bounds on each neuron's squared output error, the error of the outputs handed on feature by feature."""
+    ridge = damping * np.mean(np.sum(inputs**2, axis=0))
+    bounds = []
+    for w, q, half in zip(weights.T, values.T, half_steps.T):
+        wrong, bound = np.zeros(len(inputs)), 0.0
+        for t in order:
+            x = inputs[:, t]
+            energy = x @ x + ridge
+            r = w[t] + (wrong @ x / energy if x.any() else 0) - q[t]
+            bound += max(half[t], abs(r)) ** 2 * energy
+            wrong = wrong + (w[t] - q[t]) * x
+        bounds.append(bound)
+    return np.array(bounds)
+
+
 def patches(x, kernel, stride, padding, dilation, groups):
     """unfold with six loops."""
     (kh, kw), (sh, sw), (dh, dw) = kernel, stride, dilation

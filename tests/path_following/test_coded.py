@@ -5,6 +5,7 @@ import pytest
 
 from naive import path_following as naive
 from prunequant.path_following import Choice, CodeGrid, FiniteGrid, compress, round_to_codes
+from prunequant.path_following.coded import path_energy_bound
 
 
 @pytest.fixture
@@ -124,3 +125,36 @@ def test_the_result_does_not_depend_on_the_neurons_beside_it():
     whole = round_to_codes(w, x.T @ x, grid).codes
     part = round_to_codes(w[:, 70:90], x.T @ x, CodeGrid(np.full((1, 20), 0.3), -8, 7)).codes
     np.testing.assert_array_equal(whole[:, 70:90], part)
+
+
+@pytest.mark.parametrize("by_activation", [False, True])
+@pytest.mark.parametrize("damping", [0.0, 0.3])
+@pytest.mark.parametrize("low", [-128, -2])
+def test_the_output_error_of_path_following_is_below_its_certificate_clipped_and_pruned_or_not(
+    by_activation, damping, low
+):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((30, 12)) @ rng.standard_normal((12, 12))
+    x[:, 3] = 0
+    w = rng.standard_normal((12, 9)).astype(np.float32)
+    mask = rng.random(w.shape) < 0.7 if low == -2 else np.ones(w.shape, bool)
+    grid = CodeGrid(np.full((1, 9), 0.25), low, -low - 1)
+    options = {"damping": damping, "by_activation": by_activation}
+    found = round_to_codes(w, x.T @ x, grid, "path", mask=mask, **options)
+    half = np.where(mask, 0.125, 0)
+    bound = path_energy_bound(w, found.values, x.T @ x, half, **options)
+    energy = np.sum(x**2, axis=0)
+    order = np.argsort(-energy, kind="stable") if by_activation else np.arange(12)
+    plain = naive.path_energy_bound(w.astype(float), found.values.astype(float), x, half, damping, order)
+    np.testing.assert_allclose(bound, plain, rtol=1e-9)
+    error = np.sum((x @ (w - found.values)) ** 2, axis=0)
+    assert np.all(error <= bound * (1 + 1e-5)) and np.all(error > bound / 50)
+    if low == -128:  # nothing clipped, nothing pruned: known from the inputs and the steps alone
+        np.testing.assert_allclose(bound, np.sum(0.125**2 * (energy + damping * energy.mean())), rtol=1e-5)
+    else:
+        assert np.all(bound > np.sum(half.T**2 * energy, axis=1))
+
+
+def test_a_certificate_of_shapes_that_do_not_belong_together_is_refused():
+    with pytest.raises(ValueError, match="do not belong together"):
+        path_energy_bound(np.ones((2, 3)), np.ones((2, 3)), np.eye(3), np.ones((2, 3)))

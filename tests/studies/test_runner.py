@@ -141,7 +141,7 @@ def test_a_record_holds_its_command_and_what_the_study_adds(small, tmp_path):
     out = tmp_path / "squares.json"
     made = run_study("squares", {"upto": 4, "rates": (0.25, 1e-3), "loud": True, "keep": tmp_path}, out=out)
     assert made["provenance"]["command"] == "prunequant record squares --upto 4 --rates 0.25 0.001 --loud"
-    assert made["provenance"]["upto"] == 4 and made["rows"] == [7, 8, 11, 16]
+    assert made["provenance"]["upto"] == 4 and made["rows"] == [7, 8, 11, 16] and "resumed" not in made["provenance"]
     assert json.loads(out.read_text()) == made and list(tmp_path.iterdir()) == [out]
 
 
@@ -154,7 +154,8 @@ def test_a_run_that_stopped_goes_on_and_computes_no_unit_twice(small, tmp_path, 
         run_study("squares", out=out)
     monkeypatch.setitem(globals(), "STOP", None)
     CALLS.clear()
-    assert run_study("squares", out=out, resume=True)["rows"] == [7, 8, 11]
+    made = run_study("squares", out=out, resume=True)
+    assert made["rows"] == [7, 8, 11] and made["provenance"]["resumed"] == 2, "the seconds are those of one unit"
     assert CALLS == [2]
     CALLS.clear()
     run_study("squares", out=out, resume=True)

@@ -144,6 +144,22 @@ def errors_at(x, group, scales, low, high, errors):
 
 
 @njit(cache=True, nogil=True)
+def remainders(x, group, scales, low, high, out):
+    """out = x − s q for x (rows, columns), a scale a group as `searched` gives them, (groups,); where it is 0, x."""
+    rows, columns = x.shape
+    flat, rest = x.reshape(-1), out.reshape(-1)
+    at = 0
+    for row in range(rows):
+        for first in range(row * columns, (row + 1) * columns, group):
+            stop = min(first + group, (row + 1) * columns)
+            scale = scales[at]
+            inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
+            for i in range(np.uint64(first), np.uint64(stop)):
+                rest[i] = flat[i] - scale * min(max(np.rint(flat[i] * inverse), low), high)
+            at += 1
+
+
+@njit(cache=True, nogil=True)
 def one_scale(x, scale, low, high):
     """The error of all of x (rows, columns) under one scale."""
     return _error(x.reshape(-1), 0, x.size, scale, low, high)
@@ -305,6 +321,7 @@ def warm() -> None:
     count(x.reshape(-1), np.zeros((BINS, 3), np.int64))
     searched(x, 4, np.ones(2, np.float32), low, high, 2.0, scales, errors)
     errors_at(x, 4, scales, low, high, errors)
+    remainders(x, 4, scales, low, high, np.empty_like(x))
     one_scale(x, np.float32(1), low, high)
     code_counts(x, 4, scales, low, high, np.zeros(4, np.int64))
     squared_difference(x.reshape(-1), y)

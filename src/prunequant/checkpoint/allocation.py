@@ -11,7 +11,7 @@ each matrix. Those factors are `sensitivities`, where they are known. Without an
     "power"     by its squared weights: the plain sum of squared errors, in which large scales dominate
 
 Where Gram matrices of calibration inputs are known, `errors` gives measured relative output errors in their place,
-tr(E G Eᵀ) / tr(W G Wᵀ).
+tr(E G Eᵀ) / tr(W G Wᵀ), see `prunequant.checkpoint.outputs`.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Allocation:
     bound : no plan of these schemes within the budget has a smaller error
     weighting : how matrices are weighted against each other
     uniform : the best plan of one scheme within the budget; None when none fits
+    by_weights : where errors of outputs were given, the matrices that had none and count by those of their weights
     """
 
     model: str
@@ -80,6 +81,7 @@ class Allocation:
     bound: float
     weighting: str
     uniform: Uniform | None = None
+    by_weights: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -119,6 +121,7 @@ class Allocation:
             "bound": self.bound,
             "gap": self.gap,
             "uniform": uniform,
+            "by_weights": list(self.by_weights),
             "tensors": dict(self.tensors),
         }
 
@@ -158,6 +161,7 @@ class Allocation:
                 arguments.real(document["bound"], "bound", 0),
                 arguments.choice(document["weighting"], "weighting", (*WEIGHTINGS, "outputs")),
                 _uniform_from(document["uniform"]),
+                tuple(arguments.several(document.get("by_weights", ()), "by_weights", "names of matrices")),
             )
         except KeyError as error:
             raise wrong(f"{error} is missing") from None
@@ -314,6 +318,7 @@ def allocate(
         choice.bound,
         "outputs" if errors else weighting,
         best,
+        tuple(name for name in problem.names if name not in errors) if errors else (),
     )
 
 
@@ -443,6 +448,13 @@ def _load(source: Any, what: str) -> tuple[Mapping[str, Any], str]:
     if not isinstance(document, Mapping):
         raise ValueError(f"{path} is no {what}: it must be a JSON object")
     return document, str(path)
+
+
+def schemes_of(report: Any, schemes: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """The schemes that a plan may choose from, by the names of matrices; arguments and errors as for `allocate`."""
+    rows = document_of(report)["matrices"]
+    names = [row["name"] for row in rows]
+    return {name: [*one] for name, one in zip(names, _asked([_judged(row) for row in rows], names, schemes))}
 
 
 def untreated_bytes(row: Mapping) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,6 +14,7 @@ from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.opening import Model
 
 GRAM = ".gram"
+ROUNDING = 1e-3  # of the largest sum of squares: what sums in narrow floats may be off by
 
 
 class Calibration:
@@ -42,16 +44,40 @@ class Calibration:
 
         Raises
         ------
-        ValueError : another shape, or values that are not finite.
+        ValueError : damaged; another shape, values that are not finite, a Gram matrix that cannot be one.
         """
         for name in (matrix.name + GRAM, matrix.name):
             if name not in self._names:
                 continue
-            with np.load(self.path, allow_pickle=False) as archive:
-                array = arguments.numbers(archive[name], f"{name} of {self.path.name}").astype(np.float64, copy=False)
-            if array.ndim != 2 or array.shape[1] != matrix.columns:
-                raise ValueError(
-                    f"{name} of {self.path} has shape {array.shape}: its rows must have {matrix.columns} values"
-                )
-            return array if name.endswith(GRAM) else array.T @ array
+            where = f"{self.path}: array {name}"
+            try:
+                with np.load(self.path, allow_pickle=False) as archive:
+                    found = archive[name]
+            except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+                raise ValueError(f"{where} cannot be read ({error})") from None
+            found = arguments.numbers(found, where).astype(np.float64, copy=False)
+            if found.ndim != 2 or found.shape[1] != matrix.columns:
+                raise ValueError(f"{where} has shape {found.shape}: its rows must have {matrix.columns} values")
+            if not name.endswith(GRAM):
+                return found.T @ found
+            if why := _no_gram(found):
+                raise ValueError(f"{where} is no Gram matrix: {why}")
+            return found
         return None
+
+
+def _no_gram(found: NDArray[np.float64]) -> str:
+    """Why a matrix is none of inputs; empty when it may be one."""
+    if len(found) != found.shape[1]:
+        return f"it has shape {found.shape}, and is not square"
+    sizes = np.diagonal(found)
+    if sizes.min(initial=0) < 0:
+        return f"{sizes.min():.3g} stands on its diagonal, where sums of squares do"
+    # |Σ v w|² ≤ Σ v² Σ w², up to the rounding of sums in float32
+    away = np.abs(found - found.T).max(initial=0)
+    if away > ROUNDING * sizes.max(initial=0):
+        return f"it is not symmetric, by {away:.3g}"
+    bound = np.sqrt(np.outer(sizes, sizes))
+    if np.any(np.abs(found) > bound + ROUNDING * sizes.max(initial=0)):
+        return "a product of two inputs exceeds both of their squares"
+    return ""

@@ -37,6 +37,7 @@ from prunequant.checkpoint.writing import Entry, SafetensorsWriter, file_size
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+SETTINGS = "quantization_config"
 _BESIDE = (".json", ".txt", ".model", ".jinja", ".md")  # what else a folder needs: tokenizer and settings
 _INDEX = ".index.json"
 _number = itertools.count()
@@ -89,6 +90,42 @@ def arguments_of(scheme: Scheme, symmetric: bool) -> dict[str, Any]:
         "num_bits": scheme.bits, "type": "int", "symmetric": symmetric, "strategy": strategy, "group_size": group,
         "dynamic": False, "actorder": None, "block_structure": None, "observer": "minmax", "observer_kwargs": {},
     }  # fmt: skip
+
+
+def quantization_config(schemes: Mapping[str, Scheme], symmetric: bool) -> dict[str, Any]:
+    """What config.json says of the layers, by the names of their weights; layers of the same kind are one group."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, scheme in schemes.items():
+        said = arguments_of(scheme, symmetric)
+        new: dict[str, Any] = {"targets": [], "weights": said, "format": "pack-quantized"}
+        new |= {"input_activations": None, "output_activations": None}
+        group = groups.setdefault(json.dumps(said), new)
+        group["targets"].append(name.removesuffix(".weight"))
+    return {
+        "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
+        "global_compression_ratio": None, "kv_cache_scheme": None, "ignore": [],
+        "config_groups": {f"group_{i}": group for i, group in enumerate(groups.values())},
+    }  # fmt: skip
+
+
+def entries(name: str, scheme: Scheme, rows: int, columns: int, symmetric: bool, scale: str) -> list[Entry]:
+    """The tensors that a matrix is stored in; `scale` is the dtype of its scales.
+
+    Examples
+    --------
+    >>> [(e.name, e.shape) for e in entries("up.weight", Scheme.named("INT4 g32"), 4, 64, True, "F16")]
+    [('up.weight_packed', (4, 8)), ('up.weight_scale', (4, 2)), ('up.weight_shape', (2,))]
+    """
+    module, bits = name.removesuffix(".weight"), scheme.bits or 8
+    each = scheme.scales(rows, columns) // rows
+    found = [
+        Entry(f"{module}.weight_packed", "I32", (rows, -(-columns * bits // 32))),
+        Entry(f"{module}.weight_scale", scale, (1,) if scheme.granularity == "tensor" else (rows, each)),
+        Entry(f"{module}.weight_shape", "I64", (2,)),
+    ]
+    if not symmetric:
+        found.append(Entry(f"{module}.weight_zero_point", "I32", (-(-rows * bits // 32), each)))
+    return found
 
 
 def problem(matrix: Matrix, scheme: Scheme, symmetric: bool) -> str:
@@ -151,7 +188,8 @@ class CompressedTensorsWriter:
         self._entries: list[Entry] = []
         self._stored: dict[str, int] = {}
         for name, scheme in self.schemes.items():
-            mine = self._entries_of(name, scheme)
+            matrix = matrices[name]
+            mine = entries(name, scheme, matrix.rows, matrix.columns, settings.symmetric, self._scale)
             self._stored[name] = sum(e.nbytes for e in mine)
             self._entries += mine
         self._entries += [copied(t) for t in self._copied]
@@ -169,40 +207,14 @@ class CompressedTensorsWriter:
         """Scales in the dtype of the model: a reader computes in it."""
         return replace(settings, scale_dtype=self._scale)
 
-    def _entries_of(self, name: str, scheme: Scheme) -> list[Entry]:
-        matrix, module, bits = self._matrices[name], name.removesuffix(".weight"), scheme.bits or 8
-        groups = scheme.scales(matrix.rows, matrix.columns)
-        shape = (1,) if scheme.granularity == "tensor" else (matrix.rows, groups // matrix.rows)
-        entries = [
-            Entry(f"{module}.weight_packed", "I32", (matrix.rows, -(-matrix.columns * bits // 32))),
-            Entry(f"{module}.weight_scale", self._scale, shape),
-            Entry(f"{module}.weight_shape", "I64", (2,)),
-        ]
-        if not self._settings.symmetric:
-            entries.append(
-                Entry(f"{module}.weight_zero_point", "I32", (-(-matrix.rows * bits // 32), groups // matrix.rows))
-            )
-        return entries
-
     def _metadata(self, rows: list[Row], checksums: Mapping[str, str]) -> dict[str, str]:
         said = document(rows, self.left, checksums, target="compressed-tensors", symmetric=self._settings.symmetric)
         return {"format": "pt", "prunequant": said}
 
     def _other_files(self) -> dict[str, bytes | Path]:
         """The files beside the weights: config.json with what was done, the rest as it is."""
-        groups: dict[str, dict[str, Any]] = {}
-        for name, scheme in self.schemes.items():
-            said = arguments_of(scheme, self._settings.symmetric)
-            new: dict[str, Any] = {"targets": [], "weights": said, "format": "pack-quantized"}
-            new |= {"input_activations": None, "output_activations": None}
-            group = groups.setdefault(json.dumps(said), new)
-            group["targets"].append(name.removesuffix(".weight"))
-        config = {key: value for key, value in self._config.items() if key != "quantization_config"}
-        config["quantization_config"] = {
-            "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
-            "global_compression_ratio": None, "kv_cache_scheme": None, "ignore": [],
-            "config_groups": {f"group_{i}": group for i, group in enumerate(groups.values())},
-        }  # fmt: skip
+        config = {key: value for key, value in self._config.items() if key != SETTINGS}
+        config[SETTINGS] = quantization_config(self.schemes, self._settings.symmetric)
         files: dict[str, bytes | Path] = {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
         for path in sorted(self._folder.iterdir()):
             if path.suffix in _BESIDE and path.name != CONFIG and not path.name.endswith(_INDEX) and path.is_file():
@@ -274,7 +286,7 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CONFIG} is damaged or no JSON ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} holds no settings: it must be a JSON object")
-    if "quantization_config" in config:
+    if SETTINGS in config:
         raise ValueError(f"{folder / CONFIG} has a quantization_config: give the model that this one was made of")
     return config
 

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from prunequant import arguments
 from prunequant.checkpoint import compressed_tensors, gguf_writing
 from prunequant.checkpoint.allocation import allocate
 from prunequant.checkpoint.calibration import Calibration
-from prunequant.checkpoint.coding import Coded, Codes, Shifted
+from prunequant.checkpoint.coders import Progress, code_all, not_finite
+from prunequant.checkpoint.coding import Coded
 from prunequant.checkpoint.compressed_tensors import CompressedTensorsWriter
 from prunequant.checkpoint.gguf_writing import GGUFWriter
 from prunequant.checkpoint.layout import LayoutWriter
 from prunequant.checkpoint.matrices import Matrix
-from prunequant.checkpoint.methods import CALIBRATED, Settings, code_matrix
+from prunequant.checkpoint.methods import CALIBRATED, Settings
 from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.outcome import Compressed, Left, Row
 from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
 
 TARGETS = ("prunequant", "compressed-tensors", "gguf")
-_ROWS = 1 << 20  # values looked at together for NaN
 
 
 class Writer(Protocol):
@@ -71,7 +70,8 @@ def compress(
     settings: Settings | None = None,
     calibrate: str | os.PathLike | None = None,
     transposed: Collection[str] = (),
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Compressed:
     """Compress the matrices of a model file and write a file that others load.
 
@@ -90,6 +90,9 @@ def compress(
         after the name their Gram matrix (columns, columns). A matrix that it does not have is rounded to nearest.
     transposed : names of tensors whose first axis is the input, as for `open_model`.
     progress : called with (matrices done, matrices in all, name).
+    executor : of processes or a cluster, to code the matrices one by one: `experiments.processes(jobs)`, or a Dask
+        client's `get_executor()`. Every process opens `path` and `calibrate` by itself, so that each must find them
+        under the same paths; `out` is written here. The file is the same to the last byte.
 
     Returns
     -------
@@ -103,8 +106,9 @@ def compress(
 
     Notes
     -----
-    One matrix is in memory at a time, with its codes. The file is written beside and renamed, so that whenever this
-    ends, by an error or a kill, there is a whole file or none.
+    One matrix is in memory at a time, with its codes; with an executor the codes of half a billion weights may be. The
+    file is written beside and renamed, so that whenever this ends, by an error or a kill, there is a whole file or
+    none.
     """
     arguments.choice(to, "to", TARGETS)
     settings = Settings() if settings is None else settings
@@ -112,6 +116,8 @@ def compress(
     target = arguments.path(out, "out", file=True)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress is {arguments.shown(progress)}: it must be a function of two numbers and a name")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor is {arguments.shown(executor)}: it must be a concurrent.futures executor")
     if sum(x is not None for x in (plan, scheme, budget)) != 1:
         raise ValueError("give a plan, a scheme or a budget, one of the three")
     turned = tuple(arguments.several(transposed, "transposed", "names of tensors, a sequence of strings"))
@@ -120,18 +126,19 @@ def compress(
     with open_model(path, turned) as model:
         if budget is not None:
             bits = arguments.real(budget, "budget", 0, open_low=True)
-            plan, without, text = planned(model, bits, to, settings)
-        job = _job(model, plan, scheme)
+            plan, without, text = planned(model, bits, to, settings, executor)
+        job = _job(model, plan, scheme, executor)
         if budget is not None:
             job = replace(job, left={**job.left, **without})
-        inputs = Calibration(calibrate, model) if calibrate is not None else None
+        inputs = None if calibrate is None else Calibration(calibrate, model).path
         if settings.method in CALIBRATED and inputs is None:
             raise ValueError(f"method is '{settings.method}', which looks at the inputs: give a file to calibrate with")
         writer = _writer(to, path, model, job, settings)
         if target.exists() and os.path.samefile(target, path):
             raise ValueError(f"out is {target}, the model itself: give another name")
         notes: list[str] = [*writer.notes, *([text] if budget is not None else [])]
-        rows = writer.write(target, _coded(model, writer, settings, inputs, notes, progress))
+        with closing(code_all(model, writer, settings, inputs, notes, progress, executor)) as coded:
+            rows = writer.write(target, coded)
         return Compressed(
             target,
             to,
@@ -144,7 +151,9 @@ def compress(
         )
 
 
-def planned(model: Model, budget: float, to: str, settings: Settings) -> tuple[dict[str, str], dict[str, str], str]:
+def planned(
+    model: Model, budget: float, to: str, settings: Settings, executor: Executor | None = None
+) -> tuple[dict[str, str], dict[str, str], str]:
     """The plan that loses least within bits a weight among what a kind of file holds; what is left, and why; in words.
 
     Raises
@@ -153,7 +162,7 @@ def planned(model: Model, budget: float, to: str, settings: Settings) -> tuple[d
     """
     if not settings.symmetric:
         raise ValueError("budget is planned for symmetric grids: with zero points give a scheme, or a plan")
-    document = report(model, group=32 if to == "gguf" else 128).to_json()
+    document = report(model, group=32 if to == "gguf" else 128, executor=executor).to_json()
     matrices, left = {m.name: m for m in model.matrices}, {}
     for row in document["matrices"]:
         matrix = matrices[row["name"]]
@@ -194,7 +203,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None) -> Job:
+def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None, executor: Executor | None = None) -> Job:
     matrices = {m.name: m for m in model.matrices}
     left = {u.name: u.reason for u in model.untreated}
     if plan is not None:
@@ -216,12 +225,11 @@ def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None) -> Jo
                 why = "an embedding: name it in a plan to compress it"
             left.update({name: why} if why else {})
             chosen.update({} if why else {name: one})
-    for name in list(chosen):
-        if place := _not_finite(matrices[name]):
-            if plan is not None:
-                raise ValueError(f"the plan names {name}, which holds NaN or infinity, first in row {place[0]}")
-            left[name] = f"it holds NaN or infinity, first in row {place[0]}"
-            del chosen[name]
+    for name, row in not_finite(model, chosen, executor).items():
+        if plan is not None:
+            raise ValueError(f"the plan names {name}, which holds NaN or infinity, first in row {row}")
+        left[name] = f"it holds NaN or infinity, first in row {row}"
+        del chosen[name]
     if not chosen:
         raise ValueError(
             "no matrix is to be compressed by this plan or scheme: "
@@ -233,72 +241,3 @@ def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None) -> Jo
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _not_finite(matrix: Matrix) -> tuple[int] | None:
-    step = max(1, _ROWS // matrix.columns)
-    for first in range(0, matrix.rows, step):
-        values = matrix.read(first, min(first + step, matrix.rows))
-        if not np.all(np.isfinite(values)):
-            return (first + int(np.argmin(np.isfinite(values).all(axis=1))),)
-    return None
-
-
-def _coded(
-    model: Model,
-    writer: Writer,
-    settings: Settings,
-    inputs: Calibration | None,
-    notes: list[str],
-    progress: Callable[[int, int, str], None] | None,
-) -> Iterator[tuple[Matrix, Coded, Row]]:
-    matrices = {m.name: m for m in model.matrices}
-    for done, (name, scheme) in enumerate(writer.schemes.items()):
-        if progress is not None:
-            progress(done, len(writer.schemes), name)
-        matrix = matrices[name]
-        w = matrix.read(0, matrix.rows)
-        gram = inputs.gram(matrix) if inputs is not None else None
-        chosen = writer.settings(matrix, settings)
-        if gram is None and chosen.method in CALIBRATED:
-            notes.append(f"{name}: no inputs to calibrate with, rounded to nearest")
-            chosen = replace(chosen, method="nearest")
-        coded = code_matrix(w, scheme, chosen, gram, name)
-        yield matrix, coded, judged(matrix, w, coded, scheme, chosen, gram)
-    if progress is not None:
-        progress(len(writer.schemes), len(writer.schemes), "")
-
-
-def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: Settings, gram: NDArray | None) -> Row:
-    """The row of a matrix whose codes were found; its stored bytes are for the writer to say."""
-    decoded = coded.decode()
-    lost = (w - decoded).astype(np.float64)
-    error = float(np.sum(lost * lost))
-    output = float("nan")
-    if gram is not None:
-        output = _decibels(_energy(w, gram), _energy(lost, gram))
-    return Row(
-        name=matrix.name,
-        scheme=scheme.name,
-        method=settings.method,
-        rows=matrix.rows,
-        columns=matrix.columns,
-        stored_bytes=0,
-        snr=_decibels(float(np.sum(w.astype(np.float64) ** 2)), error),
-        error=error,
-        output_snr=output,
-        zeros_before=int(np.count_nonzero(w == 0)),
-        zeros_after=int(np.count_nonzero(decoded == 0)),
-        keeps_zero=not isinstance(coded, Shifted),
-        clamped=coded.clamped if isinstance(coded, Codes) else 0,
-    )
-
-
-def _energy(w: NDArray, gram: NDArray) -> float:
-    return float(np.sum((w @ gram) * w))
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise <= 0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")

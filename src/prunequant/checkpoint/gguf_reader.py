@@ -35,6 +35,8 @@ _PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}
 
 
 class _Header(Stream):
+    longest = _LONGEST  # of the setting that is being read
+
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
@@ -51,7 +53,7 @@ class _Header(Stream):
             return self.number(_SCALARS[kind])
         if kind == _STRING:
             size = self.number("<Q")
-            if size <= _LONGEST:
+            if size <= self.longest:
                 return self.take(size).decode("utf-8", "replace")
             self.skip(size)
             return f"{size} bytes of text"
@@ -85,8 +87,8 @@ class _Header(Stream):
         raise ModelFileError(self.file.path, f"it is cut off: its strings go on to byte {at} of {self.file.size}")
 
 
-def read(path: Path) -> Contents:
-    """The contents of a GGUF file.
+def read(path: Path, whole: str = "") -> Contents:
+    """The contents of a GGUF file; of long texts among its settings the length alone, but of the one called `whole`.
 
     Raises
     ------
@@ -107,6 +109,7 @@ def read(path: Path) -> Contents:
         tensors, settings = header.number("<Q"), header.number("<Q")
         for _ in range(settings):
             name = header.text()
+            header.longest = file.size if whole and name == whole else _LONGEST
             contents.metadata[name[:_LONGEST]] = header.setting(header.number("<I"))
         _tensors(contents, header, tensors)
     except BaseException:

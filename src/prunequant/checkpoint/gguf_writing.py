@@ -40,7 +40,7 @@ BLOCK = 32
 ALIGNMENT = 32
 DESCRIPTION = "prunequant.description"
 _TYPES = {("INT4 g32", True): "Q4_0", ("INT4 g32", False): "Q4_1", ("INT8 g32", True): "Q8_0"}
-_FILE_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "MXFP4": 38, "NVFP4": 39}
+FILE_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "MXFP4": 38, "NVFP4": 39}
 _PLAIN = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 _ATTENTION = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
 
@@ -275,7 +275,7 @@ class _FromGGUF:
         self._raw = np.memmap(path, mode="r", dtype=np.uint8)
 
     def fields(self, kind: str) -> list[bytes]:
-        replaced = {DESCRIPTION: b"", "general.file_type": packed_number("general.file_type", _FILE_TYPES[kind])}
+        replaced = {DESCRIPTION: b"", "general.file_type": packed_number("general.file_type", FILE_TYPES[kind])}
         replaced["general.quantization_version"] = packed_number("general.quantization_version", 2)
         raw_fields = []
         for name, field in self._reader.fields.items():
@@ -335,7 +335,7 @@ class _FromLlama:
             "llama.rope.freq_base": float(rope.get("rope_theta", c.get("rope_theta", 10000.0))),
             "llama.rope.dimension_count": int(c.get("head_dim") or c["hidden_size"] // heads),
             "llama.vocab_size": int(c["vocab_size"]),
-            "general.file_type": _FILE_TYPES[kind],
+            "general.file_type": FILE_TYPES[kind],
             "general.quantization_version": 2,
         }
         text = [packed_text("general.architecture", "llama"), packed_text("general.name", "llama")]

@@ -40,6 +40,7 @@ SCALES = ("searched", "exact")
 FAMILIES = ("quantization", "pruning", "both")
 BLOCK = 1 << 16  # values that are read and measured at a time, at least one row
 HALF_RANGE = (2.0**-14, 65504.0)  # scales that half precision holds with all its digits
+_NEIGHBOURS = {(2, 4): _kernels.prune_2_of_4, (4, 8): _kernels.prune_4_of_8}
 _FINER = 32  # scales of a whole tensor to an octave, tried on its histogram
 _OCTAVES = 10
 
@@ -422,7 +423,7 @@ def _exact(x: NDArray[np.float32], bits: int, group: int) -> NDArray[np.float32]
     return np.concatenate(in_parts, axis=1).reshape(-1)
 
 
-class _Bench:
+class Bench:
     """One matrix on the bench: what its census says once, and the measurement of a block of its rows."""
 
     def __init__(self, matrix: Matrix, counted: Census, settings: Settings) -> None:
@@ -434,13 +435,49 @@ class _Bench:
             if fmt.tensor_scaled:
                 self.formats[name] = fmt.row_by_row(math.ldexp(counted.largest, -counted.exponent))
 
-    def measure(self, first: int, stop: int) -> _Sums:
-        """Rows first … stop − 1 under every scheme."""
+    def rows(self, first: int, stop: int) -> NDArray[np.float32]:
+        """Rows first … stop − 1 in the unit of the matrix, (stop − first, columns)."""
         x = _rows(self.matrix, first, stop)
         if -self.counted.exponent in range(-126, 128):  # a product by a power of two is faster, and the same
-            x = x * np.float32(2.0**-self.counted.exponent)
+            return x * np.float32(2.0**-self.counted.exponent)
+        return np.ldexp(x, -self.counted.exponent)
+
+    def lost(self, x: NDArray[np.float32], first: int, scheme: Scheme) -> NDArray[np.float32]:
+        """x − y, (rows, columns), for what `rows` gave from row `first` on and the values y that a scheme stores.
+
+        Its sum of squares is what `measure` counts. Of a share that is pruned the last bin of the histogram goes by
+        the place of its values, where `measure` takes a part of its squares.
+        """
+        kept = x if scheme.pattern is None else self._pruned(x, first, scheme.pattern)
+        if scheme.bits is None:
+            fmt = scheme.format or ""
+            return x - (kept if fmt == "FP16" else self.formats.get(fmt, formats.named(fmt)).quantize(kept))
+        low, high = np.float32(-(2 ** (scheme.bits - 1))), np.float32(2 ** (scheme.bits - 1) - 1)
+        group = min(scheme.granularity, x.shape[1]) if isinstance(scheme.granularity, int) else x.shape[1]
+        if scheme.granularity == "tensor":
+            scales = np.full(len(x), self.counted.tensor_scale(scheme.bits), np.float32)
         else:
-            x = np.ldexp(x, -self.counted.exponent)
+            scales = _Block(kept, self.settings).integers("", kept, scheme.bits, group)
+        rest = np.empty_like(x)
+        _kernels.remainders(kept, group, scales, low, high, rest)
+        return rest if kept is x else (x - kept) + rest
+
+    def _pruned(self, x: NDArray[np.float32], first: int, pattern: tuple[int, int] | float) -> NDArray[np.float32]:
+        out = np.empty_like(x)
+        if isinstance(pattern, float):
+            ends = self.counted.boundary(pruned_count(pattern, self.counted.total))
+            _kernels.prune_below(x.reshape(-1), first * x.shape[1], *ends, out.reshape(-1))
+        elif pattern in _NEIGHBOURS:
+            _NEIGHBOURS[pattern](x.reshape(-1), out.reshape(-1))
+        else:
+            raise ValueError(
+                f"{pattern[0]}:{pattern[1]} is not judged: {', '.join(f'{n}:{m}' for n, m in _NEIGHBOURS)} are"
+            )
+        return out
+
+    def measure(self, first: int, stop: int) -> _Sums:
+        """Rows first … stop − 1 under every scheme."""
+        x = self.rows(first, stop)
         block = _Block(x, self.settings)
         sums, columns, group = block.sums, self.matrix.columns, self.settings.group
         rows = {}
@@ -500,7 +537,7 @@ def judge(
         if weights_read is not None:
             weights_read(matrix.weights)
     else:
-        bench = _Bench(matrix, counted, settings)
+        bench = Bench(matrix, counted, settings)
 
         def measured(ends: tuple[int, int]) -> _Sums:
             sums = bench.measure(*ends)

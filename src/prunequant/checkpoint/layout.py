@@ -12,7 +12,8 @@ For a matrix NAME, its values in the order of its rows and of them only those th
     NAME.mask     U8    a share — one bit a weight, 1 where it is kept
 
 Everything else stands under its own name, as it was. The header's metadata has one text, "prunequant": JSON with the
-scheme, method, error and counts of zeros of every matrix, what was left alone and why, and the SHA-256 of every tensor.
+scheme, method, error and counts of zeros of every matrix, its certificate where path following gives one, what was left
+alone and why, and the SHA-256 of every tensor. The page of the library on `checkpoint` describes it field by field.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def restore(
     ------
     ValueError : places or a mask that do not keep as many values as the scheme says.
     """
-    mask = _mask(name, scheme, rows, columns, data)
+    mask = mask_of(name, scheme, rows, columns, data)
     count = kept_count(scheme, rows, columns)
 
     def whole(values: NDArray, dtype: np.dtype) -> NDArray:
@@ -183,9 +184,10 @@ def restore(
     return Blocks(formats.Encoded(codes, scales, 1, np.dtype(np.float32), extra), fmt, mask)
 
 
-def _mask(
+def mask_of(
     name: str, scheme: Scheme, rows: int, columns: int, data: Callable[[str], NDArray[np.uint8]]
 ) -> NDArray[np.bool_] | None:
+    """(rows, columns) which weights are stored, None for all; arguments and errors are those of `restore`."""
     if isinstance(scheme.pattern, tuple):
         n, m = scheme.pattern
         count = kept_count(scheme, rows, columns)
@@ -259,7 +261,8 @@ class LayoutWriter:
         shapes = {n: {"shape": m.shape, "kind": m.kind, "experts": m.experts, "aliases": m.aliases}
                   for n, m in self._matrices.items()}  # fmt: skip
         return document(
-            rows, self.left, checksums, target="prunequant", symmetric=self._settings.symmetric, tensors=shapes,
+            rows, self.left, checksums, self._settings.method == "path", target="prunequant",
+            symmetric=self._settings.symmetric, tensors=shapes,
             raw={t.name: (t.dtype, t.shape) for t in self._copied if copied(t).dtype != t.dtype},
         )  # fmt: skip
 

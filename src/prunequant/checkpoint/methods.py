@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunequant import arguments, sparsity
-from prunequant.checkpoint.coding import GRIDS, SCALE_DTYPES, Coded, Codes, Shifted, encode, integer_codes
+from prunequant.checkpoint.coding import GRIDS, SCALE_DTYPES, Coded, Codes, Shifted, encode, integer_codes, spread
 from prunequant.checkpoint.schemes import Scheme
 from prunequant.path_following import Choice, CodeGrid, round_to_codes
+from prunequant.path_following.coded import path_energy_bound
 
 METHODS = ("nearest", "wanda", "path", "optq", "sparsegpt")
 CALIBRATED = METHODS[1:]
@@ -125,11 +126,7 @@ def _checked_gram(gram: NDArray | None, columns: int, method: str, name: str) ->
 
 
 def _coded(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray | None, name: str) -> Coded:
-    if (
-        settings.method in MENDING
-        and gram is not None
-        and (scheme.bits or (scheme.format == "FP16" and scheme.pattern))
-    ):
+    if settings.method in MENDING and gram is not None and _mends(scheme):
         return _mended(w, scheme, settings, gram, name)
     options: dict[str, Any] = {"grid": settings.grid, "scale_dtype": settings.scale_dtype, "name": name,
                                "unit_scale": settings.unit_scale}  # fmt: skip
@@ -180,6 +177,38 @@ def _mended(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray, name:
     if isinstance(start, Codes | Shifted) and rounded.codes is not None:
         return replace(start, codes=np.ascontiguousarray(rounded.codes.T).astype(start.codes.dtype))
     return encode(np.ascontiguousarray(rounded.values.T), scheme, mask=stored, name=name)
+
+
+def certified_error(w: NDArray, coded: Coded, scheme: Scheme, settings: Settings, gram: NDArray | None) -> float:
+    """A bound on the squared error of all outputs, summed over the samples of a Gram matrix, by path following.
+
+    Parameters
+    ----------
+    w : (rows, columns), the weights that `code_matrix` made `coded` of by the same scheme, settings and Gram matrix.
+
+    Returns
+    -------
+    float : NaN where the codes were found in another way, which guarantees nothing. See
+        `path_following.coded.path_energy_bound`.
+    """
+    if settings.method != "path" or gram is None or not _mends(scheme):
+        return float("nan")
+    half = np.zeros(w.shape)
+    if isinstance(coded, Codes | Shifted):
+        half += spread(np.abs(coded.scales) / 2, coded.group, w.shape[1])
+    if coded.mask is not None:
+        half[~coded.mask] = 0
+    if settings.keep_zeros:
+        half[w == 0] = 0
+    bounds = path_energy_bound(
+        w.T, coded.decode().T, gram, half.T, damping=settings.damping, by_activation=settings.by_activation
+    )
+    return float(bounds.sum())
+
+
+def _mends(scheme: Scheme) -> bool:
+    """Whether a weight's error can be mended by those after it: formats of blocks are rounded to nearest."""
+    return scheme.bits is not None or (scheme.format == "FP16" and scheme.pattern is not None)
 
 
 def _code_range(start: Codes | Shifted) -> tuple[int, int]:

@@ -30,6 +30,7 @@ class Row:
     zeros_before, zeros_after : how many weights are zero
     keeps_zero : whether the scheme has a code for zero
     clamped : groups whose scale was raised to the least that 16 bits hold in full
+    certified_snr : dB, what path following guarantees of `output_snr`, see `methods.certified_error`; NaN for others
     """
 
     name: str
@@ -45,6 +46,7 @@ class Row:
     zeros_after: int
     keeps_zero: bool
     clamped: int = 0
+    certified_snr: float = math.nan
 
     @property
     def weights(self) -> int:
@@ -96,8 +98,12 @@ class Compressed:
         }  # fmt: skip
 
 
-def document(rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, str], **more: Any) -> str:
+def document(
+    rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, str], certified: bool = False, **more: Any
+) -> str:
     """What a compressed file says of itself, as JSON whose length depends on names alone, never on numbers.
+
+    With `certified` it says `certified_snr` of every matrix.
 
     Examples
     --------
@@ -108,8 +114,10 @@ def document(rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, 
     matrices = {}
     for row in rows:
         words = asdict(row)
+        if not certified:
+            del words["certified_snr"]
         for name, value in words.items():
-            if name in ("snr", "error", "output_snr"):
+            if name in _FLOATS:
                 words[name] = fixed(value)
             elif name in ("zeros_before", "zeros_after", "clamped"):
                 words[name] = counted(value)
@@ -122,29 +130,84 @@ def document(rows: Iterable[Row], left: Iterable[Left], checksums: Mapping[str, 
     return json.dumps(said, separators=(",", ":"))
 
 
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), infinite where nothing is lost."""
+    if noise <= 0:
+        return float("inf")
+    return float(10 * math.log10(signal / noise)) if signal > 0 else float("-inf")
+
+
 def unknown(row: Row) -> Row:
     """The same row before anything was computed."""
     return Row(row.name, row.scheme, row.method, row.rows, row.columns, row.stored_bytes, 0.0, 0.0, 0.0, 0, 0,
                row.keeps_zero)  # fmt: skip
 
 
+_FLOATS = ("snr", "error", "output_snr", "certified_snr")
+
+
+class NotDescribed(ValueError):
+    """A text that describes no compressed model; `tensor` is the matrix of which it says what cannot be."""
+
+    def __init__(self, problem: str, tensor: str = "") -> None:
+        self.problem, self.tensor = problem, tensor
+        matrix = f"matrix {tensor!r}: " if tensor else ""
+        super().__init__(f"this is no description of a compressed model of version {VERSION}: {matrix}{problem}")
+
+
 def read_document(text: str) -> dict[str, Any]:
-    """The document again, its numbers as numbers.
+    """The document again, its numbers as numbers: everything that `document` writes is there, and of its kind.
 
     Raises
     ------
-    ValueError : no such document, or one of another version.
+    NotDescribed : no such document, or one of another version (a ValueError).
     """
     try:
-        said = json.loads(text)
-        matrices, sums = said["matrices"], said["sha256"]
-        if said["version"] != VERSION:
-            raise ValueError(f"version {said['version']}")
-        for words in matrices.values():
-            words.update({k: float(words[k]) for k in ("snr", "error", "output_snr")})
-            words.update({k: int(words[k]) for k in ("zeros_before", "zeros_after", "clamped")})
-            words["method"] = words["method"].strip()
-        said["sha256"] = {str(name): str(digest).strip() for name, digest in sums.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is no description of a compressed model of version {VERSION}: {error}") from None
+        said = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise NotDescribed(" ".join(str(error).split())[:120]) from None
+    if not isinstance(said, dict) or said.get("version") != VERSION or isinstance(said["version"], bool):
+        raise NotDescribed(f"version {said.get('version')!r:.40}" if isinstance(said, dict) else "no JSON object")
+    for key, kind in _PARTS.items():
+        if type(said.get(key)) is not kind:
+            raise NotDescribed(f"{key} must be {_KINDS[kind]}")
+    for key in ("left", "sha256"):
+        if wrong := next((name for name, value in said[key].items() if type(value) is not str), None):
+            raise NotDescribed(f"{key} must be a text for each tensor", wrong)
+    said["matrices"] = {name: _read_row(name, words) for name, words in said["matrices"].items()}
+    said["sha256"] = {name: digest.strip() for name, digest in said["sha256"].items()}
     return said
+
+
+_PARTS = {"target": str, "symmetric": bool, "matrices": dict, "left": dict, "sha256": dict}
+_ROW = {
+    "scheme": str, "method": str, "rows": int, "columns": int, "stored_bytes": int, "keeps_zero": bool,
+    "snr": float, "error": float, "output_snr": float, "zeros_before": int, "zeros_after": int, "clamped": int,
+    "certified_snr": float,
+}  # fmt: skip
+_TEXTS = {name: float if name in _FLOATS else int for name in list(_ROW)[6:]}
+_KINDS = {str: "a text", bool: "true or false", dict: "an object", int: "a whole number", float: "a number"}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r:.120} stands twice")
+    return found
+
+
+def _read_row(name: str, words: Any) -> dict[str, Any]:
+    if not isinstance(words, dict) or set(words) | {"certified_snr"} != set(_ROW):
+        raise NotDescribed(f"it must have {', '.join(_ROW)}", name)
+    words = {"certified_snr": str(math.nan), **words}  # only path following has one
+    read = dict(words)
+    for key, kind in _TEXTS.items():
+        try:
+            read[key] = kind(words[key]) if isinstance(words[key], str) else None
+        except ValueError:
+            read[key] = None
+    if wrong := next((key for key, kind in _ROW.items() if type(read[key]) is not kind), None):
+        raise NotDescribed(f"{wrong} is {words[wrong]!r:.40}: it must be {_KINDS[_ROW[wrong]]}", name)
+    read["method"] = read["method"].strip()
+    return read

@@ -86,13 +86,8 @@ def judge_all_elsewhere(
     ModelFileError : the path leads a worker to another file, or to none.
     """
     largest = sorted(model.matrices, key=lambda m: -m.weights)  # the last to end is then a small one
-    shared = {
-        "path": str(model.path.resolve()),
-        "stamp": sizes(model.path),
-        "transposed": list(model.transposed),
-        "settings": {**vars(settings), "budgets": list(settings.budgets)},
-    }
-    units = [{**shared, "name": m.name} for m in largest]
+    asked = {**vars(settings), "budgets": list(settings.budgets)}
+    units = [{**place_of(model), "settings": asked, "name": m.name} for m in largest]
     rows = experiments.sweep(judge_one, units, executor=executor, progress=progress)
     by_name = {row["name"]: row for row in rows}
     judged, untreated = [], []
@@ -109,19 +104,19 @@ def judge_one(
     path: str, stamp: Sequence, transposed: Sequence[str], settings: dict[str, Any], name: str, seed: int
 ) -> dict[str, Any]:
     """The row of one matrix, judged in this process by one thread; a unit of a sweep."""
-    place = Path(path)
-    if not place.exists():
-        raise ModelFileError(place, "there is no such file on this machine; all workers need it under the same path")
-    if sizes(place) != stamp:
-        raise ModelFileError(place, "it has another size on this machine, or was changed")
-    matrix = _matrices(path, tuple(transposed), place.stat().st_mtime_ns).get(name)
-    if matrix is None:
-        raise ModelFileError(path, "it holds other tensors here", name)
+    matrix = matrix_here(path, stamp, transposed, name)
     asked = Settings(**{**settings, "budgets": tuple(settings["budgets"])})
     judged, untreated = judge_all([matrix], asked, threads=1)
     if untreated:
         return {"judged": None, "reason": untreated[0].reason}
     return {"judged": matrix_to_json(judged[0])}
+
+
+def place_of(model: Model) -> dict[str, Any]:
+    """What a process elsewhere needs to find the same model: the first arguments of `matrix_here`."""
+    return {
+        "path": str(model.path.resolve()), "stamp": sizes(model.path), "transposed": list(model.transposed),
+    }  # fmt: skip
 
 
 def sizes(path: Path) -> list[list]:
@@ -130,7 +125,41 @@ def sizes(path: Path) -> list[list]:
     return [[file.name, file.stat().st_size] for file in files]
 
 
+def same_file(path: str, stamp: Sequence) -> int:
+    """When the file, or folder, was changed last, which this process finds as the one that asks for work has it.
+
+    Raises
+    ------
+    ModelFileError : there is none, or it has another size.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise ModelFileError(place, "there is no such file on this machine; all workers need it under the same path")
+    if sizes(place) != stamp:
+        raise ModelFileError(place, "it has another size on this machine, or was changed")
+    return place.stat().st_mtime_ns
+
+
+def matrix_here(path: str, stamp: Sequence, transposed: Sequence[str], name: str) -> Matrix:
+    """A matrix of a model that another process has open, read by this one.
+
+    Raises
+    ------
+    ModelFileError : the path leads to another file, or to none.
+    """
+    matrix = _opened(path, tuple(transposed), same_file(path, stamp))[1].get(name)
+    if matrix is None:
+        raise ModelFileError(path, "it holds other tensors here", name)
+    return matrix
+
+
+def model_here(path: str, stamp: Sequence, transposed: Sequence[str]) -> Model:
+    """The whole of it; not to be closed."""
+    return _opened(path, tuple(transposed), same_file(path, stamp))[0]
+
+
 @lru_cache(maxsize=1)
-def _matrices(path: str, transposed: tuple[str, ...], changed: int) -> dict[str, Matrix]:
-    """The matrices of a file that stays open in this process: its header is read once, not once a matrix."""
-    return {matrix.name: matrix for matrix in open_model(path, transposed).matrices}
+def _opened(path: str, transposed: tuple[str, ...], changed: int) -> tuple[Model, dict[str, Matrix]]:
+    """A model that stays open in this process, its matrices by name: its header is read once, not once a matrix."""
+    model = open_model(path, transposed)
+    return model, {matrix.name: matrix for matrix in model.matrices}

@@ -20,7 +20,11 @@ from . import report_text
 from .common import Cluster, Transposed, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
-    from ..checkpoint import Allocation, Report
+    from ..checkpoint import Allocation, Model, Report
+    from ..checkpoint.calibration import Calibration
+    from ..checkpoint.outputs import OutputErrors
+
+SHOWN = 4  # names in a line
 
 
 def report(
@@ -37,13 +41,15 @@ def report(
     html: Annotated[Path | None, typer.Option(help="write it as one page for a browser here")] = None,
 ) -> None:
     """Which loses less, fewer bits or fewer weights? Every matrix of a model, at the bits really stored."""
+    from ..checkpoint import open_model
     from ..checkpoint.judging import BUDGETS
 
     check_writable(json)
     check_writable(html, "--html")
     settings = {"group": group, "mask": mask, "entropy": entropy, "scales": scales, "threads": threads}
     try:
-        model_report = _judged(model, transposed, cluster, bits or BUDGETS, **settings)
+        with open_model(model, transposed or ()) as opened:
+            found = _judged(opened, cluster, bits or BUDGETS, **settings)
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
     try:
@@ -62,13 +68,12 @@ def report(
         tell(terminal, f"page: {html}")
 
 
-def _judged(model: Path, transposed: list[str] | None, cluster: str | None, *budgets: Any, **settings: Any) -> Report:
+def _judged(opened: Model, cluster: str | None, *budgets: Any, **settings: Any) -> Report:
     """The report on a model, by this machine's threads or by a cluster, with a bar."""
     from .. import checkpoint
 
     with (
         ExitStack() as stack,
-        checkpoint.open_model(model, transposed or ()) as opened,
         progress_bar(Console(stderr=True), TaskProgressColumn(), transient=True) as bar,
     ):
         sizes = {m.name: m.nbytes / max(m.weights, 1) for m in opened.matrices}
@@ -84,6 +89,24 @@ def _judged(model: Path, transposed: list[str] | None, cluster: str | None, *bud
         return checkpoint.report(opened, *budgets, **settings, weights_read=read_again, executor=pool, progress=counted)
 
 
+def _measured(
+    opened: Model, judged: Report, inputs: Calibration, schemes: list[str] | None, threads: int | None
+) -> OutputErrors:
+    """Output errors of every scheme, with a bar."""
+    from ..checkpoint.allocation import schemes_of
+    from ..checkpoint.outputs import output_errors
+
+    weights = {m.name: m.weights for m in opened.matrices}
+    with progress_bar(Console(stderr=True), TaskProgressColumn(), transient=True) as bar:
+        total = sum(weights[name] * len(asked) for name, asked in schemes_of(judged, schemes).items())
+        task = bar.add_task("outputs", total=total)
+
+        def told(name: str, done: int) -> None:
+            bar.update(task, advance=done, description=report_text.shortened(name, 32))
+
+        return output_errors(opened, judged, inputs, schemes, threads, told)
+
+
 def allocate(
     model: Annotated[Path, typer.Argument(help="a model, or the report that `prunequant report --json` wrote of it")],
     budget: Annotated[float | None, typer.Option(help="bits a weight, over the matrices")] = None,
@@ -97,13 +120,21 @@ def allocate(
     sensitivities: Annotated[
         Path | None, typer.Option(help="JSON: a factor on the error of each matrix that is named")
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate", "--gram", help=".npz of inputs, or Gram matrices, by matrix: plan by output errors"
+        ),
+    ] = None,
     transposed: Transposed = None,
     cluster: Cluster = None,
+    threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
     json: Annotated[Path | None, typer.Option(help="write the plan here")] = None,
     html: Annotated[Path | None, typer.Option(help="write the report with this plan as one page here")] = None,
 ) -> None:
     """Choose how to store every matrix, so that a model of a given size loses least."""
     from .. import checkpoint
+    from ..checkpoint.calibration import Calibration
 
     check_writable(json)
     check_writable(html, "--html")
@@ -114,12 +145,25 @@ def allocate(
         if whole and (transposed or cluster):
             option = "--transposed" if transposed else "--cluster"
             raise ValueError(f"{option} is for a model, and {model.name} is a report: its matrices are judged already")
+        if whole and calibrate is not None:
+            raise ValueError(f"--calibrate needs the weights, and {model.name} is a report: give the model itself")
+        measured = None
         if whole:
             judged: Path | Report = model
         else:
-            judged = _judged(model, transposed, cluster)
+            with checkpoint.open_model(model, transposed or ()) as opened:
+                inputs = None if calibrate is None else Calibration(calibrate, opened)  # refused before any work
+                judged = _judged(opened, cluster, threads=threads)
+                if inputs is not None:
+                    measured = _measured(opened, judged, inputs, names, threads)
         plan = checkpoint.allocate(
-            judged, budget, megabytes=megabytes, schemes=names, weighting=weighting, sensitivities=factors
+            judged,
+            budget,
+            megabytes=megabytes,
+            schemes=names,
+            weighting=weighting,
+            sensitivities=factors,
+            errors=None if measured is None else measured.errors,
         )
     except (TypeError, ValueError, OSError, ImportError) as error:
         fail(str(error))
@@ -142,7 +186,8 @@ def _print_plan(plan: Allocation) -> None:
     """Sizes and errors of the plan and of the best uniform one, and how many matrices each scheme stores."""
     terminal = Console() if sys.stdout.isatty() else Console(width=160)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("plan", "bits a weight", "MB", "SNR"):
+    by_outputs = plan.weighting == "outputs"
+    for heading in ("plan", "bits a weight", "MB", "SNR of outputs" if by_outputs else "SNR"):
         table.add_column(heading, overflow="fold", justify="left" if heading == "plan" else "right")
     untreated = plan.untreated_bytes / 1e6
     table.add_row(
@@ -157,6 +202,13 @@ def _print_plan(plan: Allocation) -> None:
         tell(terminal, "no scheme for all matrices is within this budget")
     proof = "no plan of these schemes is better" if plan.gap <= 0 else f"at most {_share(plan)} from the best plan"
     tell(terminal, f"{proof}; {untreated:.3f} MB that are not treated are counted as they are stored")
+    if by_outputs:
+        count, others = len(plan.tensors) - len(plan.by_weights), plan.by_weights
+        tell(terminal, f"{_matrices(count)} by the errors of their outputs for the inputs that were given")
+        if others:
+            more, whose = ", …" if len(others) > SHOWN else "", "its" if len(others) == 1 else "their"
+            named = ", ".join(others[:SHOWN]) + more
+            tell(terminal, f"{_matrices(len(others))} by {whose} weights, without inputs: {named}")
     counts: dict[str, int] = {}
     for scheme in plan.tensors.values():
         counts[scheme] = counts.get(scheme, 0) + 1
@@ -166,6 +218,10 @@ def _print_plan(plan: Allocation) -> None:
     for scheme, count in sorted(counts.items(), key=lambda item: -item[1]):
         used.add_row(Text(scheme), str(count))
     terminal.print(used)
+
+
+def _matrices(count: int) -> str:
+    return "1 matrix" if count == 1 else f"{count} matrices"
 
 
 def _decibel(snr: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from concurrent.futures import Executor
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -23,6 +24,8 @@ Transposed = Annotated[
 Cluster = Annotated[
     str | None, typer.Option(help="address of a Dask scheduler, whose workers find the model under the same path")
 ]
+
+_DEATHS = ("KilledWorker", "FutureCancelledError", "CancelledError")  # of dask.distributed, which may not be there
 
 
 def tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
@@ -73,6 +76,17 @@ def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | Non
         leave_on_sigterm(stack)
         return stack.enter_context(experiments.processes(jobs))
     return None
+
+
+@contextmanager
+def no_workers_left() -> Iterator[None]:
+    """What a pool or a cluster says when whoever was to do the work died, again and again, as one line."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BrokenExecutor) or type(error).__name__ in _DEATHS:
+            fail(f"the workers died: {' '.join(str(error).split())}")
+        raise
 
 
 def check_writable(path: Path | None, option: str = "--json") -> None:

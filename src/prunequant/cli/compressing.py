@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as reader
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
-from .common import Transposed, check_writable, fail, progress_bar, tell
+from .common import Cluster, Transposed, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Compressed
@@ -34,6 +35,7 @@ def compress(
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="integers with a zero point of every group")] = False,
     calibrate: Annotated[Path | None, typer.Option(help=".npz of inputs, or Gram matrices, by matrix")] = None,
     transposed: Transposed = None,
+    cluster: Cluster = None,
     json: Annotated[Path | None, typer.Option(help="write what became of every tensor here")] = None,
 ) -> None:
     """Write a smaller file of a model: every matrix by its scheme, the rest as it is, the size known beforehand."""
@@ -44,7 +46,8 @@ def compress(
     try:
         settings = checkpoint.Settings(method, grid="zero point" if asymmetric else "symmetric")
         schemes = None if plan is None else _read_plan(plan)
-        with progress_bar(terminal) as bar:
+        with ExitStack() as stack, progress_bar(terminal) as bar:
+            pool = executor(stack, 1, cluster)
             task = bar.add_task("compressing")
 
             def show(done: int, total: int, name: str) -> None:
@@ -52,7 +55,7 @@ def compress(
 
             written = checkpoint.compress(
                 model, out, plan=schemes, scheme=scheme, budget=budget, to=to, settings=settings,
-                calibrate=calibrate, transposed=transposed or (), progress=show,
+                calibrate=calibrate, transposed=transposed or (), progress=show, executor=pool,
             )  # fmt: skip
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))
@@ -113,7 +116,7 @@ def verify_file(
     against: Annotated[Path | None, typer.Option(help="the model it was made of: errors are computed again")] = None,
     transposed: Transposed = None,
 ) -> None:
-    """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 1 when any is wrong."""
+    """Check a compressed file: checksums, masks, codes, scales, zeros, recorded errors; exit 2 when any is wrong."""
     from .. import checkpoint
 
     try:
@@ -126,5 +129,5 @@ def verify_file(
     )
     for problem in verification.problems:
         tell(Console(), problem)
-    if verification.problems:
-        raise typer.Exit(1)
+    if found.problems:
+        raise typer.Exit(2)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from prunequant import arguments
 from prunequant.checkpoint.coding import Coded, Codes, Shifted
-from prunequant.checkpoint.methods import CALIBRATED, METHODS, Settings, code_matrix
+from prunequant.checkpoint.methods import CALIBRATED, METHODS, Settings, certified_error, code_matrix
 from prunequant.checkpoint.schemes import SCALE_BITS, Scheme
 from prunequant.models.calibration import Forward, Grams, batches_of, run
 from prunequant.models.inventory import Inventory, LeftAlone
@@ -53,6 +53,10 @@ class CompressedLayer:
     parameters : what the weight is made of.
     uses : how often it is used in a forward pass; 0 when no batch was given.
     note : what a reader must know; empty when nothing.
+    certificate : what vouches for the layer: "path following", a bound that is proved, `certified_snr`; "measured",
+        the error of its outputs, `output_snr`; "weights", without batches, the exact error of the weights, `snr`.
+    certified_snr : dB, over the rows that the method was given: by path following the output keeps at least that, and
+        where no code is clipped and nothing pruned any weights would, rounded with these scales; nan for others.
     """
 
     name: str
@@ -74,6 +78,8 @@ class CompressedLayer:
     parameters: tuple[str, ...]
     uses: int
     note: str
+    certificate: str
+    certified_snr: float
 
     @property
     def weights(self) -> int:
@@ -326,8 +332,23 @@ def _compress_site(
         parameters=inventory.parameters[key],
         uses=calibrated.uses.get(key, 0),
         note="; ".join(notes),
+        **_certificate(before, parts, coded, scheme, settings, gram, key in seen.matrices),
     )
     return report, values
+
+
+def _certificate(
+    before: NDArray, parts: NDArray, coded: list[Coded], scheme: Scheme, settings: Settings, gram: NDArray | None,
+    measured: bool,
+) -> dict:  # fmt: skip
+    """What vouches for a layer, and by how much; `parts` are what was coded."""
+    if gram is None or len(parts) < len(before):
+        return {"certificate": "measured" if measured else "weights", "certified_snr": math.nan}
+    bound = sum(certified_error(w, c, scheme, settings, g) for w, c, g in zip(parts, coded, gram))
+    if math.isnan(bound):
+        return {"certificate": "measured", "certified_snr": math.nan}
+    signal = float(np.sum(before @ gram * before))
+    return {"certificate": "path following", "certified_snr": _decibel(signal, bound)}
 
 
 def _check_written(before: NDArray, after: NDArray, scheme: Scheme, name: str, dtype: torch.dtype) -> None:

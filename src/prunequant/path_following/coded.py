@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arguments import booleans, choice, flag, instance, integer, integers, numbers, real
 from . import _kernels_codes
 from .checks import FEEDBACKS, LARGEST_ENTRY, MAX_DAMPING, check_output, checked_matrix
-from .gram import gram_factor
+from .gram import gram_factor, unit_lower
 
 _WIDTHS = (2, 4, 8, 16, 32, 64)
 
@@ -132,6 +132,55 @@ def round_to_codes(
     back[order] = np.arange(len(order))
     kept = None if mask is None else drawn[back].astype(bool)
     return CodedLayer(values[back], None if grid is None else codes[back], kept)
+
+
+def path_energy_bound(
+    weights: ArrayLike,
+    values: ArrayLike,
+    gram: ArrayLike,
+    half_steps: ArrayLike,
+    *,
+    damping: float | None = None,
+    by_activation: bool = False,
+) -> NDArray[np.float64]:
+    """A certificate of path following: a bound on each neuron's squared output error, summed over the samples.
+
+    Parameters
+    ----------
+    weights, values : (features, neurons), before and after `round_to_codes` with feedback "path".
+    gram, damping, by_activation : as they were given to it.
+    half_steps : (features, neurons), half the distance of neighbouring values, 0 where a weight was to be zero.
+
+    Returns
+    -------
+    (neurons,) float64: Σ_t max(half step, |r_t|)² (‖X_t‖² + λ), where r_t is what rounding feature t changed.
+
+    Notes
+    -----
+    What is handed on is orthogonal to X_t: ‖u_t‖² = ‖P u_{t−1}‖² + r_t² ‖X_t‖². Where no code was clipped and nothing
+    pruned, |r_t| is at most half a step, and the bound is known before any weight is: it depends on the inputs and the
+    steps alone. Elsewhere it counts what was found. Errors of float32 arithmetic itself are not included. Cost:
+    features² · neurons. Twin: tests/naive/path_following.py.
+
+    Examples
+    --------
+    >>> w, half = np.array([[0.4], [0.4]]), np.full((2, 1), 0.5)
+    >>> path_energy_bound(w, [[0.0], [1.0]], np.ones((2, 2)), half, damping=0)
+    array([0.5])
+    """
+    w, q = (np.asarray(numbers(x, name), np.float64) for x, name in ((weights, "weights"), (values, "values")))
+    half = np.asarray(numbers(half_steps, "half_steps"), np.float64)
+    g = np.asarray(numbers(gram, "gram"), np.float64)
+    damping = 0.01 if damping is None else real(damping, "damping", 0, MAX_DAMPING)
+    if not w.shape == q.shape == half.shape or g.shape != (len(w), len(w)):
+        shapes = f"{w.shape}, {q.shape}, {g.shape} and {half.shape}"
+        raise ValueError(f"weights, values, gram and half_steps have shapes {shapes}: they do not belong together")
+    diagonal = np.diagonal(g)
+    order = np.argsort(-diagonal, kind="stable") if flag(by_activation, "by_activation") else np.arange(len(w))
+    factor, gain, _ = gram_factor(g[np.ix_(order, order)], "path", damping=damping)
+    residual = np.abs(unit_lower(factor, gain) @ (w - q)[order])
+    energies = diagonal[order] + damping * diagonal.mean()
+    return energies @ np.maximum(half[order], residual) ** 2
 
 
 def checked_gram(gram: ArrayLike, features: int) -> NDArray[np.float64]:

@@ -99,5 +99,6 @@ STUDIES = {
         {"seeds": 40},
         needs=("sklearn",),
         threads=1,
+        version=2,  # trained in float64
     )
 }

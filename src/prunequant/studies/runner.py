@@ -273,14 +273,17 @@ def run_study(
     check_needs(study)
     with experiments.workplace(out, resume) as folder:
         store = experiments.Store(folder / "rows.jsonl")
-        at = At(store, folder, executor, progress, log or (lambda text: None), study.version)
+        before = len(store.rows)
+        at = At(store, folder, executor, progress, say or (lambda text: None), study.version)
         start = time.perf_counter()
         content = dict(study.run(at, **used))
         if study.data:
             if out is not None:
                 _write_files(study, Path(out), content)
         else:
-            more = {"seconds": round(time.perf_counter() - start), **(about or {}), **content.pop("provenance", {})}
+            more = {"seconds": round(time.perf_counter() - start), **(about or {}), **made.pop("provenance", {})}
+            if before:  # work units that an earlier run had finished: the seconds are those of the rest
+                more["resumed"] = before
             if study.version > 1:
                 more["version"] = study.version
             content = json.loads(

@@ -1,6 +1,6 @@
 """Claims of Harma et al. 2025 on trained models, on a perceptron that trains in a fraction of a second."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from prunequant import records
@@ -16,7 +16,7 @@ LIVE = "digits, MXFP4, ties by the index: quantizing first is worse, the 95 % in
 BY_INDEX = "on both tasks, MXFP4 and HBFP4, ties by the index: worse, p < 0.05 after Holm's correction"
 AT_RANDOM = "on curves ties at random leave some of it in both formats, p < 0.05 after Holm's correction"
 EIGHT = "in INT8 nothing is seen on either task, whatever the rule"
-TUNED = "after training with masks taken anew in every step nothing is left in MXFP4, p > 0.05 after Holm's correction"
+TUNED = "after training with masks taken anew in every step at most one difference keeps p < 0.05, corrected"
 
 
 @lru_cache(maxsize=1)
@@ -45,17 +45,27 @@ def _costs(cells: Mapping[str, dict]) -> list[bool]:
     return [c["delta"]["mean"] > 0 and c["p_holm"] < 0.05 for c in cells.values()]
 
 
-def _order(budget: Budget, fmt: str = "MXFP4", ties: str = "first", recorded: str = "first") -> Evidence:
+def _tuned(kinds: Sequence[str]) -> list[dict]:
+    """Recorded differences of these protocols from pruning first, after as many steps: all tasks, formats, patterns."""
+    every = [d for part in _record()["fine_tuned"] for d in part["differences"]]
+    return [d for d in every if d["name"].endswith(tuple(kinds))]
+
+
+def _order(
+    budget: Budget,
+    fmt: str = "MXFP4",
+    ties: str = "first",
+    recorded: str = "first",
+    protocols: Sequence[str] = ("qs first", "qs random", "qs magnitude"),
+) -> Evidence:
     """Loss of "quantize, then prune" minus loss of "prune, then quantize": live on one task, recorded on two."""
     rows = _rows(budget)
     delta = paired([row[f"0.75 {fmt} qs {ties}"] - row[f"0.75 {fmt} sq"] for row in rows])
     random = paired([row[f"0.75 {fmt} qs random"] - row[f"0.75 {fmt} sq"] for row in rows])
     four = {name: _cells(name, recorded) for name in ("MXFP4", "HBFP4")}
     drawn = {name: _cells(name, "random") for name in four}
-    tuned = [
-        d for part in _record()["fine_tuned"] for d in part["differences"]
-        if "MXFP4" in d["name"] and d["name"].endswith("qs first") and not part["distil"]
-    ]  # fmt: skip
+    tuned = _tuned(protocols)
+    left = [d for d in tuned if d["p_holm"] < 0.05]
     figures = [
         Figure("seeds where quantizing first is worse", f"{delta.positive} of {delta.seeds}"),
         Figure("loss added by quantizing first", delta.mean, "nats", digits=1),
@@ -66,12 +76,16 @@ def _order(budget: Budget, fmt: str = "MXFP4", ties: str = "first", recorded: st
             index, chance = four[name][task]["delta"], drawn[name][task]["delta"]
             figures.append(Figure(f"{task}, {name}, recorded, by index", index["mean"], "nats", digits=2))
             figures.append(Figure(f"{task}, {name}, recorded, at random", chance["mean"], "nats", digits=2))
+    figures.append(Figure("after training, differences that survive the correction", f"{len(left)} of {len(tuned)}"))
+    figures += [
+        Figure(f"after training, {d['name']}", d["mean"], "nats", (d["low"], d["high"]), digits=1) for d in left
+    ]
     holds = {
         LIVE: delta.verdict == "above",
         BY_INDEX: all(all(_costs(cells)) for cells in four.values()),
         AT_RANDOM: all(c["curves"]["delta"]["mean"] > 0 and c["curves"]["p_holm"] < 0.05 for c in drawn.values()),
         EIGHT: all(c["delta"]["low"] < 0 < c["delta"]["high"] for ties in TIES for c in _cells("INT8", ties).values()),
-        TUNED: len(tuned) > 0 and all(d["p_holm"] > 0.05 for d in tuned),
+        TUNED: len(tuned) >= 32 and len(left) <= 1,
     }
     return Evidence(holds, tuple(figures), trials=len(rows), seed=0, note="recorded cells: 40 seeds each")
 
@@ -87,13 +101,14 @@ then pruned, consistently over models and formats.""",
     truth=r"""Perceptrons on handwritten digits and on noisy curves, 75 % pruned, no fine-tuning, 40 paired seeds:
 in MXFP4 and HBFP4 with ties to the first index quantizing first is the worse order on both tasks, after Holm's
 correction. On curves ties at random leave half to three quarters of that; ties to the larger original weight leave
-none. In INT8 nothing is seen. After 100 steps of training in which masks are taken anew in every step nothing is
-left in MXFP4 that survives the correction.""",
+none. In INT8 nothing is seen. After 100 steps of training in which masks are taken anew in every step one of 96
+differences survives the correction, by 0.009 nats (MXFP4, 2:4, curves, ties at random; p = 0.047). Four corrections at
+5 % let one through by chance in up to one study of five.""",
     difference="The effect is that of blind ties: how much of it is the index depends on the task. Nothing is seen "
     "at eight bits in integers. Reported: the paper's experiments all fine-tune, and may quantize activations in one "
     "order only. A language model trained with its mask frozen at the first step keeps the price of ties (claim "
     "cases.order_lm_trained): the protocol of the mask is a likely reason for the two opposite answers.",
-    remark="In MXFP4: digits 0.13 nats by index and 0.03 at random, curves 0.09 and 0.07; none by magnitude.",
+    remark="In MXFP4: digits 0.13 nats by index and 0.03 at random, curves 0.08 and 0.05; none by magnitude.",
 )
 def order_effect_claim(budget: Budget) -> Evidence:
     """Five or more live seeds of the digits perceptron, and the recorded cells of both tasks."""
@@ -108,6 +123,13 @@ def _(budget: Budget) -> Evidence:
 @order_effect_claim.control("ties by the original magnitude", breaks=(LIVE, BY_INDEX))
 def _(budget: Budget) -> Evidence:
     return _order(budget, ties="magnitude", recorded="magnitude")
+
+
+@order_effect_claim.control(
+    "pruned in full precision and quantized once at the end, against both in the loop", breaks=TUNED
+)
+def _(budget: Budget) -> Evidence:
+    return _order(budget, protocols=("sq one shot",))
 
 
 ABOVE = "on digits MXFP4 and, with inputs quantized too, MXFP8 lie above it, p < 0.05 after Holm's correction"
