@@ -49,7 +49,7 @@ def report(
     settings = {"group": group, "mask": mask, "entropy": entropy, "scales": scales, "threads": threads}
     try:
         with open_model(model, transposed or ()) as opened:
-            found = _judged(opened, cluster, bits or BUDGETS, **settings)
+            model_report = _judged(opened, cluster, bits or BUDGETS, **settings)
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
     try:
@@ -101,10 +101,10 @@ def _measured(
         total = sum(weights[name] * len(asked) for name, asked in schemes_of(judged, schemes).items())
         task = bar.add_task("outputs", total=total)
 
-        def told(name: str, done: int) -> None:
+        def count_weights(name: str, done: int) -> None:
             bar.update(task, advance=done, description=report_text.shortened(name, 32))
 
-        return output_errors(opened, judged, inputs, schemes, threads, told)
+        return output_errors(opened, judged, inputs, schemes, threads, count_weights)
 
 
 def allocate(

@@ -129,5 +129,5 @@ def verify_file(
     )
     for problem in verification.problems:
         tell(Console(), problem)
-    if found.problems:
+    if verification.problems:
         raise typer.Exit(2)

@@ -332,7 +332,7 @@ def _compress_site(
         parameters=inventory.parameters[key],
         uses=calibrated.uses.get(key, 0),
         note="; ".join(notes),
-        **_certificate(before, parts, coded, scheme, settings, gram, key in seen.matrices),
+        **_certificate(before, parts, coded, scheme, settings, gram, key in calibrated.matrices),
     )
     return report, values
 

@@ -274,14 +274,14 @@ def run_study(
     with experiments.workplace(out, resume) as folder:
         store = experiments.Store(folder / "rows.jsonl")
         before = len(store.rows)
-        at = At(store, folder, executor, progress, say or (lambda text: None), study.version)
+        at = At(store, folder, executor, progress, log or (lambda text: None), study.version)
         start = time.perf_counter()
         content = dict(study.run(at, **used))
         if study.data:
             if out is not None:
                 _write_files(study, Path(out), content)
         else:
-            more = {"seconds": round(time.perf_counter() - start), **(about or {}), **made.pop("provenance", {})}
+            more = {"seconds": round(time.perf_counter() - start), **(about or {}), **content.pop("provenance", {})}
             if before:  # work units that an earlier run had finished: the seconds are those of the rest
                 more["resumed"] = before
             if study.version > 1:
