@@ -207,19 +207,19 @@ def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):
 @pytest.mark.parametrize("name", ["vit", "resnet", "efficientnet"])
 def test_the_gpu_preset_runs_end_to_end_with_few_steps(monkeypatch, name):
     monkeypatch.chdir(ROOT)
-    few = {"dense_steps": 2, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
+    few = {"dense_steps": 1, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
     one = study.PRESETS["gpu"]["models"][name] | few
     if name == "efficientnet":
         one["network"] = {"kind": "efficientnet", "size": 32}
     whole = study.task
 
     def few_images(*given):
-        """What is asked is that all of it runs: a hundred test images are as good as thousands."""
+        """What is asked is that all of it runs: twenty test images are as good as thousands."""
         images = whole(*given)
-        return replace(images, test=images.test[:100], test_labels=images.test_labels[:100])
+        return replace(images, test=images.test[:20], test_labels=images.test_labels[:20])
 
     monkeypatch.setattr(study, "task", few_images)
-    small = {"task": "fashion-small", "batch": 8, "inputs": 16, "reestimate": 1, "watch": [1.0]}
+    small = {"task": "fashion-small", "batch": 4, "inputs": 8, "reestimate": 1, "watch": [1.0]}
     record = case.run_case(
         "lsq-against-pruning", "gpu", seeds=1, device="cpu", settings={**small, "models": {name: one}}
     )
