@@ -168,7 +168,7 @@ def splits(
     pattern = mask_pattern(mask)
     arguments.several(bits, "bits", "several widths, such as range(2, 9)")
     widths = [arguments.integer(width, "bits", 2, VALUE_BITS) for width in bits]
-    found = []
+    candidates = []
     for width in dict.fromkeys((*widths, VALUE_BITS)):
         if width <= budget:
             keep = 1.0
@@ -183,8 +183,8 @@ def splits(
                 continue
         if width == VALUE_BITS:
             sparsity = _pruned(keep, budget, "budget")
-            found.append(Split(width, keep, pruning_snr(law, sparsity), mask_bits(keep, mask), float("nan")))
+            candidates.append(Split(width, keep, pruning_snr(law, sparsity), mask_bits(keep, mask), float("nan")))
         else:
             both = joint(law, _pruned(keep, budget, "budget"), width, grid)
-            found.append(Split(width, keep, both.snr, mask_bits(keep, mask), both.scale))
-    return sorted(found, key=lambda split: -split.snr)
+            candidates.append(Split(width, keep, both.snr, mask_bits(keep, mask), both.scale))
+    return sorted(candidates, key=lambda split: -split.snr)

@@ -53,8 +53,8 @@ def integer_entropy(
     >>> round(integer_entropy(Gaussian(), 4), 3), round(integer_entropy(Uniform(), 3, "mid_rise"), 6)
     (3.587, 3.0)
     """
-    found = quantization(law, bits, grid, scale)
-    return _entropy(law, make_grid(bits, grid), found.scale)
+    quantized = quantization(law, bits, grid, scale)
+    return _entropy(law, make_grid(bits, grid), quantized.scale)
 
 
 def entropy_coded(law: Law, rate: float, bits: int = 14, grid: str | ArrayLike = "twos_complement") -> Distortion:
