@@ -11,8 +11,8 @@ import torch
 from prunequant.cases import runner as case
 from prunequant.cases.lsq_against_pruning import case as study
 from prunequant.cases.lsq_against_pruning import record as lsq_record
-from prunequant.cases.lsq_against_pruning.mirror import Mirror, decibels
 from prunequant.cases.lsq_against_pruning.presets import rates
+from prunequant.cases.lsq_against_pruning.similarity import DenseReference, decibels
 from prunequant.finetune import lsq
 from prunequant.models import small as models
 from prunequant.studies import lsq_one_shot
@@ -98,16 +98,16 @@ def test_decibels_of_a_tenth_of_the_amplitude_are_twenty():
     assert decibels(x, 0.9 * x) == pytest.approx(20, abs=1e-4) and decibels(x, x) == 200
 
 
-def test_a_network_mirrors_itself_and_a_quantized_copy_less():
+def test_a_network_is_like_itself_and_a_quantized_copy_less():
     images = study.data.digits(0)
     torch.manual_seed(0)
     network = models.SmallResNet(4)
     names = models.layers(network)
-    mirror = Mirror(network, names, [True] * len(names), images, 50, "cpu")
-    same = mirror.look(network)
+    reference = DenseReference(network, names, [True] * len(names), images, 50, "cpu")
+    same = reference.compare(network)
     assert min(same["cka"]) > 1 - 1e-9 and min(same["weight_snr"]) == 200
     lsq.attach(network, 2)
-    other = mirror.look(network)
+    other = reference.compare(network)
     assert max(other["weight_snr"][1:-1]) < 20 and other["cka"][4] < 1
 
 
@@ -207,19 +207,19 @@ def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):
 @pytest.mark.parametrize("name", ["vit", "resnet", "efficientnet"])
 def test_the_gpu_preset_runs_end_to_end_with_few_steps(monkeypatch, name):
     monkeypatch.chdir(ROOT)
-    few = {"dense_steps": 2, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
+    few = {"dense_steps": 1, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
     one = study.PRESETS["gpu"]["models"][name] | few
     if name == "efficientnet":
         one["network"] = {"kind": "efficientnet", "size": 32}
     whole = study.task
 
     def few_images(*given):
-        """What is asked is that all of it runs: a hundred test images are as good as thousands."""
+        """What is asked is that all of it runs: twenty test images are as good as thousands."""
         images = whole(*given)
-        return replace(images, test=images.test[:100], test_labels=images.test_labels[:100])
+        return replace(images, test=images.test[:20], test_labels=images.test_labels[:20])
 
     monkeypatch.setattr(study, "task", few_images)
-    small = {"task": "fashion-small", "batch": 8, "inputs": 16, "reestimate": 1, "watch": [1.0]}
+    small = {"task": "fashion-small", "batch": 4, "inputs": 8, "reestimate": 1, "watch": [1.0]}
     record = case.run_case(
         "lsq-against-pruning", "gpu", seeds=1, device="cpu", settings={**small, "models": {name: one}}
     )

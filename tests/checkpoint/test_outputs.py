@@ -127,7 +127,10 @@ def test_matrices_without_inputs_or_without_outputs_count_by_their_weights_and_a
     np.savez(tmp_path / "some.npz", **{"a.weight.gram": np.diag(np.arange(1.0, 97)), "b.weight.gram": dead})
     counts: dict[str, int] = {}
     report, found = measured(
-        model, tmp_path / "some.npz", told=lambda n, w: counts.update({n: counts.get(n, 0) + w}), schemes=["INT*"]
+        model,
+        tmp_path / "some.npz",
+        weights_measured=lambda n, w: counts.update({n: counts.get(n, 0) + w}),
+        schemes=["INT*"],
     )
     assert found.by_weights == {"b.weight": NO_OUTPUTS, "c.weight": NO_INPUTS, "d.weight": NO_INPUTS}
     assert list(found.errors) == ["a.weight"] and len(found.errors["a.weight"]) == 12

@@ -416,14 +416,14 @@ class Problem:
 
     def uniform(self) -> tuple[Uniform, ...]:
         """Plans of one scheme, for the schemes that every matrix has, smallest first."""
-        found = []
+        uniforms = []
         for scheme in self.schemes[0]:
             if all(scheme in names for names in self.schemes):
                 chosen = self.chosen(scheme)
                 bits = sum(int(s[i]) for s, i in zip(self.sizes, chosen))
                 error = math.fsum(float(e[i]) for e, i in zip(self.errors, chosen))
-                found.append(Uniform(scheme, bits, bits / self.weights, error))
-        return tuple(sorted(found, key=lambda u: (u.bits, u.error)))
+                uniforms.append(Uniform(scheme, bits, bits / self.weights, error))
+        return tuple(sorted(uniforms, key=lambda u: (u.bits, u.error)))
 
 
 def document_of(report: Any) -> Mapping[str, Any]:
@@ -474,14 +474,14 @@ def untreated_bytes(row: Mapping) -> int:
 
 def _judged(row: Mapping) -> dict[str, tuple[int, float]]:
     """Size and relative error of every scheme that a report has for a matrix, pruning with a bitmap by its share."""
-    found = {entry["name"]: (_bits(entry, row), _relative(entry)) for entry in row["schemes"]}
+    judged = {entry["name"]: (_bits(entry, row), _relative(entry)) for entry in row["schemes"]}
     for entry in row.get("pruning", ()):
         percent = math.floor((1 - entry["share_kept"]) * 1e6 + 1e-6) / 1e4
         if entry["mask"] == "bitmap" and 0 < percent < 100:
             scheme = f"{percent:.4f}".rstrip("0").rstrip(".") + "% FP16"
             bits = Scheme.named(scheme).stored_bits(row["rows"], row["columns"])
-            found.setdefault(scheme, (bits, _relative(entry)))
-    return found
+            judged.setdefault(scheme, (bits, _relative(entry)))
+    return judged
 
 
 def _asked(judged: list[dict], names: list[str], schemes: Sequence[str] | None) -> list[dict]:
@@ -537,11 +537,11 @@ def _errors(errors: Mapping | None, names: list[str]) -> dict[str, dict[str, flo
     arguments.instance(errors, "errors", Mapping, "a mapping from names of matrices to errors by scheme")
     if unknown := [name for name in errors if name not in set(names)]:
         raise ValueError(f"errors has {_few(unknown)}, which the report does not have as a matrix")
-    found = {}
+    checked = {}
     for name, of in errors.items():
         arguments.instance(of, f"errors[{name!r}]", Mapping, "a mapping from schemes to errors")
-        found[name] = {s: arguments.real(e, f"errors[{name!r}][{s!r}]", 0) for s, e in of.items()}
-    return found
+        checked[name] = {s: arguments.real(e, f"errors[{name!r}][{s!r}]", 0) for s, e in of.items()}
+    return checked
 
 
 def _overhead(value: Any) -> int | None:

@@ -256,8 +256,8 @@ class CompressedTensorsWriter:
         rows = []
         with path.open("wb") as file:
             writer = SafetensorsWriter(file, self._entries, self._said)
-            for matrix, found, row in coded:
-                for name, data in self._contents(matrix, found):
+            for matrix, codes, row in coded:
+                for name, data in self._contents(matrix, codes):
                     writer.write(name, data)
                 rows.append(replace(row, stored_bytes=self._stored[matrix.name]))
             for tensor in self._copied:

@@ -310,7 +310,9 @@ def _rows(matrix: Matrix, first: int, stop: int) -> NDArray[np.float32]:
     return block
 
 
-def census(matrix: Matrix, spread: Spread = map, tasks: int = 1, told: Callable[[int], None] | None = None) -> Census:
+def census(
+    matrix: Matrix, spread: Spread = map, tasks: int = 1, weights_read: Callable[[int], None] | None = None
+) -> Census:
     """The histogram of a matrix, in so many parts that `spread` gives to whom it will.
 
     Raises
@@ -328,19 +330,19 @@ def census(matrix: Matrix, spread: Spread = map, tasks: int = 1, told: Callable[
                 row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(x)))
                 raise NotFinite(f"{x[row, column]} in row {first + row}, column {column}")
             largest, zeros = max(largest, int(most)), zeros + int(none)
-            if told is not None:
-                told((stop - first) * matrix.columns)
-        held = np.flatnonzero(histogram[:, 0])
-        return np.column_stack((held, histogram[held])), largest, zeros
+            if weights_read is not None:
+                weights_read((stop - first) * matrix.columns)
+        occupied = np.flatnonzero(histogram[:, 0])
+        return np.column_stack((occupied, histogram[occupied])), largest, zeros
 
     tasks = max(1, min(tasks, len(pieces)))
     share = [pieces[len(pieces) * k // tasks : len(pieces) * (k + 1) // tasks] for k in range(tasks)]
-    found = list(spread(counted, share))
+    parts = list(spread(counted, share))
     whole = np.zeros((_kernels.BINS, 3), np.int64)
-    for part, _, _ in found:
+    for part, _, _ in parts:
         whole[part[:, 0]] += part[:, 1:]
-    pattern = max(most for _, most, _ in found)
-    return _census(whole, pattern, sum(none for _, _, none in found))
+    pattern = max(most for _, most, _ in parts)
+    return _census(whole, pattern, sum(none for _, _, none in parts))
 
 
 def _census(histogram: NDArray[np.int64], pattern: int, zeros: int) -> Census:
@@ -398,9 +400,9 @@ class _Block:
         else:
             _kernels.searched(x, group, ratios(bits), low, high, WORSE, self.floor, scales, errors)
         self.sums.errors[name] = lost + float(errors.sum())
-        held = scales[scales > 0]
-        if held.size:
-            self.sums.scales[name] = float(held.min()), float(held.max())
+        positive = scales[scales > 0]
+        if positive.size:
+            self.sums.scales[name] = float(positive.min()), float(positive.max())
         if self.settings.entropy and x is self.x:
             self.sums.codes[name] = np.zeros(1 << bits, np.int64)
             _kernels.code_counts(x, group, scales, low, high, self.sums.codes[name])
@@ -418,14 +420,16 @@ def _exact(x: NDArray[np.float32], bits: int, group: int) -> NDArray[np.float32]
     columns = x.shape[1]
     whole = columns - columns % group
     parts = [part for part in (x[:, :whole].reshape(x.shape[0], -1, group), x[:, None, whole:]) if part.size]
-    found = []
+    in_parts = []
     for part in parts:
         scales = np.zeros(part.shape[:2], np.float32)
-        held = np.abs(part).max(axis=2) >= _kernels.NOTHING
-        if held.any():
-            scales[held] = _halves(np.asarray(best_scale(part[held].astype(np.float64), bits, axis=1), np.float32))
-        found.append(scales)
-    return np.concatenate(found, axis=1).reshape(-1)
+        not_zero = np.abs(part).max(axis=2) >= _kernels.NOTHING
+        if not_zero.any():
+            scales[not_zero] = _halves(
+                np.asarray(best_scale(part[not_zero].astype(np.float64), bits, axis=1), np.float32)
+            )
+        in_parts.append(scales)
+    return np.concatenate(in_parts, axis=1).reshape(-1)
 
 
 class Bench:
@@ -516,7 +520,7 @@ def judge(
     settings: Settings,
     spread: Spread = map,
     tasks: int = 1,
-    told: Callable[[int], None] | None = None,
+    weights_read: Callable[[int], None] | None = None,
 ) -> Judged:
     """What one matrix loses under every scheme.
 
@@ -525,7 +529,7 @@ def judge(
     matrix : see `matrices.Matrix`; read twice, in blocks of about 2^16 values
     settings : by `Settings.checked`
     spread : `map`, or the one of an executor whose threads share out the blocks; tasks : how many these are
-    told : called with how many values have been read again, twice the weights in all
+    weights_read : called with how many values have been read again, twice the weights in all
 
     Raises
     ------
@@ -535,27 +539,27 @@ def judge(
     -----
     Cost: about 100 ns a weight and thread; memory: a few blocks a thread, and 1.5 MB a thread for the histogram.
     """
-    counted = census(matrix, spread, tasks, told)
+    counted = census(matrix, spread, tasks, weights_read)
     notes: list[str] = []
     if counted.largest == 0:
         notes.append("all weights are zero: nothing is lost by any scheme, and nothing need be stored")
-        found: list[_Sums] = []
-        if told is not None:
-            told(matrix.weights)
+        parts: list[_Sums] = []
+        if weights_read is not None:
+            weights_read(matrix.weights)
     else:
         bench = Bench(matrix, counted, settings)
 
         def measured(ends: tuple[int, int]) -> _Sums:
             sums = bench.measure(*ends)
-            if told is not None:
-                told((ends[1] - ends[0]) * matrix.columns)
+            if weights_read is not None:
+                weights_read((ends[1] - ends[0]) * matrix.columns)
             return sums
 
-        found = list(spread(measured, blocks(matrix)))
-    return _verdict(matrix, counted, settings, found, notes)
+        parts = list(spread(measured, blocks(matrix)))
+    return _verdict(matrix, counted, settings, parts, notes)
 
 
-def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_Sums], notes: list[str]) -> Judged:
+def _verdict(matrix: Matrix, counted: Census, settings: Settings, parts: list[_Sums], notes: list[str]) -> Judged:
     """Sums of blocks, added in their order, as losses in dB and bits."""
     power = counted.power
     refused: dict[str, list[str]] = {}
@@ -568,9 +572,9 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
         if scheme.format == "FP16" and isinstance(scheme.pattern, float):
             error = counted.pruned(pruned_count(scheme.pattern, counted.total))
         else:
-            error = math.fsum(sums.errors[name] for sums in found)
+            error = math.fsum(sums.errors[name] for sums in parts)
         bits = scheme.stored_bits(matrix.rows, matrix.columns)
-        ends = [sums.scales[name] for sums in found if name in sums.scales]
+        ends = [sums.scales[name] for sums in parts if name in sums.scales]
         least, most = (
             (math.ldexp(end(e[i] for e in ends), counted.exponent) for i, end in ((0, min), (1, max)))
             if (ends)
@@ -592,11 +596,11 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
     elif settings.group > matrix.columns:
         notes.append(f"rows are shorter than a group of {settings.group}: one group a row")
     order = None
-    if found and found[0].order is not None and any(s.name == "2:4 INT4 channel" for s in schemes):
-        after = [math.fsum(errors) for errors in zip(*(sums.order for sums in found if sums.order is not None))]
-        first = decibels(power, math.fsum(sums.errors["2:4 INT4 channel"] for sums in found))
+    if parts and parts[0].order is not None and any(s.name == "2:4 INT4 channel" for s in schemes):
+        after = [math.fsum(errors) for errors in zip(*(sums.order for sums in parts if sums.order is not None))]
+        first = decibels(power, math.fsum(sums.errors["2:4 INT4 channel"] for sums in parts))
         by_place, by_weights, joint = (decibels(power, error) for error in after)
-        order = Order(first, by_place, by_weights, joint, sum(sums.zeros for sums in found))
+        order = Order(first, by_place, by_weights, joint, sum(sums.zeros for sums in parts))
     return Judged(
         matrix.name,
         matrix.shape,
@@ -616,7 +620,7 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
         pruning,
         tuple(_choice(bits, tuple(schemes), counted, settings) for bits in settings.budgets),
         order,
-        tuple(_coded(matrix, counted, schemes, found)) if settings.entropy else (),
+        tuple(_coded(matrix, counted, schemes, parts)) if settings.entropy else (),
         tuple(notes),
     )
 
@@ -674,11 +678,11 @@ def _entropy(counts: NDArray[np.int64]) -> float:
     return float(-(share @ np.log2(share)))
 
 
-def _coded(matrix: Matrix, counted: Census, schemes: list[Loss], found: list[_Sums]) -> list[Coded]:
+def _coded(matrix: Matrix, counted: Census, schemes: list[Loss], parts: list[_Sums]) -> list[Coded]:
     """Both sides entropy-coded at the same rate: integers, and the mask of what pruning keeps."""
     rows = []
     for loss in schemes:
-        counts = [sums.codes[loss.name] for sums in found if loss.name in sums.codes]
+        counts = [sums.codes[loss.name] for sums in parts if loss.name in sums.codes]
         if not counts:
             continue
         scheme = Scheme.named(loss.name)

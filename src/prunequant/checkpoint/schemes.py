@@ -155,32 +155,32 @@ def _checked(rows: int, columns: int) -> tuple[int, int]:
 
 @cache
 def _named(name: str) -> Scheme:
-    found = _NAME.fullmatch(name)
+    matched = _NAME.fullmatch(name)
     what = f"scheme is {arguments.shown(name)}: no name of one; "
     if re.fullmatch(r"(.* )?INT\d", name):
         raise ValueError(what + f"say what shares a scale: '{name} channel', '{name} g128' or '{name} tensor'")
-    if found is None:
+    if matched is None:
         raise ValueError(
             what + "it must be a name such as 'INT4 g128', 'INT8 channel', '2:4 FP16', '75% FP16', 'MXFP4'"
         )
     pattern: tuple[int, int] | float | None = None
-    if found["n"]:
-        pattern = (int(found["n"]), int(found["m"]))
+    if matched["n"]:
+        pattern = (int(matched["n"]), int(matched["m"]))
         if not 0 < pattern[0] < pattern[1] <= 1024:
             raise ValueError(what + "of m neighbours, m at most 1024, at least one and not all are kept")
-    elif found["percent"]:
-        pattern = float(found["percent"]) / 100
+    elif matched["percent"]:
+        pattern = float(matched["percent"]) / 100
         if pattern == 0:
             raise ValueError(what + "a share that is pruned lies above 0%")
-    if found["format"]:
+    if matched["format"]:
         known = ("FP16", *_BLOCKED)
-        if found["format"] not in known:
+        if matched["format"] not in known:
             raise ValueError(what + f"a format is one of {', '.join(known)}")
-        return Scheme(name, format=found["format"], pattern=pattern)
-    bits = int(found["bits"])
+        return Scheme(name, format=matched["format"], pattern=pattern)
+    bits = int(matched["bits"])
     if bits not in WIDTHS:
         raise ValueError(what + f"integers have {WIDTHS[0]} to {WIDTHS[-1]} bits")
-    granularity = int(found["group"]) if found["group"] else found["granularity"]
+    granularity = int(matched["group"]) if matched["group"] else matched["granularity"]
     if granularity == 0:
         raise ValueError(what + "a group holds at least one value")
     return Scheme(name, bits, granularity, None, pattern)

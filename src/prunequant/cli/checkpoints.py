@@ -50,19 +50,19 @@ def report(
     settings = {"group": group, "mask": mask, "entropy": entropy, "scales": scales, "threads": threads}
     try:
         with open_model(model, transposed or ()) as opened:
-            found = _judged(opened, cluster, bits or BUDGETS, **settings)
+            model_report = _judged(opened, cluster, bits or BUDGETS, **settings)
     except (TypeError, ValueError, ImportError) as error:
         fail(str(error))
     try:
         if json is not None:
-            records.write_json(json, found.to_json())
+            records.write_json(json, model_report.to_json())
         if html is not None:
-            records.write_text(html, found.to_html())
+            records.write_text(html, model_report.to_html())
     except OSError as error:
         fail(f"the report could not be written: {error}")
     terminal = Console() if sys.stdout.isatty() else Console(width=160)
     asked = (bits or [4.25])[0]
-    report_text.print_report(found, asked, terminal)
+    report_text.print_report(model_report, asked, terminal)
     if json is not None:
         tell(terminal, f"report: {json}")
     if html is not None:
@@ -81,13 +81,13 @@ def _judged(opened: Model, cluster: str | None, *budgets: Any, **settings: Any) 
         pool = executor(stack, 1, cluster)
         task = bar.add_task("reading", total=2 * sum(m.nbytes for m in opened.matrices))
 
-        def told(name: str, weights: int) -> None:
+        def read_again(name: str, weights: int) -> None:
             bar.update(task, advance=weights * sizes[name], description=report_text.shortened(name, 32))
 
         def counted(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description="matrices")
 
-        return checkpoint.report(opened, *budgets, **settings, told=told, executor=pool, progress=counted)
+        return checkpoint.report(opened, *budgets, **settings, weights_read=read_again, executor=pool, progress=counted)
 
 
 def _measured(
@@ -102,10 +102,10 @@ def _measured(
         total = sum(weights[name] * len(asked) for name, asked in sizes_of(judged, schemes).items())
         task = bar.add_task("outputs", total=total)
 
-        def told(name: str, done: int) -> None:
+        def count_weights(name: str, done: int) -> None:
             bar.update(task, advance=done, description=report_text.shortened(name, 32))
 
-        return output_errors(opened, judged, inputs, schemes, threads, told)
+        return output_errors(opened, judged, inputs, schemes, threads, count_weights)
 
 
 def allocate(

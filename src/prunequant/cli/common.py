@@ -88,6 +88,8 @@ def leave_on_sigterm(stack: ExitStack) -> None:
 
 
 def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | None:
+    """Who does the work: a Dask cluster, processes of this machine, or None for this process."""
+    stack.enter_context(_no_workers_left())
     if cluster is not None:
         try:
             from dask.distributed import Client
@@ -105,7 +107,7 @@ def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | Non
 
 
 @contextmanager
-def no_workers_left() -> Iterator[None]:
+def _no_workers_left() -> Iterator[None]:
     """What a pool or a cluster says when whoever was to do the work died, again and again, as one line."""
     try:
         yield

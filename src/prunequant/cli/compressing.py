@@ -69,10 +69,10 @@ def compress(
 
 def _read_plan(path: Path) -> Any:
     try:
-        found = reader.loads(path.read_text(encoding="utf-8"))
+        written = reader.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON ({error})") from None
-    tensors = found.get("tensors", found) if isinstance(found, dict) else None
+    tensors = written.get("tensors", written) if isinstance(written, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(v, str) for v in tensors.values()):
         raise ValueError(f"{path} is no plan: it must name a scheme for each matrix, under 'tensors'")
     return tensors
@@ -120,14 +120,14 @@ def verify_file(
     from .. import checkpoint
 
     try:
-        found = checkpoint.verify_file(file, against, transposed or ())
+        verification = checkpoint.verify_file(file, against, transposed or ())
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))
     print(
-        f"{found.target}: {found.checksums} checksums agree, {found.matrices} matrices decoded,"
-        f" {found.compared} errors computed again, {len(found.problems)} problems"
+        f"{verification.target}: {verification.checksums} checksums agree, {verification.matrices} matrices decoded,"
+        f" {verification.compared} errors computed again, {len(verification.problems)} problems"
     )
-    for problem in found.problems:
+    for problem in verification.problems:
         tell(Console(), problem)
-    if found.problems:
+    if verification.problems:
         raise typer.Exit(2)

@@ -57,8 +57,8 @@ def linear_layers(report: Mapping) -> dict:
 def plan_unit(budget: float, group: int, seed: int) -> dict:
     """The plan of a budget, what it promises, and the best uniform scheme of the same budget."""
     start = time.process_time()
-    found = checkpoint.report(smollm2.weights_path(), [budget], group=group)
-    plan = checkpoint.allocate(linear_layers(found.to_json()), budget)
+    report = checkpoint.report(smollm2.weights_path(), [budget], group=group)
+    plan = checkpoint.allocate(linear_layers(report.to_json()), budget)
     uniform = plan.uniform
     if uniform is None:
         raise ValueError(f"budget is {budget:g} bits a weight: no scheme for all matrices is within it")
@@ -124,12 +124,12 @@ def model_unit(
     with using(torch=1):
         if name == ORIGINAL:
             size = smollm2.weights_path().stat().st_size
-            found = {"bytes": size, "losses": losses(smollm2.load(), windows)}
+            measured = {"bytes": size, "losses": losses(smollm2.load(), windows)}
         elif name == PACKAGE:
-            found = _by_the_package(windows)
+            measured = _by_the_package(windows)
         else:
-            found = _by_us(name, windows, Path(folder))
-    return {**found, "cpu": round(time.process_time() - start, 1)}
+            measured = _by_us(name, windows, Path(folder))
+    return {**measured, "cpu": round(time.process_time() - start, 1)}
 
 
 def _by_us(name: str, windows: int, folder: Path) -> dict:
@@ -140,7 +140,7 @@ def _by_us(name: str, windows: int, folder: Path) -> dict:
     options = GGUF.get(grid) or json.loads((folder / f"{grid}.json").read_text(encoding="utf-8"))
     if name != grid:
         options = {**options, "settings": checkpoint.Settings(method="optq"), "calibrate": folder / INPUTS}
-    made = checkpoint.compress(source, out, to=to, **options)
+    written = checkpoint.compress(source, out, to=to, **options)
     again = checkpoint.verify_file(out, source)
     if to == "gguf":
         model = smollm2.load(out)
@@ -149,10 +149,10 @@ def _by_us(name: str, windows: int, folder: Path) -> dict:
         model = smollm2.set_weights(smollm2.load(), values)
     out.unlink()
     return {
-        "promised_bytes": made.predicted_bytes,
-        "bytes": made.bytes,
-        "bits_per_weight": made.bits_per_weight,
-        "snr": {row.name: round(row.snr, 3) if row.error else None for row in made.rows},  # JSON has no infinity
+        "promised_bytes": written.predicted_bytes,
+        "bytes": written.bytes,
+        "bits_per_weight": written.bits_per_weight,
+        "snr": {row.name: round(row.snr, 3) if row.error else None for row in written.rows},  # JSON has no infinity
         "verified": {**asdict(again), "problems": list(again.problems)},
         "losses": losses(model, windows),
     }
@@ -208,33 +208,33 @@ def _sees_text(name: str) -> bool:
 def summary(rows: Sequence[Mapping]) -> list[dict]:
     """Perplexity of every variant, and its losses less those of each of `REFERENCES`, paired by window of text."""
     by_name = {row["name"]: row["losses"] for row in rows}
-    found = []
+    against_reference = []
     for name, own in by_name.items():
         against = {r: asdict(paired(np.subtract(own, by_name[r]))) for r in REFERENCES if r in by_name and r != name}
-        found.append({"name": name, "perplexity": corpus.perplexity(own), "difference": against})
-    return found
+        against_reference.append({"name": name, "perplexity": corpus.perplexity(own), "difference": against})
+    return against_reference
 
 
 def make(at: At, budget: float, group: int, windows: int, calibration: int, variants: tuple[str, ...]) -> dict:
     """The plan, a row for each variant, and perplexities with their paired differences."""
-    at.say(f"the plan of {budget:g} bits a weight")
+    at.log(f"the plan of {budget:g} bits a weight")
     (plan,) = at.sweep(plan_unit, [{"budget": budget, "group": group}], name="compressed_model: plan")
     records.write_json(at.scratch / f"{PLAN}.json", {"plan": plan["tensors"]})
     records.write_json(at.scratch / f"{UNIFORM}.json", {"scheme": plan["uniform"]})
     if any(map(_sees_text, variants)) and not (at.scratch / INPUTS).exists():
-        at.say(f"inputs of {calibration} windows of training text")
+        at.log(f"inputs of {calibration} windows of training text")
         with using(torch=1):
             write_grams(at.scratch / INPUTS, calibration)
     by_outputs = None
     if OUTPUTS in variants:
-        at.say(f"the plan of {budget:g} bits a weight by the errors of outputs")
+        at.log(f"the plan of {budget:g} bits a weight by the errors of outputs")
         (by_outputs,) = at.sweep(
             partial(outputs_unit, folder=str(at.scratch)),
             [{"budget": budget, "group": group, "calibration": calibration}],
             name="compressed_model: plan by outputs",
         )
         records.write_json(at.scratch / f"{OUTPUTS}.json", {"plan": by_outputs["tensors"]})
-    at.say(f"{len(variants)} variants on {windows} windows of {corpus.WINDOW} tokens")
+    at.log(f"{len(variants)} variants on {windows} windows of {corpus.WINDOW} tokens")
     unit = partial(model_unit, folder=str(at.scratch))
     about = {"windows": windows, "budget": budget, "group": group}
     inputs = {"calibration": calibration}
