@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
-from pkgutil import iter_modules
+from importlib.util import find_spec
 from types import ModuleType
 
 from . import kernel_cache
 
-__version__ = version("prunequant")
+__version__: str
 
 kernel_cache.settle()
 
@@ -47,16 +46,23 @@ class _OwnModules(PathFinder):
 
 sys.meta_path.insert(0, _OwnModules)
 
-# The rooms are the modules and packages beside this file: a new one is there without being listed.
-_ROOMS = tuple(sorted(found.name for found in iter_modules(__path__) if not found.name.startswith("_")))
-
 
 def __getattr__(name: str) -> ModuleType:
-    """Load a sub-package the first time it is named, so that a plain import stays light."""
-    if name in _ROOMS:
+    """Load a sub-package, or look up the version, the first time it is named: a plain import stays light.
+
+    The rooms are the modules and packages beside this file: a new one is there without being listed.
+    """
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return globals().setdefault(name, version("prunequant"))  # declared above: a checker does not come here
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*_ROOMS, *(name for name in globals() if name.startswith("__"))})
+    from pkgutil import iter_modules
+
+    rooms = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted({"__version__", *rooms, *(name for name in globals() if name.startswith("__"))})

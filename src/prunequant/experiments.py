@@ -359,10 +359,10 @@ def _lasting_name(function: Callable) -> str | None:
     """`module.qualname` of a function that any process finds under that name, else None."""
     if not isinstance(function, FunctionType) or function.__module__ in (None, "__main__", "__mp_main__"):
         return None
-    found = sys.modules.get(function.__module__)
+    resolved = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return f"{function.__module__}.{function.__qualname__}" if found is function else None
+        resolved = getattr(resolved, part, None)
+    return f"{function.__module__}.{function.__qualname__}" if resolved is function else None
 
 
 def sweep(
@@ -425,12 +425,14 @@ def sweep(
     units = [(unit_key(name, version, p, s), p, s) for p, s in itertools.product(sets, all_seeds)]
     if executor is not None:
         _refuse_unsafe_fork(executor)
-    kept = store if isinstance(store, Store) else Store(arguments.path(store, "store")) if store is not None else None
+    rows_store = (
+        store if isinstance(store, Store) else Store(arguments.path(store, "store")) if store is not None else None
+    )
     rows: dict[str, dict] = {}
     missing: dict[str, tuple[dict, int]] = {}
     for key, parameters, seed in units:
-        if kept is not None and key in kept:
-            rows[key] = kept.rows[key]
+        if rows_store is not None and key in rows_store:
+            rows[key] = rows_store.rows[key]
         else:
             missing[key] = (parameters, seed)
     total = len(rows) + len(missing)
@@ -442,9 +444,9 @@ def sweep(
                 f"the function {_called(function)} returned {arguments.shown(result)}: it must return a mapping"
             )
         row = json.loads(json.dumps({**parameters, "seed": seed, **result}, default=plain))
-        if kept is not None:
-            kept.add(key, row)
-            row = kept.rows[key]  # another process may have finished it first
+        if rows_store is not None:
+            rows_store.add(key, row)
+            row = rows_store.rows[key]  # another process may have finished it first
         rows[key] = row
         if progress is not None:
             progress(len(rows), total)

@@ -92,10 +92,10 @@ compressed_tensors, onnx, accelerate, llama_cpp
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        found = missing(error)
-        if found is None:
+        explained = missing(error)
+        if explained is None:
             raise
-        raise found from None
+        raise explained from None
 
 
 def submodule(package: str, name: str) -> ModuleType:
@@ -149,8 +149,8 @@ def submodules(package: str) -> list[str]:
     ValueError: package is 'models': it must be the name of an imported room, such as 'prunequant.models'
     """
     room = _room(package)
-    found = (module.name for module in iter_modules(room.__path__))
-    return sorted({*vars(room), *(name for name in found if not name.startswith("_"))})
+    on_disk = (module.name for module in iter_modules(room.__path__))
+    return sorted({*vars(room), *(name for name in on_disk if not name.startswith("_"))})
 
 
 def _room(package: str) -> ModuleType:

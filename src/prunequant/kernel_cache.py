@@ -42,8 +42,8 @@ def _own_folder() -> str:
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
-        held = os.lstat(folder)
-        if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.getuid() or held.st_mode & 0o077:
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
             return tempfile.mkdtemp(prefix="prunequant-numba-")
     return folder
 

@@ -44,9 +44,9 @@ def one_at_a_time(kernel: Callable) -> Callable:
         if not _GATE.needed:
             return kernel(*arguments)
         with _GATE.lock:
-            found = kernel(*arguments)
+            result = kernel(*arguments)
             with suppress(ValueError):  # without compilation numba starts no threads, and has no layer
                 _GATE.needed = numba.threading_layer() == "workqueue"
-            return found
+            return result
 
     return call

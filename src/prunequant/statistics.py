@@ -236,7 +236,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: i
     difference = first - second
     if difference.size == 1:
         return (float(difference[0]),) * 3
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (difference,), np.mean, n_resamples=draws, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
-    return float(difference.mean()), float(found.low), float(found.high)
+    return float(difference.mean()), float(interval.low), float(interval.high)

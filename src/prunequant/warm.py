@@ -51,7 +51,7 @@ def warm(quiet: bool = False, jobs: int = 1) -> float:
     names = modules_with_warm()
     width = max(map(len, names), default=0)
 
-    def told(times) -> None:
+    def print_times(times) -> None:
         for number, (name, seconds) in enumerate(zip(names, times), 1):
             if not quiet:
                 print(f"  [{number:2d}/{len(names)}] {name:{width}s} {seconds:6.1f} s", flush=True)
@@ -59,9 +59,9 @@ def warm(quiet: bool = False, jobs: int = 1) -> float:
     if jobs > 1:
         # Fresh processes: a fork of one that holds compiled, threaded code is not safe.
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            told(pool.map(_warm_one, names))
+            print_times(pool.map(_warm_one, names))
     else:
-        told(map(_warm_one, names))
+        print_times(map(_warm_one, names))
     seconds = time.perf_counter() - start
     if not quiet:
         print(f"Kernels are compiled ({seconds:.1f} s)")

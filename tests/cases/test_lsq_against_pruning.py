@@ -11,8 +11,8 @@ import torch
 from prunequant.cases import runner as case
 from prunequant.cases.lsq_against_pruning import case as study
 from prunequant.cases.lsq_against_pruning import record as lsq_record
-from prunequant.cases.lsq_against_pruning.mirror import Mirror, decibels
 from prunequant.cases.lsq_against_pruning.presets import rates
+from prunequant.cases.lsq_against_pruning.similarity import DenseReference, decibels
 from prunequant.finetune import lsq
 from prunequant.models import small as models
 from prunequant.studies import lsq_one_shot
@@ -98,16 +98,16 @@ def test_decibels_of_a_tenth_of_the_amplitude_are_twenty():
     assert decibels(x, 0.9 * x) == pytest.approx(20, abs=1e-4) and decibels(x, x) == 200
 
 
-def test_a_network_mirrors_itself_and_a_quantized_copy_less():
+def test_a_network_is_like_itself_and_a_quantized_copy_less():
     images = study.data.digits(0)
     torch.manual_seed(0)
     network = models.SmallResNet(4)
     names = models.layers(network)
-    mirror = Mirror(network, names, [True] * len(names), images, 50, "cpu")
-    same = mirror.look(network)
+    reference = DenseReference(network, names, [True] * len(names), images, 50, "cpu")
+    same = reference.compare(network)
     assert min(same["cka"]) > 1 - 1e-9 and min(same["weight_snr"]) == 200
     lsq.attach(network, 2)
-    other = mirror.look(network)
+    other = reference.compare(network)
     assert max(other["weight_snr"][1:-1]) < 20 and other["cka"][4] < 1
 
 

@@ -25,7 +25,7 @@ def units(settings):
 
 def unit(settings, parameters, seed, run):
     CALLS.append((parameters["width"], seed))
-    run.say("adding", 1, 1)
+    run.progress("adding", 1, 1)
     (run.scratch / "mark").write_text("a checkpoint")
     return {"area": parameters["width"] * settings["height"] + seed}
 

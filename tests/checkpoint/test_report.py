@@ -60,10 +60,10 @@ def test_a_report_is_the_same_whoever_judges_which_matrix_and_reads_every_weight
     """With one thread all matrices go one by one, with seven each is large and its blocks are shared out."""
     progress: dict[str, int] = {}
 
-    def told(name, count):
+    def count_weights(name, count):
         progress[name] = progress.get(name, 0) + count
 
-    found = checkpoint.report(path, entropy=True, threads=threads, told=told)
+    found = checkpoint.report(path, entropy=True, threads=threads, weights_read=count_weights)
     assert found == report
     with checkpoint.open_model(path) as model:
         assert [m.name for m in found.matrices] == [m.name for m in model.matrices if m.name != "broken.weight"]
@@ -112,7 +112,7 @@ def test_a_file_and_an_open_model_give_the_same_report_and_progress_counts_every
     seen = {}
     with checkpoint.open_model(path) as model:
         again = checkpoint.report(
-            model, entropy=True, told=lambda name, n: seen.__setitem__(name, seen.get(name, 0) + n)
+            model, entropy=True, weights_read=lambda name, n: seen.__setitem__(name, seen.get(name, 0) + n)
         )
         assert again == report
         assert {m.name: 2 * m.weights for m in model.matrices if m.name != "broken.weight"}.items() <= seen.items()

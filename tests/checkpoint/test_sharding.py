@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from prunequant import checkpoint
-from prunequant.cli import app
+from prunequant.cli import app, common
 
 DEADLY = "layers.2.weight"
 
@@ -167,3 +171,19 @@ def test_no_scheduler_at_the_address_ends_in_one_line_and_exit_code_2(model, tmp
     out = tmp_path / "report.json"
     done = CliRunner().invoke(app, ["report", str(model), "--cluster", "nowhere", "--json", str(out)])
     assert done.exit_code == 2 and "no Dask scheduler answers at 'nowhere'" in done.stderr and not out.exists()
+
+
+def test_workers_that_die_at_every_attempt_end_the_command_in_one_line_and_exit_code_2(capsys):
+    from distributed.scheduler import KilledWorker
+
+    for error in (
+        BrokenProcessPool("a process died"),
+        KilledWorker("code_one-1", SimpleNamespace(address="tcp://there"), 3),
+    ):
+        with pytest.raises(typer.Exit) as end, ExitStack() as stack:
+            common.executor(stack, 1, None)
+            raise error
+        assert end.value.exit_code == 2 and "the workers died" in capsys.readouterr().err
+    with pytest.raises(KeyError), ExitStack() as stack:
+        common.executor(stack, 1, None)
+        raise KeyError("another error")

@@ -52,7 +52,7 @@ def run(checkpoint, die_at=None, **options):
             os.kill(os.getpid(), signal.SIGKILL)
 
     given = dict(steps=20, loss=loss, optimiser=optimisers, schedule=schedules, seed=5, hooks=hooks, every=4)
-    losses = training.fit(model, batches, checkpoint=checkpoint, say=say, **{**given, **options})
+    losses = training.fit(model, batches, checkpoint=checkpoint, progress=say, **{**given, **options})
     state = [t for optimiser in optimisers for s in optimiser.state.values() for t in s.values() if t is not None]
     return losses, checkpoints.fingerprint([*model.state_dict().values(), *state, torch.tensor(losses)])
 

@@ -333,7 +333,7 @@ def test_hooks_are_called_in_order_and_progress_is_told():
         def after_step(self, step, steps):
             calls.append(("after", step, steps))
 
-    fit(steps=2, hooks=[Note()], say=lambda done, steps: calls.append(("said", done, steps)))
+    fit(steps=2, hooks=[Note()], progress=lambda done, steps: calls.append(("said", done, steps)))
     assert calls == [
         ("before", 0, 2), ("after", 0, 2), ("said", 1, 2), ("before", 1, 2), ("after", 1, 2), ("said", 2, 2)
     ]  # fmt: skip

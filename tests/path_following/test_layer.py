@@ -57,7 +57,7 @@ def test_numbers_are_plain_and_arrays_of_one_dtype_whatever_was_given():
     rule = Rule("optq", np.int8(2), np.uint8(3), np.float32(0.5))
     assert [type(value) for value in (rule.scaling, rule.alignment, rule.damping)] == [float, int, float]
     made = Layer(w.astype(np.float16), x, x.astype(np.float32))
-    assert {array.dtype for array in (made.weights, made.inputs, made.seen)} == {np.dtype(np.float32)}
+    assert {array.dtype for array in (made.weights, made.inputs, made.inputs_seen)} == {np.dtype(np.float32)}
     assert made.half == np.float16 and (made.features, made.neurons, made.samples) == (41, 5, 23)
     assert (made.passes, Layer(w, x).passes, Layer(w, x, x, Rule("optq")).passes) == (1, 0, 0)
 

@@ -32,7 +32,7 @@ STOP = None
 
 
 def squares(at, upto, rates, name, loud, keep):
-    at.say(f"up to {upto}")
+    at.log(f"up to {upto}")
     rows = at.sweep(square, experiments.grid(n=range(upto)), [7], name="squares")
     return {"provenance": {"upto": upto}, "rows": [row["square"] for row in rows]}
 

@@ -5,7 +5,7 @@ import pytest
 
 from prunequant import tickets
 from prunequant.tickets import noise
-from prunequant.tickets.carve import Recipe, carve, effective, kept, usable
+from prunequant.tickets.carve import Recipe, carve, effective, kept_totals, usable
 from prunequant.tickets.source import SECOND, blocks, weights
 
 
@@ -51,7 +51,7 @@ def test_the_quietest_ticket_is_the_least_of_all_subsets():
                 noise.quietest(target, recipe, seed)
             continue
         carving = noise.quietest(target, recipe, seed)
-        assert kept(carving, seed).energy[:, 0, 0].tolist() == least
+        assert kept_totals(carving, seed).energy[:, 0, 0].tolist() == least
         assert np.array_equal(effective(carving, seed), target)
 
 
@@ -60,8 +60,8 @@ def test_the_quietest_ticket_beats_the_first_one_and_more_units_make_it_quieter(
     energies = []
     for units in (40, 52, 64):
         recipe = Recipe(0, "relu", 7, 7, (units,) * 3, True)
-        energies.append(kept(noise.quietest(target, recipe, 4), 4).energy.mean())
-    first = kept(carve(target, recipe, 4), 4).energy.mean()
+        energies.append(kept_totals(noise.quietest(target, recipe, 4), 4).energy.mean())
+    first = kept_totals(carve(target, recipe, 4), 4).energy.mean()
     assert energies[0] > energies[1] > energies[2] and energies[2] < 0.5 * first
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prunequant import tickets
-from prunequant.tickets.carve import Recipe, carve, effective, kept, prune
+from prunequant.tickets.carve import Recipe, carve, effective, kept_totals, prune
 
 
 @pytest.fixture(scope="module", params=["2l", "l+1"])
@@ -32,7 +32,7 @@ def flipped(ticket, layer, row, column):
         words[row, column, 0] ^= np.uint64(1 << bit)
         changed = replace(carving, words=words)
         try:
-            if (kept(changed, ticket.seed).sums != kept(carving, ticket.seed).sums).any():
+            if (kept_totals(changed, ticket.seed).sums != kept_totals(carving, ticket.seed).sums).any():
                 break
         except (ValueError, IndexError):
             continue
@@ -104,7 +104,7 @@ def test_effective_sees_a_wrong_mask_of_either_sign_of_the_input(carving, half):
 def test_effective_sees_a_sum_that_is_off_the_grid_by_less_than_a_step(carving):
     """At K = 7 a weight is seven units of the sum: a mask whose sums are 7w + 1 stands for no weight."""
     made, target = carving
-    sums = kept(made, 5).sums
+    sums = kept_totals(made, 5).sums
     offered = prune(made, 5)
     assert np.array_equal(sums[..., 0] % 7, np.zeros_like(target)) and offered.u_mask.any()
     for row, column in np.ndindex(*target.shape):
@@ -112,7 +112,7 @@ def test_effective_sees_a_sum_that_is_off_the_grid_by_less_than_a_step(carving):
             words = made.words.copy()
             words[row, column, :] ^= np.uint64(1 << bit)
             changed = replace(made, words=words)
-            moved = kept(changed, 5).sums[row, column]
+            moved = kept_totals(changed, 5).sums[row, column]
             if 0 < (moved[0] - sums[row, column, 0]) % 7 and moved[0] + moved[1] == 0:
                 assert abs(effective(changed, 5)[row, column]) > 7
                 return
@@ -122,7 +122,7 @@ def test_effective_sees_a_sum_that_is_off_the_grid_by_less_than_a_step(carving):
             words = one_sided.words.copy()
             words[row, column, 0] ^= np.uint64(1 << bit)
             changed = replace(one_sided, words=words)
-            if kept(changed, 5).sums[row, column, 0] % 7:
+            if kept_totals(changed, 5).sums[row, column, 0] % 7:
                 assert abs(effective(changed, 5)[row, column]) > 7
                 return
     pytest.fail("no mask with a sum off the grid was made")

@@ -110,7 +110,7 @@ def test_a_matrix_on_the_grid_of_q4_1_survives_groups_of_32_up_to_the_rounding_o
 @settings(deadline=None, max_examples=30)
 def test_pruning_keeps_exactly_the_largest_magnitudes(percent, seed):
     w = torch.from_numpy(np.random.default_rng(seed).integers(-9, 9, (8, 12)).astype(np.float32) + 0.5)
-    out, count = w * magnitude_mask(w, f"csr-{percent}"), linear_schemes.kept(f"csr-{percent}", 8, 12)
+    out, count = w * magnitude_mask(w, f"csr-{percent}"), linear_schemes.kept_weights(f"csr-{percent}", 8, 12)
     assert int((out != 0).sum()) == count
     assert torch.equal(out[out != 0], w[out != 0])
     gone = w[out == 0].abs()

@@ -19,9 +19,9 @@ from prunequant.models import corpus, smollm2
 
 def byte_windows(count: int, length: int = 128) -> NDArray[np.int64]:
     """Evaluation windows over the bytes of the held-out text, evenly spread: (count, length)."""
-    held = np.frombuffer(corpus.raw("heldout"), np.uint8).astype(np.int64)
-    start = np.linspace(0, len(held) - length, count).astype(int)
-    return held[start[:, None] + np.arange(length)]
+    text = np.frombuffer(corpus.raw("heldout"), np.uint8).astype(np.int64)
+    start = np.linspace(0, len(text) - length, count).astype(int)
+    return text[start[:, None] + np.arange(length)]
 
 
 @lru_cache(maxsize=8)

@@ -40,7 +40,7 @@ class Run:
     device: str  # "cpu", "cuda", "cuda:1"
     data: Path | None  # folder of data sets the reader has
     scratch: Path  # checkpoints and shared bases; kept until the record is written
-    say: Callable[[str, int, int], None]  # progress inside a unit: what, step, steps
+    progress: Callable[[str, int, int], None]  # inside a unit: what, step, steps
 
 
 def _all(settings: Mapping, unit: Mapping) -> Mapping:
@@ -99,9 +99,9 @@ def describe(device: str) -> dict[str, object]:
 
     from prunequant.finetune.training import check_device
 
-    found = check_device(device)
-    name = torch.cuda.get_device_name(found) if found.type == "cuda" else processor()
-    return {"kind": found.type, "name": name, "threads": torch.get_num_threads()}
+    torch_device = check_device(device)
+    name = torch.cuda.get_device_name(torch_device) if torch_device.type == "cuda" else processor()
+    return {"kind": torch_device.type, "name": name, "threads": torch.get_num_threads()}
 
 
 def run_case(
@@ -117,7 +117,7 @@ def run_case(
     threads: int | None = None,
     settings: Mapping[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str, int, int], None] | None = None,
+    unit_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict:
     """Run a case and return its record; with `out` also write it.
 
@@ -133,7 +133,7 @@ def run_case(
     limit : seconds from 0 on after which no further unit is begun (for machines lent for minutes); then `Unfinished`.
     threads : torch threads on the CPU, in [1, 1024]; 1 for the preset ci, else all cores, unless said.
     settings : replaces single settings of the preset; the record says what was used.
-    progress, say : called with (units done, units) and with (what, step, steps) inside a unit.
+    progress, unit_progress : called with (units done, units) and with (what, step, steps) inside a unit.
 
     Raises
     ------
@@ -176,7 +176,9 @@ def run_case(
         if before:
             _adopt(before, {key for key, _, _ in todo}, store)
         finished = sum(key in store for key, _, _ in todo)
-        run = Run(device, None if data is None else Path(data), folder, say or (lambda what, step, steps: None))
+        run = Run(
+            device, None if data is None else Path(data), folder, unit_progress or (lambda what, step, steps: None)
+        )
         rows = _rows(case, used, todo, run, store, limit, progress)
         record = {
             "case": name,
@@ -320,10 +322,10 @@ def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, lim
             if limit is not None and time.perf_counter() - start > limit:
                 raise Unfinished(done, len(todo), f"the limit of {limit:g} s is reached")
             began = time.perf_counter()
-            found = json.loads(
+            result = json.loads(
                 json.dumps(dict(case.run(case.relevant(settings, unit), unit, seed, run)), default=plain)
             )
-            row = {**unit, "seed": seed, **found, "seconds": round(time.perf_counter() - began, 2)}
+            row = {**unit, "seed": seed, **result, "seconds": round(time.perf_counter() - began, 2)}
             try:
                 store.add(key, row)
             except OSError as error:

@@ -52,32 +52,32 @@ class Calibration:
             where = f"{self.path}: array {name}"
             try:
                 with np.load(self.path, allow_pickle=False) as archive:
-                    found = archive[name]
+                    array = archive[name]
             except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
                 raise ValueError(f"{where} cannot be read ({error})") from None
-            found = arguments.numbers(found, where).astype(np.float64, copy=False)
-            if found.ndim != 2 or found.shape[1] != matrix.columns:
-                raise ValueError(f"{where} has shape {found.shape}: its rows must have {matrix.columns} values")
+            array = arguments.numbers(array, where).astype(np.float64, copy=False)
+            if array.ndim != 2 or array.shape[1] != matrix.columns:
+                raise ValueError(f"{where} has shape {array.shape}: its rows must have {matrix.columns} values")
             if not name.endswith(GRAM):
-                return found.T @ found
-            if why := _no_gram(found):
+                return array.T @ array
+            if why := _no_gram(array):
                 raise ValueError(f"{where} is no Gram matrix: {why}")
-            return found
+            return array
         return None
 
 
-def _no_gram(found: NDArray[np.float64]) -> str:
+def _no_gram(gram: NDArray[np.float64]) -> str:
     """Why a matrix is none of inputs; empty when it may be one."""
-    if len(found) != found.shape[1]:
-        return f"it has shape {found.shape}, and is not square"
-    sizes = np.diagonal(found)
+    if len(gram) != gram.shape[1]:
+        return f"it has shape {gram.shape}, and is not square"
+    sizes = np.diagonal(gram)
     if sizes.min(initial=0) < 0:
         return f"{sizes.min():.3g} stands on its diagonal, where sums of squares do"
     # |Σ v w|² ≤ Σ v² Σ w², up to the rounding of sums in float32
-    away = np.abs(found - found.T).max(initial=0)
+    away = np.abs(gram - gram.T).max(initial=0)
     if away > ROUNDING * sizes.max(initial=0):
         return f"it is not symmetric, by {away:.3g}"
     bound = np.sqrt(np.outer(sizes, sizes))
-    if np.any(np.abs(found) > bound + ROUNDING * sizes.max(initial=0)):
+    if np.any(np.abs(gram) > bound + ROUNDING * sizes.max(initial=0)):
         return "a product of two inputs exceeds both of their squares"
     return ""

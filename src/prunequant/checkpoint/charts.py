@@ -73,9 +73,9 @@ class Plot:
             f"<title>{escape(title)}</title>{drawing}{words}</svg>"
         )
 
-    def line(self, a: tuple[float, float], b: tuple[float, float], look: str) -> None:
+    def line(self, a: tuple[float, float], b: tuple[float, float], css_class: str) -> None:
         (x1, y1), (x2, y2) = self.at(*a), self.at(*b)
-        self.inside.append(f'<line x1="{x1:.2f}%" y1="{y1:.2f}%" x2="{x2:.2f}%" y2="{y2:.2f}%" class="{look}"/>')
+        self.inside.append(f'<line x1="{x1:.2f}%" y1="{y1:.2f}%" x2="{x2:.2f}%" y2="{y2:.2f}%" class="{css_class}"/>')
 
     def curve(self, points: Sequence[tuple[float, float]], title: str) -> None:
         """A line through points; those that a page could not tell apart are left out."""
@@ -128,7 +128,7 @@ def tiles(areas: Sequence[float], width: float = 2.0, height: float = 1.0) -> li
     """
     scale = width * height / math.fsum(areas)
     sizes = [a * scale for a in areas]
-    found: list[Tile] = []
+    placed: list[Tile] = []
     left, top, w, h = 0.0, 0.0, width, height
 
     def worst(row: Sequence[float], side: float) -> float:
@@ -144,11 +144,11 @@ def tiles(areas: Sequence[float], width: float = 2.0, height: float = 1.0) -> li
         for size in sizes[i:j]:
             long = size / thick
             x, y, a, b = (left, top + offset, thick, long) if w >= h else (left + offset, top, long, thick)
-            found.append(Tile(100 * x / width, 100 * y / height, 100 * a / width, 100 * b / height))
+            placed.append(Tile(100 * x / width, 100 * y / height, 100 * a / width, 100 * b / height))
             offset += long
         if w >= h:
             left, w = left + thick, max(w - thick, 1e-12)
         else:
             top, h = top + thick, max(h - thick, 1e-12)
         i = j
-    return found
+    return placed

@@ -80,8 +80,8 @@ class Shifted:
     def decode(self) -> NDArray[np.float32]:
         """(rows, columns) float32."""
         columns = self.codes.shape[1]
-        found = self.codes * spread(self.scales, self.group, columns)
-        return found + spread(self.minima, self.group, columns)
+        values = self.codes * spread(self.scales, self.group, columns)
+        return values + spread(self.minima, self.group, columns)
 
 
 def spread(per_group: NDArray, group: int, columns: int) -> NDArray:

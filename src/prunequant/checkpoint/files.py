@@ -264,7 +264,7 @@ def strided(
 
     if contiguous or not total:
         return straight
-    run = strides.index(min(strides))
+    fastest = strides.index(min(strides))
     inner = total // shape[0]
 
     def fetch(start: int, stop: int) -> NDArray[np.uint8]:
@@ -280,14 +280,14 @@ def strided(
             gathered = np.lib.stride_tricks.as_strided(raw, (*block, itemsize), steps, writeable=False)
             return gathered.reshape(-1)[skip : skip + stop - start]
         out = np.empty((*block, itemsize), np.uint8)
-        others = [axis for axis in range(len(shape)) if axis != run]
-        moved = np.moveaxis(out, run, -2)  # the run and the bytes of a value come last
+        others = [axis for axis in range(len(shape)) if axis != fastest]
+        moved = np.moveaxis(out, fastest, -2)  # the run and the bytes of a value come last
         for index in np.ndindex(*(block[axis] for axis in others)):
             place = low + sum(i * strides[axis] for i, axis in zip(index, others, strict=True))
-            values = block[run]
-            span = (values - 1) * strides[run] + 1
+            values = block[fastest]
+            span = (values - 1) * strides[fastest] + 1
             raw = file.array(origin + place * itemsize, origin + (place + span) * itemsize).reshape(span, itemsize)
-            moved[index] = raw[:: strides[run]]
+            moved[index] = raw[:: strides[fastest]]
         return out.reshape(-1)[skip : skip + stop - start]
 
     return fetch
@@ -295,11 +295,11 @@ def strided(
 
 def model_path(path: str | os.PathLike) -> Path:
     """The path of a model, a file or a folder that is there."""
-    found = arguments.path(path, "path")
+    checked = arguments.path(path, "path")
     try:
-        there = found.exists()
+        there = checked.exists()
     except (OSError, ValueError) as error:
-        raise ModelFileError(found, f"it cannot be opened ({_words(error)})") from None
+        raise ModelFileError(checked, f"it cannot be opened ({_words(error)})") from None
     if not there:
-        raise ModelFileError(found, "no such file or folder")
-    return found
+        raise ModelFileError(checked, "no such file or folder")
+    return checked

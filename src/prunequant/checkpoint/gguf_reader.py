@@ -181,13 +181,13 @@ def _fetch(file: File, origin: int, start: int, stop: int) -> NDArray[np.uint8]:
 def _encoding(kind: int) -> Encoding | None:
     gguf = need("gguf")
     try:
-        found = gguf.GGMLQuantizationType(kind)
-        block, size = gguf.GGML_QUANT_SIZES[found]
+        ggml_type = gguf.GGMLQuantizationType(kind)
+        block, size = gguf.GGML_QUANT_SIZES[ggml_type]
     except (ValueError, KeyError):
         return None
-    if found.name in _PLAIN:
-        return values.encoding(found.name)
-    return Encoding(found.name, block, size, _FAST.get(found.name) or partial(_blocks, found, size))
+    if ggml_type.name in _PLAIN:
+        return values.encoding(ggml_type.name)
+    return Encoding(ggml_type.name, block, size, _FAST.get(ggml_type.name) or partial(_blocks, ggml_type, size))
 
 
 def _blocks(kind: Any, size: int, raw: NDArray[np.uint8]) -> NDArray:

@@ -70,14 +70,14 @@ def type_of(scheme: Scheme, symmetric: bool) -> str:
 
 def problem(matrix: Matrix, scheme: Scheme, symmetric: bool) -> str:
     """Why GGUF cannot hold a matrix so; empty when it can."""
-    found = type_of(scheme, symmetric)
-    if not found:
+    ggml_type = type_of(scheme, symmetric)
+    if not ggml_type:
         return f"{scheme.name}{'' if symmetric else ', not symmetric,'} is no type of GGUF that is written here"
-    if matrix.columns % (64 if found == "NVFP4" else BLOCK):
-        return f"blocks of {64 if found == 'NVFP4' else BLOCK} do not divide its rows of {matrix.columns}"
+    if matrix.columns % (64 if ggml_type == "NVFP4" else BLOCK):
+        return f"blocks of {64 if ggml_type == 'NVFP4' else BLOCK} do not divide its rows of {matrix.columns}"
     if matrix.kind not in ("linear", "embedding", "experts"):
         return f"{matrix.kind}: blocks lie along the last axis of what is stored"
-    if found == "Q4_1" and scheme.pattern is not None:
+    if ggml_type == "Q4_1" and scheme.pattern is not None:
         return "Q4_1 has no code for zero: what is pruned would not stay so"
     return ""
 
@@ -122,6 +122,13 @@ def _floats(coded: Blocks, kind: str) -> NDArray[np.uint8]:
     return np.concatenate([scales.reshape(-1, 4), packed], axis=1).reshape(rows, -1)
 
 
+def stored_bytes(rows: int, columns: int, scheme: Scheme, symmetric: bool = True) -> int:
+    """What a matrix takes in the file, padding apart."""
+    gguf = need("gguf")
+    values, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_of(scheme, symmetric)]]
+    return rows * (columns // values) * size
+
+
 class GGUFWriter:
     """The writer of such a file; see `compression.Writer`.
 
@@ -163,8 +170,8 @@ class GGUFWriter:
         for tensor in model.tensors:  # in the order of the source
             if tensor.name in kinds:
                 matrix, kind = matrices[tensor.name], kinds[tensor.name]
-                size = self._gguf.GGML_QUANT_SIZES[self._gguf.GGMLQuantizationType[kind]]
-                nbytes = matrix.rows * (matrix.columns // size[0]) * size[1]
+                scheme = self.schemes[tensor.name]
+                nbytes = stored_bytes(matrix.rows, matrix.columns, scheme, settings.symmetric)
                 self._tensors[tensor.name] = Stored(self._source.name(tensor.name), tensor.shape, kind, nbytes)
             elif any(t.name == tensor.name for t in self._copied):
                 self._tensors[tensor.name] = self._source.stored(tensor)
@@ -229,8 +236,8 @@ class GGUFWriter:
                     raise ValueError(f"{name} has {count} bytes: {self._tensors[name].nbytes} were promised")
                 sums[self._tensors[name].name] = digest.hexdigest()
 
-            for matrix, found, row in coded:
-                data = blocks_of(found, self._kinds[matrix.name])
+            for matrix, codes, row in coded:
+                data = blocks_of(codes, self._kinds[matrix.name])
                 put(matrix.name, iter([data[self._source.order(matrix)]]))
                 rows.append(replace(row, stored_bytes=data.nbytes))
             for tensor in self._copied:
@@ -277,13 +284,13 @@ class _FromGGUF:
     def fields(self, kind: str) -> list[bytes]:
         replaced = {DESCRIPTION: b"", "general.file_type": packed_number("general.file_type", FILE_TYPES[kind])}
         replaced["general.quantization_version"] = packed_number("general.quantization_version", 2)
-        found = []
+        raw_fields = []
         for name, field in self._reader.fields.items():
             if name.startswith("GGUF.") or name in replaced:
                 continue
             size = sum(part.nbytes for part in field.parts)
-            found.append(self._raw[field.offset : field.offset + size].tobytes())
-        return found + [data for data in replaced.values() if data]
+            raw_fields.append(self._raw[field.offset : field.offset + size].tobytes())
+        return raw_fields + [data for data in replaced.values() if data]
 
     def name(self, name: str) -> str:
         return name
@@ -342,10 +349,10 @@ class _FromLlama:
         return text + [packed_number(key, value) for key, value in numbers.items()]
 
     def name(self, name: str) -> str:
-        found = self._names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if found is None:
+        gguf_name = self._names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if gguf_name is None:
             raise ValueError(f"{name} is no tensor that a Llama's GGUF file has a name for")
-        return found
+        return gguf_name
 
     def order(self, matrix: Matrix) -> slice | NDArray:
         """The two coordinates of a rotary pair become neighbours: (heads, 2, half) rows as (heads, half, 2)."""

@@ -72,7 +72,7 @@ class Joins:
 
 def join(contents: Contents) -> Joins:
     """All weights of a model that are stored as codes and scales."""
-    found = Joins()
+    joins = Joins()
     tensors = contents.tensors
     conventions: dict[str, int] = {}
     for name, tensor in tensors.items():
@@ -83,13 +83,13 @@ def join(contents: Contents) -> Joins:
                 weight = make(contents, name, conventions)
                 if unread := [part for part in weight.parts if not values.readable(part.encoding)]:
                     raise Unjoinable(f"values of {unread[0].dtype} ({shown_name(unread[0].name)}) are not read")
-                found.joined.append(weight)
+                joins.joined.append(weight)
             except Unjoinable as problem:
-                found.failed[name] = str(problem)
+                joins.failed[name] = str(problem)
             break
     for convention, count in conventions.items():
-        found.notes.append(f"{convention} ({count} {'matrix' if count == 1 else 'matrices'})")
-    return found
+        joins.notes.append(f"{convention} ({count} {'matrix' if count == 1 else 'matrices'})")
+    return joins
 
 
 # --- codes -----------------------------------------------------------------------------------------------------------
@@ -161,10 +161,10 @@ def _is_scaled(tensors: dict[str, Tensor], name: str, tensor: Tensor) -> bool:
 
 
 def _scale_of(tensors: dict[str, Tensor], name: str) -> Tensor | None:
-    found = _companion(tensors, name, "_scale_inv", "_scale", ".scale")
-    if found is None and name.endswith(".weight"):
-        found = _companion(tensors, name.removesuffix("weight"), "scale_weight", "SCB")
-    return found if found is not None and (found.encoding.integer is False or found.dtype == "U8") else None
+    scale = _companion(tensors, name, "_scale_inv", "_scale", ".scale")
+    if scale is None and name.endswith(".weight"):
+        scale = _companion(tensors, name.removesuffix("weight"), "scale_weight", "SCB")
+    return scale if scale is not None and (scale.encoding.integer is False or scale.dtype == "U8") else None
 
 
 def _scaled(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
@@ -252,15 +252,15 @@ def _packed(contents: Contents, name: str, conventions: dict[str, int]) -> Joine
 
     def read(first: int, stop: int) -> NDArray:
         words = _words(weight, first * weight.shape[1], stop * weight.shape[1]).reshape(stop - first, weight.shape[1])
-        found = unpack(words, bits, columns, dense=dense).astype(np.float32)
+        weights = unpack(words, bits, columns, dense=dense).astype(np.float32)
         if first >= stop:
-            return found
-        found -= 1 << (bits - 1)
+            return weights
+        weights -= 1 << (bits - 1)
         if zero is not None:
             points = unpack(_array_of_words(zero).T, bits, rows)[:, first:stop].T.astype(np.float32)
-            spread(found, points - (1 << (bits - 1)), grid[3], columns, np.subtract)
-        multiply(found, first, stop)
-        return found
+            spread(weights, points - (1 << (bits - 1)), grid[3], columns, np.subtract)
+        multiply(weights, first, stop)
+        return weights
 
     parts = (weight, scale, size, *((zero,) if zero is not None else ()))
     what = f"compressed-tensors: {bits}-bit integers, {'with' if zero is not None else 'without'} zero points"
@@ -318,15 +318,15 @@ def _gptq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
     middle = 1 << (bits - 1)
 
     def read(first: int, stop: int) -> NDArray:
-        found = unpack(_upright(weight, first, stop), bits, inputs).astype(np.float32)
+        weights = unpack(_upright(weight, first, stop), bits, inputs).astype(np.float32)
         if zeros is None:
-            found -= middle
+            weights -= middle
         else:
             codes = unpack(_array_of_words(zeros), bits, outputs)[:, first:stop]
             points = (codes if later else (codes + 1) & ((1 << bits) - 1)).astype(np.float32)
-            found -= points.T[:, group]
-        found *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
-        return found
+            weights -= points.T[:, group]
+        weights *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
+        return weights
 
     version = "v2: zero points as they are" if later else "v1: zero points stored less one"
     what = (
@@ -343,10 +343,10 @@ def _groups(order: Tensor | None, inputs: int, groups: int, wanted: int) -> NDAr
         return np.arange(inputs) // shared_by(inputs, groups, wanted, "inputs")
     if order.dtype not in ("I32", "I64") or order.shape != (inputs,):
         raise Unjoinable("g_idx must hold a group for each input")
-    found = order.read(0, inputs).astype(np.int64)
-    if found.size and not 0 <= found.min() <= found.max() < groups:
-        raise Unjoinable(f"g_idx names group {int(found.max())} of {groups}")
-    return found.astype(np.intp)
+    group_of = order.read(0, inputs).astype(np.int64)
+    if group_of.size and not 0 <= group_of.min() <= group_of.max() < groups:
+        raise Unjoinable(f"g_idx names group {int(group_of.max())} of {groups}")
+    return group_of.astype(np.intp)
 
 
 def _is_v2(config: dict[str, Any], zeros: Tensor | None, bits: int) -> tuple[bool, str]:
@@ -372,17 +372,17 @@ def _awq(contents: Contents, name: str, conventions: dict[str, int]) -> Joined:
 
     def codes(lines: NDArray[np.uint32], first: int, stop: int) -> NDArray:
         """(words, n) as rows of outputs."""
-        found = unpack(lines.reshape(-1, 1), 4, 8)[:, AWQ_ORDER]  # (words · n, 8)
-        found = found.reshape(*lines.shape, 8).swapaxes(1, 2).reshape(-1, lines.shape[1])
-        return found[first % 8 : first % 8 + stop - first].astype(np.float32)
+        unpacked = unpack(lines.reshape(-1, 1), 4, 8)[:, AWQ_ORDER]  # (words · n, 8)
+        unpacked = unpacked.reshape(*lines.shape, 8).swapaxes(1, 2).reshape(-1, lines.shape[1])
+        return unpacked[first % 8 : first % 8 + stop - first].astype(np.float32)
 
     def read(first: int, stop: int) -> NDArray:
         low, high = first // 8, -(-stop // 8)
-        found = codes(_upright(weight, low, high), first, stop)
+        unpacked = codes(_upright(weight, low, high), first, stop)
         points = codes(np.ascontiguousarray(_array_of_words(zeros)[:, low:high].T), first, stop)
-        found -= points[:, group]
-        found *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
-        return found
+        unpacked -= points[:, group]
+        unpacked *= _array(scales)[:, first:stop].astype(np.float32).T[:, group]
+        return unpacked
 
     what = "AWQ, 4 bits, zero points as they are"
     conventions[what] = conventions.get(what, 0) + 1
@@ -406,9 +406,9 @@ def _micro(contents: Contents, name: str, conventions: dict[str, int]) -> Joined
 
     def read(first: int, stop: int) -> NDArray:
         raw = blocks.fetch(first * count * width, stop * count * width)
-        found = values.fp4_pairs(raw).reshape(-1, width * 2)
-        found *= powers.read(first * count, stop * count)[:, None]
-        return found.reshape(stop - first, inputs)
+        weights = values.fp4_pairs(raw).reshape(-1, width * 2)
+        weights *= powers.read(first * count, stop * count)[:, None]
+        return weights.reshape(stop - first, inputs)
 
     return Joined(blocks, (blocks, scales), (*stack, outputs, inputs), "MXFP4", read)
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from prunequant import arguments, formats
 from prunequant.checkpoint import _kernels
 from prunequant.checkpoint.matrices import Matrix
-from prunequant.checkpoint.schemes import CANDIDATES, SCALE_BITS, WORSE, Scheme
+from prunequant.checkpoint.schemes import CANDIDATES, WORSE, Scheme
 from prunequant.distortion import best_scale, equal_size_keep
 from prunequant.sparsity import pruned_count
 
@@ -39,7 +39,9 @@ BUDGETS = (2.25, 3.25, 4.25, 8.25)
 SCALES = ("searched", "exact")
 FAMILIES = ("quantization", "pruning", "both")
 BLOCK = 1 << 16  # values that are read and measured at a time, at least one row
-HALF_RANGE = (2.0**-14, 65504.0)  # scales that half precision holds with all its digits
+# Scales that half precision holds with all its digits: what is smaller is raised to the first, as `coding` does when it
+# stores them; a scheme that needs a larger one than the second is none for the matrix.
+HALF_RANGE = (2.0**-14, 65504.0)
 _NEIGHBOURS = {(2, 4): _kernels.prune_2_of_4, (4, 8): _kernels.prune_4_of_8}
 _FINER = 32  # scales of a whole tensor to an octave, tried on its histogram
 _OCTAVES = 10
@@ -279,8 +281,14 @@ class Census:
         """The scale of least error for all values, of a fine list, estimated on the bins; in half precision."""
         first = 2 * math.ldexp(self.largest, -self.exponent) / 2 ** (bits - 1)
         tried = _halves((first * 2.0 ** (-np.arange(_FINER * _OCTAVES) / _FINER)).astype(np.float32))
+        tried = np.maximum(tried, least_scale(self.exponent))
         inside = float(self.numbers @ self.spreads)
         return float(_kernels.binned_scale(self.means, self.numbers, inside, tried, 2.0 ** (bits - 1), WORSE))
+
+
+def least_scale(exponent: int) -> np.float32:
+    """The least scale that is stored, in units of 2^exponent; one that leaves nothing where that is too large."""
+    return np.float32(2.0 ** min(math.frexp(HALF_RANGE[0])[1] - 1 - exponent, 126))
 
 
 def _halves(x: NDArray | np.float32) -> NDArray[np.float32]:
@@ -302,7 +310,9 @@ def _rows(matrix: Matrix, first: int, stop: int) -> NDArray[np.float32]:
     return block
 
 
-def census(matrix: Matrix, spread: Spread = map, tasks: int = 1, told: Callable[[int], None] | None = None) -> Census:
+def census(
+    matrix: Matrix, spread: Spread = map, tasks: int = 1, weights_read: Callable[[int], None] | None = None
+) -> Census:
     """The histogram of a matrix, in so many parts that `spread` gives to whom it will.
 
     Raises
@@ -320,19 +330,19 @@ def census(matrix: Matrix, spread: Spread = map, tasks: int = 1, told: Callable[
                 row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(x)))
                 raise NotFinite(f"{x[row, column]} in row {first + row}, column {column}")
             largest, zeros = max(largest, int(most)), zeros + int(none)
-            if told is not None:
-                told((stop - first) * matrix.columns)
-        held = np.flatnonzero(histogram[:, 0])
-        return np.column_stack((held, histogram[held])), largest, zeros
+            if weights_read is not None:
+                weights_read((stop - first) * matrix.columns)
+        occupied = np.flatnonzero(histogram[:, 0])
+        return np.column_stack((occupied, histogram[occupied])), largest, zeros
 
     tasks = max(1, min(tasks, len(pieces)))
     share = [pieces[len(pieces) * k // tasks : len(pieces) * (k + 1) // tasks] for k in range(tasks)]
-    found = list(spread(counted, share))
+    parts = list(spread(counted, share))
     whole = np.zeros((_kernels.BINS, 3), np.int64)
-    for part, _, _ in found:
+    for part, _, _ in parts:
         whole[part[:, 0]] += part[:, 1:]
-    pattern = max(most for _, most, _ in found)
-    return _census(whole, pattern, sum(none for _, _, none in found))
+    pattern = max(most for _, most, _ in parts)
+    return _census(whole, pattern, sum(none for _, _, none in parts))
 
 
 def _census(histogram: NDArray[np.int64], pattern: int, zeros: int) -> Census:
@@ -362,8 +372,8 @@ class _Sums:
 class _Block:
     """The measurements of one block of rows, in units of the matrix; `sums` holds them."""
 
-    def __init__(self, x: NDArray[np.float32], settings: Settings) -> None:
-        self.x, self.settings, self.sums = x, settings, _Sums()
+    def __init__(self, x: NDArray[np.float32], settings: Settings, floor: np.float32) -> None:
+        self.x, self.settings, self.floor, self.sums = x, settings, floor, _Sums()
 
     def tensor(self, bits: int, scale: np.float32) -> None:
         """One scale for the whole matrix."""
@@ -385,13 +395,14 @@ class _Block:
         low, high = np.float32(-(2 ** (bits - 1))), np.float32(2 ** (bits - 1) - 1)
         if self.settings.scales == "exact":
             scales[:] = _exact(x, bits, group)
+            scales[scales > 0] = np.maximum(scales[scales > 0], self.floor)
             _kernels.errors_at(x, group, scales, low, high, errors)
         else:
-            _kernels.searched(x, group, ratios(bits), low, high, WORSE, scales, errors)
+            _kernels.searched(x, group, ratios(bits), low, high, WORSE, self.floor, scales, errors)
         self.sums.errors[name] = lost + float(errors.sum())
-        held = scales[scales > 0]
-        if held.size:
-            self.sums.scales[name] = float(held.min()), float(held.max())
+        positive = scales[scales > 0]
+        if positive.size:
+            self.sums.scales[name] = float(positive.min()), float(positive.max())
         if self.settings.entropy and x is self.x:
             self.sums.codes[name] = np.zeros(1 << bits, np.int64)
             _kernels.code_counts(x, group, scales, low, high, self.sums.codes[name])
@@ -409,14 +420,16 @@ def _exact(x: NDArray[np.float32], bits: int, group: int) -> NDArray[np.float32]
     columns = x.shape[1]
     whole = columns - columns % group
     parts = [part for part in (x[:, :whole].reshape(x.shape[0], -1, group), x[:, None, whole:]) if part.size]
-    found = []
+    in_parts = []
     for part in parts:
         scales = np.zeros(part.shape[:2], np.float32)
-        held = np.abs(part).max(axis=2) >= _kernels.NOTHING
-        if held.any():
-            scales[held] = _halves(np.asarray(best_scale(part[held].astype(np.float64), bits, axis=1), np.float32))
-        found.append(scales)
-    return np.concatenate(found, axis=1).reshape(-1)
+        not_zero = np.abs(part).max(axis=2) >= _kernels.NOTHING
+        if not_zero.any():
+            scales[not_zero] = _halves(
+                np.asarray(best_scale(part[not_zero].astype(np.float64), bits, axis=1), np.float32)
+            )
+        in_parts.append(scales)
+    return np.concatenate(in_parts, axis=1).reshape(-1)
 
 
 class Bench:
@@ -424,6 +437,7 @@ class Bench:
 
     def __init__(self, matrix: Matrix, counted: Census, settings: Settings) -> None:
         self.matrix, self.counted, self.settings = matrix, counted, settings
+        self.floor = least_scale(counted.exponent)
         self.tensor_scales = {bits: np.float32(counted.tensor_scale(bits)) for bits in WIDTHS}
         self.boundary = counted.boundary(pruned_count(0.5, counted.total))
         self.formats = {name: formats.named(name) for name in FORMATS}
@@ -453,7 +467,7 @@ class Bench:
         if scheme.granularity == "tensor":
             scales = np.full(len(x), self.counted.tensor_scale(scheme.bits), np.float32)
         else:
-            scales = _Block(kept, self.settings).integers("", kept, scheme.bits, group)
+            scales = _Block(kept, self.settings, self.floor).integers("", kept, scheme.bits, group)
         rest = np.empty_like(x)
         _kernels.remainders(kept, group, scales, low, high, rest)
         return rest if kept is x else (x - kept) + rest
@@ -474,7 +488,7 @@ class Bench:
     def measure(self, first: int, stop: int) -> _Sums:
         """Rows first … stop − 1 under every scheme."""
         x = self.rows(first, stop)
-        block = _Block(x, self.settings)
+        block = _Block(x, self.settings, self.floor)
         sums, columns, group = block.sums, self.matrix.columns, self.settings.group
         rows = {}
         for bits in WIDTHS:
@@ -506,7 +520,7 @@ def judge(
     settings: Settings,
     spread: Spread = map,
     tasks: int = 1,
-    told: Callable[[int], None] | None = None,
+    weights_read: Callable[[int], None] | None = None,
 ) -> Judged:
     """What one matrix loses under every scheme.
 
@@ -515,7 +529,7 @@ def judge(
     matrix : see `matrices.Matrix`; read twice, in blocks of about 2^16 values
     settings : by `Settings.checked`
     spread : `map`, or the one of an executor whose threads share out the blocks; tasks : how many these are
-    told : called with how many values have been read again, twice the weights in all
+    weights_read : called with how many values have been read again, twice the weights in all
 
     Raises
     ------
@@ -525,31 +539,31 @@ def judge(
     -----
     Cost: about 100 ns a weight and thread; memory: a few blocks a thread, and 1.5 MB a thread for the histogram.
     """
-    counted = census(matrix, spread, tasks, told)
+    counted = census(matrix, spread, tasks, weights_read)
     notes: list[str] = []
     if counted.largest == 0:
         notes.append("all weights are zero: nothing is lost by any scheme, and nothing need be stored")
-        found: list[_Sums] = []
-        if told is not None:
-            told(matrix.weights)
+        parts: list[_Sums] = []
+        if weights_read is not None:
+            weights_read(matrix.weights)
     else:
         bench = Bench(matrix, counted, settings)
 
         def measured(ends: tuple[int, int]) -> _Sums:
             sums = bench.measure(*ends)
-            if told is not None:
-                told((ends[1] - ends[0]) * matrix.columns)
+            if weights_read is not None:
+                weights_read((ends[1] - ends[0]) * matrix.columns)
             return sums
 
-        found = list(spread(measured, blocks(matrix)))
-    return _verdict(matrix, counted, settings, found, notes)
+        parts = list(spread(measured, blocks(matrix)))
+    return _verdict(matrix, counted, settings, parts, notes)
 
 
-def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_Sums], notes: list[str]) -> Judged:
+def _verdict(matrix: Matrix, counted: Census, settings: Settings, parts: list[_Sums], notes: list[str]) -> Judged:
     """Sums of blocks, added in their order, as losses in dB and bits."""
     power = counted.power
     refused: dict[str, list[str]] = {}
-    schemes = []
+    schemes, raised = [], []
     for name in settings.schemes:
         scheme = Scheme.named(name)
         if why := scheme.problem(matrix.rows, matrix.columns):
@@ -558,18 +572,22 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
         if scheme.format == "FP16" and isinstance(scheme.pattern, float):
             error = counted.pruned(pruned_count(scheme.pattern, counted.total))
         else:
-            error = math.fsum(sums.errors[name] for sums in found)
+            error = math.fsum(sums.errors[name] for sums in parts)
         bits = scheme.stored_bits(matrix.rows, matrix.columns)
-        ends = [sums.scales[name] for sums in found if name in sums.scales]
+        ends = [sums.scales[name] for sums in parts if name in sums.scales]
         least, most = (
             (math.ldexp(end(e[i] for e in ends), counted.exponent) for i, end in ((0, min), (1, max)))
             if (ends)
             else (1.0, 1.0)
         )
-        if not HALF_RANGE[0] <= least <= most <= HALF_RANGE[1]:
-            bits += scheme.scales(matrix.rows, matrix.columns) * (32 - SCALE_BITS)
-            notes.append(f"scales of {name} leave the range of half precision: 32 bits are charged for each")
+        if why := _unstored(scheme, counted, most):
+            refused.setdefault(why, []).append(name)
+            continue
+        if ends and least <= HALF_RANGE[0]:
+            raised.append(name)
         schemes.append(Loss(name, bits / matrix.weights, decibels(power, error)))
+    if raised:
+        notes.append(f"{', '.join(raised)}: the smallest scales are raised to the least of half precision, 2^-14")
     notes += [f"{', '.join(names)}: {why}" for why, names in refused.items()]
     pruning = _pruning(counted, settings, {s.bits_per_weight for s in schemes if s.family == "quantization"})
     if settings.group < matrix.columns and matrix.columns % settings.group:
@@ -578,11 +596,11 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
     elif settings.group > matrix.columns:
         notes.append(f"rows are shorter than a group of {settings.group}: one group a row")
     order = None
-    if found and found[0].order is not None:
-        after = [math.fsum(errors) for errors in zip(*(sums.order for sums in found if sums.order is not None))]
-        first = next(s.snr for s in schemes if s.name == "2:4 INT4 channel")
+    if parts and parts[0].order is not None and any(s.name == "2:4 INT4 channel" for s in schemes):
+        after = [math.fsum(errors) for errors in zip(*(sums.order for sums in parts if sums.order is not None))]
+        first = decibels(power, math.fsum(sums.errors["2:4 INT4 channel"] for sums in parts))
         by_place, by_weights, joint = (decibels(power, error) for error in after)
-        order = Order(first, by_place, by_weights, joint, sum(sums.zeros for sums in found))
+        order = Order(first, by_place, by_weights, joint, sum(sums.zeros for sums in parts))
     return Judged(
         matrix.name,
         matrix.shape,
@@ -602,9 +620,20 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, found: list[_S
         pruning,
         tuple(_choice(bits, tuple(schemes), counted, settings) for bits in settings.budgets),
         order,
-        tuple(_coded(matrix, counted, schemes, found)) if settings.entropy else (),
+        tuple(_coded(matrix, counted, schemes, parts)) if settings.entropy else (),
         tuple(notes),
     )
+
+
+def _unstored(scheme: Scheme, counted: Census, most: float) -> str:
+    """Why the scales of a matrix, the largest of them given, cannot be stored; empty when they can."""
+    if scheme.bits is None or counted.largest == 0:
+        return ""
+    if most > HALF_RANGE[1]:
+        return "a scale is larger than half precision holds"
+    if counted.largest <= HALF_RANGE[0] / 2:
+        return "every weight would be zero: half precision holds no scale that is small enough"
+    return ""
 
 
 @cache
@@ -649,11 +678,11 @@ def _entropy(counts: NDArray[np.int64]) -> float:
     return float(-(share @ np.log2(share)))
 
 
-def _coded(matrix: Matrix, counted: Census, schemes: list[Loss], found: list[_Sums]) -> list[Coded]:
+def _coded(matrix: Matrix, counted: Census, schemes: list[Loss], parts: list[_Sums]) -> list[Coded]:
     """Both sides entropy-coded at the same rate: integers, and the mask of what pruning keeps."""
     rows = []
     for loss in schemes:
-        counts = [sums.codes[loss.name] for sums in found if loss.name in sums.codes]
+        counts = [sums.codes[loss.name] for sums in parts if loss.name in sums.codes]
         if not counts:
             continue
         scheme = Scheme.named(loss.name)

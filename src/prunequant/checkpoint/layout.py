@@ -79,26 +79,26 @@ def entries(name: str, scheme: Scheme, rows: int, columns: int, symmetric: bool 
     """
     count = kept_count(scheme, rows, columns)
     if scheme.format == "FP16":
-        found = [Entry(f"{name}.values", "F16", (count,))]
+        listed = [Entry(f"{name}.values", "F16", (count,))]
     elif scheme.bits is not None:
-        found = [Entry(f"{name}.codes", "U8", (packed_bytes(count, scheme.bits),))]
+        listed = [Entry(f"{name}.codes", "U8", (packed_bytes(count, scheme.bits),))]
         groups = scheme.scales(rows, columns)
         shape = (1, 1) if scheme.granularity == "tensor" else (rows, groups // rows)
-        found.append(Entry(f"{name}.scales", "F16", shape))
+        listed.append(Entry(f"{name}.scales", "F16", shape))
         if not symmetric:
-            found.append(Entry(f"{name}.zeros", "U8", (packed_bytes(groups, scheme.bits),)))
+            listed.append(Entry(f"{name}.zeros", "U8", (packed_bytes(groups, scheme.bits),)))
     else:
         fmt = formats.named(scheme.format or "")
-        found = [Entry(f"{name}.codes", "U8", (packed_bytes(count, fmt.element_bits),))]
+        listed = [Entry(f"{name}.codes", "U8", (packed_bytes(count, fmt.element_bits),))]
         blocks = -(-columns // (fmt.block_size or columns))
-        found.append(Entry(f"{name}.scales", {8: "U8", 32: "F32"}[fmt.scale_bits], (rows, blocks)))
+        listed.append(Entry(f"{name}.scales", {8: "U8", 32: "F32"}[fmt.scale_bits], (rows, blocks)))
         if fmt.tensor_bits:
-            found.append(Entry(f"{name}.extra", "F32", (1,)))
+            listed.append(Entry(f"{name}.extra", "F32", (1,)))
     if isinstance(scheme.pattern, tuple):
-        found.append(Entry(f"{name}.places", "U8", (packed_bytes(count, place_bits(scheme)),)))
+        listed.append(Entry(f"{name}.places", "U8", (packed_bytes(count, place_bits(scheme)),)))
     elif scheme.pattern:
-        found.append(Entry(f"{name}.mask", "U8", (packed_bytes(rows * columns, 1),)))
-    return found
+        listed.append(Entry(f"{name}.mask", "U8", (packed_bytes(rows * columns, 1),)))
+    return listed
 
 
 def place_bits(scheme: Scheme) -> int:
@@ -271,9 +271,9 @@ class LayoutWriter:
         rows = []
         with records.beside(out) as place, place.open("wb") as file:
             writer = SafetensorsWriter(file, self._entries, {"prunequant": self._said})
-            for matrix, found, row in coded:
+            for matrix, codes, row in coded:
                 scheme = self.schemes[matrix.name]
-                for name, pieces in contents(matrix.name, found, scheme):
+                for name, pieces in contents(matrix.name, codes, scheme):
                     writer.write(name, pieces)
                 rows.append(replace(row, stored_bytes=self._stored[matrix.name]))
             for tensor in self._copied:

@@ -170,13 +170,13 @@ def _mended(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray, name:
         group = np.arange(w.shape[1]) // start.group
         scales = np.broadcast_to(start.scales, (len(w), start.scales.shape[1])).T
         grid = CodeGrid(scales, *_code_range(start), group if len(scales) > 1 else None, _zeros(start))
-    found = round_to_codes(
+    rounded = round_to_codes(
         w.T, gram, grid, "path" if settings.method == "path" else "optq", mask=None if mask is None else mask.T,
         damping=settings.damping, by_activation=settings.by_activation,
     )  # fmt: skip
-    if isinstance(start, Codes | Shifted) and found.codes is not None:
-        return replace(start, codes=np.ascontiguousarray(found.codes.T).astype(start.codes.dtype))
-    return encode(np.ascontiguousarray(found.values.T), scheme, mask=stored, name=name)
+    if isinstance(start, Codes | Shifted) and rounded.codes is not None:
+        return replace(start, codes=np.ascontiguousarray(rounded.codes.T).astype(start.codes.dtype))
+    return encode(np.ascontiguousarray(rounded.values.T), scheme, mask=stored, name=name)
 
 
 def certified_error(w: NDArray, coded: Coded, scheme: Scheme, settings: Settings, gram: NDArray | None) -> float:

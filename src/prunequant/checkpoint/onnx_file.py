@@ -71,16 +71,16 @@ def read(path: Path) -> Contents:
 
 def _axes(graph: Any) -> dict[str, str]:
     """What the nodes say of the axes of their weights."""
-    found: dict[str, str] = {}
+    axes: dict[str, str] = {}
     for node in graph.node:
         if len(node.input) < 2:
             continue
         turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         if node.op_type in ("MatMul", "ConvTranspose") or (node.op_type == "Gemm" and not turned):
-            found[node.input[1]] = "transposed"
+            axes[node.input[1]] = "transposed"
         elif node.op_type == "Gather":
-            found.setdefault(node.input[0], "embedding")
-    return found
+            axes.setdefault(node.input[0], "embedding")
+    return axes
 
 
 def _others(contents: Contents, graph: Any) -> None:

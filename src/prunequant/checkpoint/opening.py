@@ -92,11 +92,11 @@ def open_model(path: str | os.PathLike, transposed: Collection[str] = ()) -> Mod
     layer.weight 4 8 F16 [[1. 0. 0. 0. 0. 0. 0. 0.]]
     layer.bias - a vector: kept as it is
     """
-    found = model_path(path)
+    file = model_path(path)
     patterns = tuple(arguments.several(transposed, "transposed", "names of tensors, a sequence of strings"))
     for pattern in patterns:
         arguments.instance(pattern, "transposed", str, "names of tensors, a sequence of strings")
-    contents = _read(found)
+    contents = _read(file)
     try:
         matrices, untreated, notes, copies = structure.build(contents, patterns)
     except BaseException:
@@ -107,7 +107,7 @@ def open_model(path: str | os.PathLike, transposed: Collection[str] = ()) -> Mod
     used["headers"] = contents.file_bytes - sum(used.values())
     notes.append(f"{used['headers']} bytes are headers, padding and settings")
     return Model(
-        found, contents.format, tuple(contents.tensors.values()), tuple(matrices), tuple(untreated), tuple(notes),
+        file, contents.format, tuple(contents.tensors.values()), tuple(matrices), tuple(untreated), tuple(notes),
         contents.metadata, used, contents, patterns,
     )  # fmt: skip
 

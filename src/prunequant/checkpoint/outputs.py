@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -49,7 +50,7 @@ def output_errors(
     calibration: Calibration,
     schemes: Sequence[str] | None = None,
     threads: int | None = None,
-    told: Callable[[str, int], None] | None = None,
+    weights_measured: Callable[[str, int], None] | None = None,
 ) -> OutputErrors:
     """The relative output error of every matrix under every scheme that a report judged.
 
@@ -60,7 +61,7 @@ def output_errors(
     calibration : inputs of its matrices
     schemes : names or patterns, as for `allocate`: the others are not measured
     threads : 1 to 1024, as many as numba has unless given; they share the rows of a matrix
-    told : called with a name and a number of weights, for each scheme of each matrix its weights in all
+    weights_measured : called with a name and a number of weights, for each scheme of each matrix its weights in all
 
     Raises
     ------
@@ -73,7 +74,7 @@ def output_errors(
     """
     count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
     document = allocation.document_of(report)
-    options = allocation.schemes_of(document, schemes)
+    options = allocation.sizes_of(document, schemes)
     matrices = {m.name: m for m in model.matrices}
     if strange := [name for name in options if name not in matrices]:
         raise ValueError(f"the report is of another model: this one has no matrix {arguments.shown(strange[0])}")
@@ -84,10 +85,10 @@ def output_errors(
             gram = calibration.gram(matrices[name])
             found = None
             if gram is not None:
-                step = None if told is None else (lambda weights, name=name: told(name, weights))
+                step = None if weights_measured is None else partial(weights_measured, name)
                 found = relative_errors(matrices[name], gram, names, settings, executor.map, step)
-            elif told is not None:
-                told(name, matrices[name].weights * len(names))
+            elif weights_measured is not None:
+                weights_measured(name, matrices[name].weights * len(names))
             if found is None:
                 by_weights[name] = NO_INPUTS if gram is None else NO_OUTPUTS
             else:
@@ -110,22 +111,22 @@ def relative_errors(
     names: Iterable[str],
     settings: Settings,
     spread: Spread = map,
-    told: Callable[[int], None] | None = None,
+    weights_measured: Callable[[int], None] | None = None,
 ) -> dict[str, float] | None:
     """tr(E G Eᵀ) / tr(X G Xᵀ) by the names of schemes; None where the outputs are zero.
 
     Parameters
     ----------
     gram : (columns, columns), positive semidefinite
-    told : called with a number of weights, those of the matrix for each scheme in all
+    weights_measured : called with a number of weights, those of the matrix for each scheme in all
     """
     chosen = [Scheme.named(name) for name in names]
     counted = judging.census(matrix, spread)
     bench = Bench(matrix, counted, settings)
     unit = float(np.max(np.abs(np.diagonal(gram)), initial=0.0))
     if counted.largest == 0 or unit <= 0:
-        if told is not None:
-            told(matrix.weights * len(chosen))
+        if weights_measured is not None:
+            weights_measured(matrix.weights * len(chosen))
         return None
     g = (gram / unit).astype(np.float32)
 
@@ -137,8 +138,8 @@ def relative_errors(
         sums = [energy(x)]
         for scheme in chosen:
             sums.append(energy(bench.lost(x, ends[0], scheme)))
-            if told is not None:
-                told(x.size)
+            if weights_measured is not None:
+                weights_measured(x.size)
         return sums
 
     step = max(1, BLOCK // matrix.columns)

@@ -242,24 +242,24 @@ def _care(rows: Sequence[Mapping], bits: float) -> str:
         return ""
     middle = statistics.median(finite)
     weights = sum(row["weights"] for row in rows)
-    found = []
+    candidates = []
     for i, row in enumerate(rows):
         reasons = sorted(_reasons(row, bits, middle), reverse=True)
         if reasons:
-            found.append((-reasons[0][0] * math.sqrt(row["weights"] / weights), i, row, reasons))
-    if not found:
+            candidates.append((-reasons[0][0] * math.sqrt(row["weights"] / weights), i, row, reasons))
+    if not candidates:
         return (
             "<h2>Matrices that deserve care</h2>\n<p>None stands out: at this size no matrix loses 1.5 dB more than "
             "the median, in none does pruning win, and none has a few rows that dominate it.</p>"
         )
     cards = []
-    for _, _, row, reasons in sorted(found)[:MOST_CARE]:
+    for _, _, row, reasons in sorted(candidates)[:MOST_CARE]:
         cards.append(
             f'<li><span class="name">{escape(row["name"])}</span><span class="hint">{escape(_shape_of(row))}, '
             f"{_percent(row['weights'] / weights)} of the weights, kurtosis {_number(row.get('kurtosis')) or 'none'}"
             f"</span>{''.join(f'<p>{escape(text)}</p>' for _, text in reasons[:2])}</li>"
         )
-    more = f" of {len(found)}" if len(found) > MOST_CARE else ""
+    more = f" of {len(candidates)}" if len(candidates) > MOST_CARE else ""
     return (
         f"<h2>Matrices that deserve care</h2>\n<p>The {len(cards)}{more} that differ most from the others at {bits:g} "
         f'bits a weight, large ones first.</p>\n<ul class="care">{"".join(cards)}</ul>'
@@ -278,9 +278,9 @@ def _reasons(row: Mapping, bits: float, middle: float) -> Iterator[tuple[float, 
     if best is not None and middle - best > 1.5:
         below = middle - best
         yield below, f"Loses more than most: {best:.1f} dB at {bits:g} bits, {below:.1f} dB below the median matrix."
-    found = {e["name"]: _snr(e) for e in row["schemes"] if e["name"] in ("INT4 tensor", "INT4 channel")}
-    if len(found) == 2 and all(map(math.isfinite, found.values())):
-        gain = found["INT4 channel"] - found["INT4 tensor"]
+    int4_snr = {e["name"]: _snr(e) for e in row["schemes"] if e["name"] in ("INT4 tensor", "INT4 channel")}
+    if len(int4_snr) == 2 and all(map(math.isfinite, int4_snr.values())):
+        gain = int4_snr["INT4 channel"] - int4_snr["INT4 tensor"]
         if gain > 6:
             yield gain, f"A few rows dominate: INT4 channel keeps {gain:.1f} dB more than INT4 tensor."
     order = row.get("order")
@@ -419,9 +419,9 @@ def _table(rows: Sequence[Mapping], bits: float, plan: Allocation | None) -> str
         name = escape(row["name"])
         also = f"<br><small>also {_breakable(escape(', '.join(row['aliases'])))}</small>" if row.get("aliases") else ""
         line = f'<td class="name" data-v="{name}"><i class="dot {family}"></i>{_breakable(name)}{also}</td>'
-        for value, text, look in cells:
+        for value, text, css_class in cells:
             plain = "" if value is None else escape(str(1e9 if value == math.inf else value))
-            line += f'<td data-v="{plain}"{" class=l" if look else ""}>{text}</td>'
+            line += f'<td data-v="{plain}"{" class=l" if css_class else ""}>{text}</td>'
         lines.append(f"<tr>{line}</tr>")
     return (
         f"<h2>Every matrix</h2>\n<p>Signal-to-noise ratios at {bits:g} bits a weight: the best quantization within "
@@ -432,9 +432,9 @@ def _table(rows: Sequence[Mapping], bits: float, plan: Allocation | None) -> str
 
 
 def _foot(document: Mapping) -> str:
-    made = document.get("provenance") or {}
-    when = made.get("date", "")
-    package = (made.get("versions") or {}).get("prunequant", "")
+    provenance = document.get("provenance") or {}
+    when = provenance.get("date", "")
+    package = (provenance.get("versions") or {}).get("prunequant", "")
     by = " ".join(filter(None, ("Made by prunequant", str(package), f"on {when}" if when else "")))
     return (
         f"<footer>{escape(by)}. Sizes are of what is stored: values, scales, masks. SNR is Σ x² over the squared error "
@@ -451,8 +451,8 @@ def _snr(loss: Mapping) -> float:
 
 
 def _best(choice: Mapping | None) -> float | None:
-    found = [_snr(choice[family]) for family in ("quantization", "pruning", "both") if choice[family]] if choice else []
-    return max(found, default=None)
+    snrs = [_snr(choice[family]) for family in ("quantization", "pruning", "both") if choice[family]] if choice else []
+    return max(snrs, default=None)
 
 
 def _shape_of(row: Mapping) -> str:

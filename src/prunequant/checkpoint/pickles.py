@@ -128,10 +128,10 @@ class _Machine:
             raise ModelFileError(self.path, f"{self.what} calls what is no function")
         if function.name in _DICTS:
             items = args[0] if function.name != "collections.defaultdict" and args else ()
-            found: dict = {}
+            mapping: dict = {}
             for pair in items.items() if isinstance(items, dict) else items:
-                self.insert(found, *pair)
-            return found
+                self.insert(mapping, *pair)
+            return mapping
         if function.name == "torch._tensor._rebuild_from_type_v2" and len(args) >= 3:
             return self.call(args[0], args[2])
         return Called(function.name, args)

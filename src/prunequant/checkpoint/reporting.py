@@ -137,7 +137,7 @@ def report(
     entropy: bool = False,
     scales: str = "searched",
     threads: int | None = None,
-    told: Callable[[str, int], None] | None = None,
+    weights_read: Callable[[str, int], None] | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -152,9 +152,11 @@ def report(
     entropy : entropy-code the integers too, and compare with pruning at that rate
     scales : "searched", see `schemes.CANDIDATES`, or "exact", the least error over all scales, slow
     threads : 1 to 1024; no number depends on it
-    told : called with a name and a number of weights, twice the weights of the model in all, perhaps from threads
+    weights_read : called with a name and a number of weights that were read, in all twice the weights of the model,
+        perhaps from threads
     executor : of processes or a cluster, to judge the matrices one by one, a thread each, see `experiments.sweep`;
-        `threads` and `told` are of no use then. Every process opens the path by itself. No number depends on it.
+        `threads` and `weights_read` are of no use then. Every process opens the path by itself. No number depends on
+        it.
     progress : called with matrices done and in all, where there is an executor
 
     Returns
@@ -183,13 +185,13 @@ def report(
     ('quantization', 'INT4 g128', '15.4 dB')
     """
     settings = Settings.checked(budgets, group, mask, entropy, scales)
-    for name, function in (("told", told), ("progress", progress)):
+    for name, function in (("weights_read", weights_read), ("progress", progress)):
         if function is not None and not callable(function):
             raise TypeError(f"{name} is {arguments.shown(function)}: it must be a function, or None")
     source = model if isinstance(model, Model) else arguments.path(model, "model")
     with nullcontext(source) if isinstance(source, Model) else open_model(source) as opened:
         if executor is None:
-            return _reported(opened, settings, *judge_all(opened.matrices, settings, threads, told))
+            return _reported(opened, settings, *judge_all(opened.matrices, settings, threads, weights_read))
         return _reported(opened, settings, *judge_all_elsewhere(opened, settings, executor, progress))
 
 

@@ -30,12 +30,12 @@ class _Repeated(ValueError):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise _Repeated(f"the key {shown_name(twice)} stands twice")
-    return found
+    return unique
 
 
 def parse_json(raw: bytes, path: Path, what: str) -> dict[str, Any]:
@@ -46,14 +46,14 @@ def parse_json(raw: bytes, path: Path, what: str) -> dict[str, Any]:
     ModelFileError : no JSON, no object, a key twice, nested too deeply.
     """
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except _Repeated as error:
         raise ModelFileError(path, f"{what} is damaged: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ModelFileError(path, f"{what} is no JSON ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(found, dict):
-        raise ModelFileError(path, f"{what} is a {type(found).__name__}: it must be a JSON object")
-    return found
+    if not isinstance(parsed, dict):
+        raise ModelFileError(path, f"{what} is a {type(parsed).__name__}: it must be a JSON object")
+    return parsed
 
 
 def _whole(value: object) -> bool:
@@ -166,7 +166,7 @@ def settings(folder: Path, notes: list[str]) -> dict[str, Any]:
 
     A file that cannot be read is said in a note: the weights can be read without it.
     """
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for name in ("config.json", "quantize_config.json"):
         path = folder / name
         if not path.is_file():
@@ -184,10 +184,10 @@ def settings(folder: Path, notes: list[str]) -> dict[str, Any]:
             continue
         if name == "config.json":
             inner = read.get("quantization_config")
-            found.update(inner if isinstance(inner, dict) else {})
+            merged.update(inner if isinstance(inner, dict) else {})
         else:
-            found.update(read)
-    return found
+            merged.update(read)
+    return merged
 
 
 def read_folder(folder: Path) -> Contents:
@@ -241,7 +241,7 @@ def _indexed(contents: Contents, index: Path, shards: list[Path]) -> None:
         raise ModelFileError(index, "weight_map must name a file for each tensor")
     metadata = read.get("metadata")
     contents.metadata.update(metadata if isinstance(metadata, dict) else {})
-    found: dict[str, dict[str, Tensor]] = {}
+    by_shard: dict[str, dict[str, Tensor]] = {}
     for shard in sorted(set(places.values())):
         if (
             Path(shard).name != shard
@@ -255,22 +255,22 @@ def _indexed(contents: Contents, index: Path, shards: list[Path]) -> None:
         if not path.is_file():
             missing = next(name for name, place in places.items() if place == shard)
             raise ModelFileError(index, f"the shard {shown_name(shard)} is missing", missing)
-        found[shard], more = read_file(contents, path)
+        by_shard[shard], more = read_file(contents, path)
         contents.metadata.update(more)
     for name, shard in places.items():
-        if name not in found[shard]:
-            others = [other for other, tensors in found.items() if name in tensors]
+        if name not in by_shard[shard]:
+            others = [other for other, tensors in by_shard.items() if name in tensors]
             where = f"it is in {others[0]}" if others else "no shard holds it"
             contents.notes.append(f"the index places {shown_name(name)} in {shard}, which does not hold it: {where}")
             if others:
-                contents.tensors[name] = found[others[0]][name]
+                contents.tensors[name] = by_shard[others[0]][name]
             continue
-        contents.tensors[name] = found[shard][name]
-    for shard, tensors in found.items():
+        contents.tensors[name] = by_shard[shard][name]
+    for shard, tensors in by_shard.items():
         for name, tensor in tensors.items():
             if contents.tensors.get(name) is not tensor:
                 reason = "the index does not name it" if name not in places else "the index takes it from another shard"
                 contents.untreated.append((f"{name} in {shard}", tensor.shape, tensor.dtype, tensor.nbytes, reason))
     for path in shards:
-        if path.name not in found:
+        if path.name not in by_shard:
             contents.notes.append(f"{path.name} ({path.stat().st_size} bytes) is in no entry of the index: not read")

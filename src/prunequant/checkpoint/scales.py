@@ -39,22 +39,22 @@ def grid_of(tensor: Tensor, shape: tuple[int, ...], config: dict[str, Any]) -> t
     *stack, outputs, inputs = shape
     if tensor.encoding.integer and tensor.dtype not in ("U8", "I8"):
         raise Unjoinable(f"scales {shown_name(tensor.name)} are {tensor.dtype}, not floats")
-    found = tensor.shape
+    scale_shape = tensor.shape
     if tensor.size == 1:
-        found = (*(1 for _ in stack), 1, 1) if math.prod(stack) == 1 else ()
-    elif len(found) == len(shape) - 1 and found[-1:] == (outputs,):
-        found = (*found, 1)
-    elif len(found) == 1 and stack and found == (stack[0],):
-        found = (stack[0], 1, 1)
-    if tensor.size == 1 and not found:
+        scale_shape = (*(1 for _ in stack), 1, 1) if math.prod(stack) == 1 else ()
+    elif len(scale_shape) == len(shape) - 1 and scale_shape[-1:] == (outputs,):
+        scale_shape = (*scale_shape, 1)
+    elif len(scale_shape) == 1 and stack and scale_shape == (stack[0],):
+        scale_shape = (stack[0], 1, 1)
+    if tensor.size == 1 and not scale_shape:
         return 0, 1, outputs, inputs
-    if len(found) != len(shape) or list(found[:-2]) != stack or 0 in found:
+    if len(scale_shape) != len(shape) or list(scale_shape[:-2]) != stack or 0 in scale_shape:
         raise Unjoinable(f"scales of shape {list(tensor.shape)} do not fit a weight of shape {list(shape)}")
     blocks = config.get("weight_block_size")
     pair = blocks if isinstance(blocks, list) and len(blocks) == 2 and all(_positive(n) for n in blocks) else [0, 0]
     group = setting(config, "group_size")
-    across = shared_by(inputs, found[-1], pair[1] or group, "columns")
-    return found[-2], found[-1], shared_by(outputs, found[-2], pair[0], "rows"), across
+    across = shared_by(inputs, scale_shape[-1], pair[1] or group, "columns")
+    return scale_shape[-2], scale_shape[-1], shared_by(outputs, scale_shape[-2], pair[0], "rows"), across
 
 
 def _positive(value: object) -> bool:
@@ -68,9 +68,9 @@ def setting(config: dict[str, Any], key: str) -> int:
     groups = config.get("config_groups")
     if isinstance(groups, dict):
         weights = [g["weights"] for g in groups.values() if isinstance(g, dict) and isinstance(g.get("weights"), dict)]
-        found = {w[key] for w in weights if _positive(w.get(key))}
-        if len(found) == 1:
-            return found.pop()
+        declared = {w[key] for w in weights if _positive(w.get(key))}
+        if len(declared) == 1:
+            return declared.pop()
     return 0
 
 

@@ -33,6 +33,7 @@ GROUPS = (16, 32, 64, 128, 256)
 # each rounded to half precision. Judging goes down the list and stops at the first whose error is more than WORSE times
 # the least so far (on its way down the error may rise and fall again, by less than that). Of the scale of least error,
 # the first of equals, one step of least squares, s = Σ x q / Σ q², in half precision too, stays if its error is less.
+# No scale is below 2^-14, the least of half precision with all its digits.
 # Lost against the exact best scale (`distortion.best_scale`), errors of many groups added, the worst of Gaussian,
 # Laplace and t(3) values, in dB at 2, 3, 4, 8 bits: rows of 1536 .01, .02, .02, .20; groups of 128 .01, .02, .04,
 # .58; of 32 .01, .03, .05, 1.1 (so few an exact search fits one by one). tests/checkpoint/test_schemes.py measures it.
@@ -154,32 +155,32 @@ def _checked(rows: int, columns: int) -> tuple[int, int]:
 
 @cache
 def _named(name: str) -> Scheme:
-    found = _NAME.fullmatch(name)
+    matched = _NAME.fullmatch(name)
     what = f"scheme is {arguments.shown(name)}: no name of one; "
     if re.fullmatch(r"(.* )?INT\d", name):
         raise ValueError(what + f"say what shares a scale: '{name} channel', '{name} g128' or '{name} tensor'")
-    if found is None:
+    if matched is None:
         raise ValueError(
             what + "it must be a name such as 'INT4 g128', 'INT8 channel', '2:4 FP16', '75% FP16', 'MXFP4'"
         )
     pattern: tuple[int, int] | float | None = None
-    if found["n"]:
-        pattern = (int(found["n"]), int(found["m"]))
+    if matched["n"]:
+        pattern = (int(matched["n"]), int(matched["m"]))
         if not 0 < pattern[0] < pattern[1] <= 1024:
             raise ValueError(what + "of m neighbours, m at most 1024, at least one and not all are kept")
-    elif found["percent"]:
-        pattern = float(found["percent"]) / 100
+    elif matched["percent"]:
+        pattern = float(matched["percent"]) / 100
         if pattern == 0:
             raise ValueError(what + "a share that is pruned lies above 0%")
-    if found["format"]:
+    if matched["format"]:
         known = ("FP16", *_BLOCKED)
-        if found["format"] not in known:
+        if matched["format"] not in known:
             raise ValueError(what + f"a format is one of {', '.join(known)}")
-        return Scheme(name, format=found["format"], pattern=pattern)
-    bits = int(found["bits"])
+        return Scheme(name, format=matched["format"], pattern=pattern)
+    bits = int(matched["bits"])
     if bits not in WIDTHS:
         raise ValueError(what + f"integers have {WIDTHS[0]} to {WIDTHS[-1]} bits")
-    granularity = int(found["group"]) if found["group"] else found["granularity"]
+    granularity = int(matched["group"]) if matched["group"] else matched["granularity"]
     if granularity == 0:
         raise ValueError(what + "a group holds at least one value")
     return Scheme(name, bits, granularity, None, pattern)

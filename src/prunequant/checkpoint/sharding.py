@@ -30,7 +30,7 @@ def judge_all(
     matrices: Sequence[Matrix],
     settings: Settings,
     threads: int | None = None,
-    told: Callable[[str, int], None] | None = None,
+    weights_read: Callable[[str, int], None] | None = None,
 ) -> tuple[list[Judged], list[Untreated]]:
     """Every matrix judged, in order; those that hold NaN or infinity are untreated.
 
@@ -40,7 +40,7 @@ def judge_all(
     settings : by `Settings.checked`
     threads : as many as numba has unless given; no number depends on it. They share the blocks of a matrix that is
         much of the model, and take one each of the others.
-    told : called with the name of a matrix and how many of its weights have been read again, in all twice each
+    weights_read : called with the name of a matrix and how many of its weights have been read again, in all twice each
     """
     count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
     fair = sum(matrix.weights for matrix in matrices) / (LARGE * count)
@@ -48,21 +48,21 @@ def judge_all(
 
     def judge(number: int, spread: Spread = map, tasks: int = 1) -> Judged | Untreated:
         matrix = matrices[number]
-        step = None if told is None else partial(told, matrix.name)
+        step = None if weights_read is None else partial(weights_read, matrix.name)
         try:
             return judging.judge(matrix, settings, spread, tasks, step)
         except NotFinite as error:
-            if told is not None:
-                told(matrix.name, 2 * matrix.weights)
+            if weights_read is not None:
+                weights_read(matrix.name, 2 * matrix.weights)
             return Untreated(matrix.name, matrix.shape, matrix.dtype, matrix.nbytes, f"it holds {error}")
 
     # Kernels of the formats are parallel by themselves: here every thread has blocks, or matrices, of its own.
     with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:
         large = [i for i in order if count > 1 and matrices[i].weights > fair]
-        found = {i: judge(i, executor.map, count) for i in large}
-        small = [i for i in order if i not in found]
-        found |= zip(small, executor.map(judge, small))
-    rows = [found[i] for i in range(len(matrices))]
+        judged = {i: judge(i, executor.map, count) for i in large}
+        small = [i for i in order if i not in judged]
+        judged |= zip(small, executor.map(judge, small))
+    rows = [judged[i] for i in range(len(matrices))]
     return [r for r in rows if isinstance(r, Judged)], [r for r in rows if isinstance(r, Untreated)]
 
 
@@ -89,10 +89,10 @@ def judge_all_elsewhere(
     asked = {**vars(settings), "budgets": list(settings.budgets)}
     units = [{**place_of(model), "settings": asked, "name": m.name} for m in largest]
     rows = experiments.sweep(judge_one, units, executor=executor, progress=progress)
-    found = {row["name"]: row for row in rows}
+    by_name = {row["name"]: row for row in rows}
     judged, untreated = [], []
     for matrix in model.matrices:
-        row = found[matrix.name]
+        row = by_name[matrix.name]
         if row["judged"] is not None:
             judged.append(matrix_from_json(row["judged"]))
         else:

@@ -129,10 +129,10 @@ def matrix_of(tensor: Tensor, kind: str, transposed: Collection[str]) -> Matrix:
     return Matrix(tensor.name, shape, kind, tensor.dtype, rows, columns, tensor.nbytes, read, experts, (), ())
 
 
-def narrowed(found: NDArray) -> NDArray[np.float32]:
+def narrowed(array: NDArray) -> NDArray[np.float32]:
     """Values as float32; what float32 does not hold becomes infinite, and is found where the matrix is judged."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return found.astype(np.float32, copy=False)
+        return array.astype(np.float32, copy=False)
 
 
 def _rows(tensor: Tensor, columns: int) -> Callable[[int, int], NDArray]:
@@ -197,9 +197,9 @@ def own_bytes(tensors: Iterable[Tensor]) -> dict[str, int]:
         else:
             file, start, stop = tensor.place
             placed.setdefault(file, []).append((start, number, stop, tensor))
-    for found in placed.values():
+    for spans in placed.values():
         edge = 0
-        for start, _, stop, tensor in sorted(found, key=lambda row: row[:2]):
+        for start, _, stop, tensor in sorted(spans, key=lambda row: row[:2]):
             own[tensor.name] = min(max(stop - max(start, edge), 0), tensor.nbytes)
             edge = max(edge, stop)
     return own
@@ -232,13 +232,13 @@ def tie(parts: list[Part], own: dict[str, int], notes: list[str]) -> tuple[list[
                 where = f"stored again in {more} bytes" if more else "stored once"
                 a, b = shown_name(first.matrix.name), shown_name(other.matrix.name)
                 notes.append(f"{b} holds the same as {a}, {where}: it is counted once, as {a}")
-    found = []
+    tied = []
     for part in parts:
         if part.matrix.name in drop:
             continue
         nbytes = sum(own[t.name] for t in part.tensors)
-        found.append(replace(part.matrix, nbytes=nbytes, aliases=tuple(same.get(part.matrix.name, ()))))
-    return found, copies
+        tied.append(replace(part.matrix, nbytes=nbytes, aliases=tuple(same.get(part.matrix.name, ()))))
+    return tied, copies
 
 
 def _equal(candidates: list[Part]) -> Iterable[tuple[Part, Part]]:
@@ -266,11 +266,11 @@ def build(contents: Contents, transposed: Collection[str] = ()) -> tuple[list[Ma
     untreated = [Untreated(*row) for row in contents.untreated]
     for tensor in contents.tensors.values():
         if tensor.name in joined:
-            found = _joined(joined[tensor.name])
-            if isinstance(found, Part):
-                parts.append(found)
+            joined_part = _joined(joined[tensor.name])
+            if isinstance(joined_part, Part):
+                parts.append(joined_part)
                 continue
-            joins.failed[tensor.name] = found
+            joins.failed[tensor.name] = joined_part
             used -= {part.name for part in joined[tensor.name].parts}
     for tensor in contents.tensors.values():
         if tensor.name in used:

@@ -379,9 +379,9 @@ def claim(*, into: Registry | None = None, **fields: Any) -> Callable[[Check], C
     """
 
     def register(check: Check) -> Claim:
-        made = Claim(check=check, chapter=chapter_of(check.__module__), **fields)
-        (registry() if into is None else into).add(made)
-        return made
+        declared = Claim(check=check, chapter=chapter_of(check.__module__), **fields)
+        (registry() if into is None else into).add(declared)
+        return declared
 
     return register
 

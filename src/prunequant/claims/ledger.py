@@ -31,9 +31,9 @@ def in_order(claims: Iterable[Claim]) -> list[Claim]:
     papers = list(PAPERS)
 
     def place(claim: Claim) -> tuple[int, int, int, int]:
-        found = [(KINDS.index(kind.lower()), number) for kind, number in _PLACE.findall(claim.source.place)]
+        places = [(KINDS.index(kind.lower()), number) for kind, number in _PLACE.findall(claim.source.place)]
         # "Section 6 and Proposition 2" is a proposition.
-        kind, number = next((pair for pair in found if pair[0]), found[0] if found else (len(KINDS), "0"))
+        kind, number = next((pair for pair in places if pair[0]), places[0] if places else (len(KINDS), "0"))
         major, _, minor = number.partition(".")
         return papers.index(claim.source.paper), kind, int(major) if major.isdigit() else ord(major), int(minor or 0)
 
@@ -102,9 +102,9 @@ def _controls(row: Mapping) -> str:
     if not controls:
         return ""
     lines = []
-    for name, found in controls.items():
-        broken = [what for what, met in found.get("conditions", {}).items() if not met]
-        first, text = found["evidence"][0]
+    for name, control in controls.items():
+        broken = [what for what, met in control.get("conditions", {}).items() if not met]
+        first, text = control["evidence"][0]
         shown = f"not: {'; '.join(broken)}" if broken else f"{first}: {text}"
         lines.append(f"<br>{cell(name)} <em>({cell(shown)})</em>")
     count = f"{len(controls)} control{'s' if len(controls) > 1 else ''} fail{'' if len(controls) > 1 else 's'}"

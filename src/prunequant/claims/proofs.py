@@ -329,7 +329,7 @@ THEOREMS = (
 # --- the prover ---------------------------------------------------------------------------------------------------
 
 
-def _told(numbers: Mapping[str, Any], model: Any) -> str:
+def _numbers_text(numbers: Mapping[str, Any], model: Any) -> str:
     def text(value: Any) -> str:
         return str(model.eval(value, model_completion=True)).replace("True", "yes").replace("False", "no")
 
@@ -348,10 +348,10 @@ def _ask(z3: Any, theorem: Theorem, limit: float, without: str = "") -> tuple[st
             solver.add(*asked)
     solver.add(z3.Not(stated.conclusion))
     start = time.perf_counter()
-    found = solver.check()
+    answer = solver.check()
     seconds = time.perf_counter() - start
-    outcome = {"unsat": "proved", "sat": "counterexample"}.get(str(found), "not decided")
-    example = _told(stated.numbers, solver.model()) if str(found) == "sat" else ""
+    outcome = {"unsat": "proved", "sat": "counterexample"}.get(str(answer), "not decided")
+    example = _numbers_text(stated.numbers, solver.model()) if str(answer) == "sat" else ""
     return outcome, seconds, len(solver.assertions()), example
 
 
@@ -372,8 +372,8 @@ def prove(theorem: Theorem, limit: float = 120) -> Proof:
     outcome, seconds, assertions, example = _ask(z3, theorem, limit)
     controls = {}
     for name in theorem.drop:
-        said, _, _, found = _ask(z3, theorem, limit, without=name)
-        controls[name] = found if said == "counterexample" else ""
+        outcome_without, _, _, counterexample = _ask(z3, theorem, limit, without=name)
+        controls[name] = counterexample if outcome_without == "counterexample" else ""
     return Proof(theorem, outcome, seconds, assertions, example, controls)
 
 
@@ -398,15 +398,15 @@ def to_record(proofs: Iterable[Proof]) -> list[dict]:
     """Plain rows for JSON."""
     return [
         {
-            "claim": made.theorem.claim,
-            "title": made.theorem.title,
-            "values": made.theorem.values,
-            "outcome": made.outcome,
-            "seconds": round(made.seconds, 2),
-            "assertions": made.assertions,
-            "controls": dict(made.controls),
+            "claim": proof.theorem.claim,
+            "title": proof.theorem.title,
+            "values": proof.theorem.values,
+            "outcome": proof.outcome,
+            "seconds": round(proof.seconds, 2),
+            "assertions": proof.assertions,
+            "controls": dict(proof.controls),
         }
-        for made in proofs
+        for proof in proofs
     ]
 
 

@@ -43,23 +43,31 @@ def attempt(claim_id: str, budget: Budget = Budget.QUICK) -> Outcome:
     `skipped` where a package of an extra is not installed or a record is not there; any other exception is an `error`.
     """
     start = time.perf_counter()
-    skipped = told = ""
+    skipped = failure = ""
     try:
         return run(claim_id, budget)
     except MissingRecord as error:
         skipped = str(error)
     except ModuleNotFoundError as error:
         extra = missing(error)
-        skipped, told = (str(extra), "") if extra else ("", f"{type(error).__name__}: {error}")
+        skipped, failure = (str(extra), "") if extra else ("", f"{type(error).__name__}: {error}")
     except Exception as error:  # a check is foreign code: one that breaks must not hide the others
-        told = f"{type(error).__name__}: {error}".rstrip(": ")
-    return Outcome(registry()[claim_id], budget, None, {}, time.perf_counter() - start, skipped, told)
+        failure = f"{type(error).__name__}: {error}".rstrip(": ")
+    return Outcome(registry()[claim_id], budget, None, {}, time.perf_counter() - start, skipped, failure)
 
 
 def _run_portable(claim_id: str, budget_name: str) -> tuple:
     """`attempt` for another process: what was measured travels back, the claim is looked up by id on either side."""
-    made = attempt(claim_id, Budget(budget_name))
-    return claim_id, made.evidence, made.controls, made.seconds, made.skipped, made.error, made.confirmations
+    outcome = attempt(claim_id, Budget(budget_name))
+    return (
+        claim_id,
+        outcome.evidence,
+        outcome.controls,
+        outcome.seconds,
+        outcome.skipped,
+        outcome.error,
+        outcome.confirmations,
+    )
 
 
 def run_all(
@@ -96,8 +104,8 @@ def run_all(
     else:
         futures = {executor.submit(_run_portable, claim_id, budget.value): claim_id for claim_id in chosen}
         for future in as_completed(futures):
-            claim_id, *found = future.result()
-            keep(Outcome(known[claim_id], budget, *found))
+            claim_id, *parts = future.result()
+            keep(Outcome(known[claim_id], budget, *parts))
     return [done[claim_id] for claim_id in chosen]
 
 
@@ -165,11 +173,11 @@ def drift(rows: Iterable[dict], recorded: Mapping[str, dict]) -> tuple[list[str]
             for (name, there), (_, here) in zip(before, after):
                 declared = now.get("tolerances", {}).get(name)
                 tolerance = Tolerance.read(declared) if declared else None
-                found = compare(here, there, tolerance)
+                comparison = compare(here, there, tolerance)
                 if tolerance is not None:
                     key = f"{row['id']}, {what}: {name}"
-                    used[key] = max(used.get(key, 0.0), found.used)
-                if not found.equal:
+                    used[key] = max(used.get(key, 0.0), comparison.used)
+                if not comparison.equal:
                     why = tolerance.text() if tolerance else "compared exactly"
                     lines.append(f"{row['id']}, {what}: {name}: {there} became {here} ({why})")
     return lines, used

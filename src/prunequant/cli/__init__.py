@@ -68,13 +68,13 @@ def verify(
         pool = executor(stack, jobs, cluster)
         task = bar.add_task("checking", total=len(ids or known))
 
-        def told(outcome: Outcome) -> None:
+        def show_outcome(outcome: Outcome) -> None:
             bar.update(task, advance=1, description=outcome.claim.id)
             if not sys.stderr.isatty():
                 state = "agrees" if outcome.agrees else "not run" if outcome.skipped else "CONTRADICTS"
                 tell(terminal, f"{outcome.claim.id} {state} {outcome.seconds:.1f} s")
 
-        outcomes = claims.run_all(ids or None, budget, pool, told)
+        outcomes = claims.run_all(ids or None, budget, pool, show_outcome)
     _print(outcomes)
     rows = claims.to_record(outcomes)
     if json is not None:
@@ -116,28 +116,28 @@ def prove(
     except ValueError as error:
         fail(str(error))
     check_writable(json)
-    made = []
+    proven = []
     for theorem in chosen:
         try:
-            found = proofs.prove(theorem, limit)
+            proof = proofs.prove(theorem, limit)
         except extras.MissingExtra as error:
             fail(str(error))
-        made.append(found)
+        proven.append(proof)
         values = f"{theorem.values} value{'s' if theorem.values > 1 else ''}"
-        print(f"{theorem.claim}, {theorem.title}, {values}: {found.outcome} in {found.seconds:.2f} s")
-        if found.counterexample:
-            print(f"  counterexample: {found.counterexample}")
-        for name, example in found.controls.items():
+        print(f"{theorem.claim}, {theorem.title}, {values}: {proof.outcome} in {proof.seconds:.2f} s")
+        if proof.counterexample:
+            print(f"  counterexample: {proof.counterexample}")
+        for name, example in proof.controls.items():
             print(f'  without "{name}": {example or "NO COUNTEREXAMPLE FOUND"}')
     if json is not None:
         about = records.provenance("prunequant prove", packages=("z3-solver",))
         try:
-            records.write_json(json, {"provenance": about, "rows": proofs.to_record(made)})
+            records.write_json(json, {"provenance": about, "rows": proofs.to_record(proven)})
         except OSError as error:
             fail(f"the outcome could not be written: {error}")
-    good = sum(found.agrees for found in made)
-    print(f"{good} of {len(made)} proved, each false without a hypothesis that it names")
-    if good < len(made):
+    good = sum(proof.agrees for proof in proven)
+    print(f"{good} of {len(proven)} proved, each false without a hypothesis that it names")
+    if good < len(proven):
         raise typer.Exit(1)
 
 
@@ -167,10 +167,10 @@ def plan(
         failure = arguments.real(failure, "--failure", 0, 1, open_low=True, open_high=True)
         arguments.choice(depth, "--depth", DEPTHS)
         arguments.choice(method, "--method", METHODS)
-        made = tickets.plan(shape, target, source, failure, signed_inputs, depth=depth, biases=biases, method=method)
+        planned = tickets.plan(shape, target, source, failure, signed_inputs, depth=depth, biases=biases, method=method)
     except ValueError as error:
         fail(str(error))
-    print(made)
+    print(planned)
 
 
 @app.command()
@@ -200,12 +200,12 @@ def case(
     with progress_bar(terminal) as bar:
         whole, inside = bar.add_task(name), bar.add_task("")
 
-        def told(done: int, total: int) -> None:
+        def show_units(done: int, total: int) -> None:
             bar.update(whole, completed=done, total=total)
             if not shown:
                 tell(terminal, f"{done} of {total} units")
 
-        def say(what: str, step: int, steps: int) -> None:
+        def show_step(what: str, step: int, steps: int) -> None:
             bar.update(inside, description=what, completed=step, total=steps)
 
         try:
@@ -219,8 +219,8 @@ def case(
                 data=data_dir,
                 limit=limit,
                 threads=threads,
-                progress=told,
-                say=say,
+                progress=show_units,
+                unit_progress=show_step,
             )
         except cases.Unfinished as stopped:
             tell(terminal, str(stopped))
@@ -268,21 +268,21 @@ def record(
         pool = executor(stack, jobs, cluster) or stack.enter_context(experiments.processes(1))
         task = bar.add_task(name)
 
-        def told(done: int, total: int) -> None:
+        def show_units(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
             if not shown:
                 tell(terminal, f"{done} of {total} units")
 
         try:
-            made = runner.run_study(
+            finished = runner.run_study(
                 name,
                 settings,
                 out=place,
                 resume=resume,
                 executor=pool,
                 about={} if cluster else {"jobs": jobs},
-                progress=told,
-                say=lambda text: tell(terminal, text),
+                progress=show_units,
+                log=lambda text: tell(terminal, text),
             )
         except KeyboardInterrupt:
             tell(terminal, f"stopped: what is finished is kept in {place}.partial; run it again with --resume to go on")
@@ -290,7 +290,7 @@ def record(
         except (ValueError, OSError, ModuleNotFoundError) as error:
             fail(str(error))
     if study.show is not None:
-        print(study.show(made))
+        print(study.show(finished))
     print(f"record: {place}")
 
 
@@ -343,11 +343,11 @@ def _print_files(names: list[str]) -> None:
     if not names:
         fail("--files needs the id of a claim, or a chapter such as tickets/subset-sums")
     try:
-        found = {path: what for name in names for path, what in chapters.files(name).items()}
+        what_to_do = {path: what for name in names for path, what in chapters.files(name).items()}
     except ValueError as error:
         fail(str(error))
-    width = max(map(len, found))
-    for path, what in found.items():
+    width = max(map(len, what_to_do))
+    for path, what in what_to_do.items():
         print(f"{path:{width}}  {what}")
 
 
@@ -371,16 +371,16 @@ def _print(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         failing = f"{sum(not e.holds for e in outcome.controls.values())} of {len(outcome.controls)} fail"
         if outcome.problems:
-            told = Text("; ".join(outcome.problems), "bold red")
+            detail = Text("; ".join(outcome.problems), "bold red")
         elif outcome.evidence is None:
-            told = Text("not run")
+            detail = Text("not run")
         else:
             figure = outcome.evidence.figures[0]
-            told = Text(f"{figure.name}: {figure.text()}")
+            detail = Text(f"{figure.name}: {figure.text()}")
         table.add_row(
             Text(outcome.claim.id),
             Text(outcome.claim.verdict.value, "red" if outcome.problems else ""),
-            told,
+            detail,
             "" if outcome.evidence is None else failing,
             f"{outcome.seconds:.1f} s",
         )

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
-from .common import Cluster, Transposed, check_writable, executor, fail, progress_bar, tell
+from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Compressed
@@ -27,7 +27,7 @@ def compress(
     out: Annotated[Path, typer.Argument(help="the file to write, or for compressed-tensors the folder")],
     plan: Annotated[Path | None, typer.Option(help="a plan.json, as `prunequant allocate` writes it")] = None,
     scheme: Annotated[str | None, typer.Option(help="one for all matrices, such as 'INT4 g128'")] = None,
-    budget: Annotated[float | None, typer.Option(help="bits a weight: the plan that loses least within them")] = None,
+    budget: Budget = None,
     to: Annotated[str, typer.Option(help="prunequant, compressed-tensors or gguf")] = "prunequant",
     method: Annotated[
         str, typer.Option(help="nearest, wanda, path, optq or sparsegpt: all but the first look at inputs")
@@ -54,7 +54,7 @@ def compress(
                 bar.update(task, completed=done, total=total, description=name or "written")
 
             written = checkpoint.compress(
-                model, out, plan=schemes, scheme=scheme, budget=budget, to=to, settings=settings,
+                model, out, plan=schemes, scheme=scheme, **budget_of(budget), to=to, settings=settings,
                 calibrate=calibrate, transposed=transposed or (), progress=show, executor=pool,
             )  # fmt: skip
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
@@ -69,10 +69,10 @@ def compress(
 
 def _read_plan(path: Path) -> Any:
     try:
-        found = reader.loads(path.read_text(encoding="utf-8"))
+        written = reader.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON ({error})") from None
-    tensors = found.get("tensors", found) if isinstance(found, dict) else None
+    tensors = written.get("tensors", written) if isinstance(written, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(v, str) for v in tensors.values()):
         raise ValueError(f"{path} is no plan: it must name a scheme for each matrix, under 'tensors'")
     return tensors
@@ -120,14 +120,14 @@ def verify_file(
     from .. import checkpoint
 
     try:
-        found = checkpoint.verify_file(file, against, transposed or ())
+        verification = checkpoint.verify_file(file, against, transposed or ())
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))
     print(
-        f"{found.target}: {found.checksums} checksums agree, {found.matrices} matrices decoded,"
-        f" {found.compared} errors computed again, {len(found.problems)} problems"
+        f"{verification.target}: {verification.checksums} checksums agree, {verification.matrices} matrices decoded,"
+        f" {verification.compared} errors computed again, {len(verification.problems)} problems"
     )
-    for problem in found.problems:
+    for problem in verification.problems:
         tell(Console(), problem)
-    if found.problems:
+    if verification.problems:
         raise typer.Exit(2)

@@ -122,12 +122,12 @@ def care(report: Report, at: int) -> list[str]:
     return [f"Care: {line[0].lower()}{line[1:]}" for line in lines]
 
 
-def _count(found: Sequence) -> str:
-    return f"{len(found)} matri{'x' if len(found) == 1 else 'ces'}"
+def _count(matrices: Sequence) -> str:
+    return f"{len(matrices)} matri{'x' if len(matrices) == 1 else 'ces'}"
 
 
-def _listed(some: Sequence[str], found: Sequence) -> str:
-    return ", ".join(some) + (", …" if len(found) > len(some) else "")
+def _listed(some: Sequence[str], whole: Sequence) -> str:
+    return ", ".join(some) + (", …" if len(whole) > len(some) else "")
 
 
 def _best(choice: Choice) -> float | None:

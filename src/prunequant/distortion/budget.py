@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from prunequant import arguments
 
@@ -125,7 +125,7 @@ def crossover(
             if before is None:
                 root = at
             else:
-                root = brentq(gain, before, at, xtol=1e-9) if gain_before < 0 else before
+                root = scipy.optimize.brentq(gain, before, at, xtol=1e-9) if gain_before < 0 else before
             law = family.law(float(np.exp(root)))
             return Crossover(float(np.exp(root)), law.kurtosis, quantization_snr(law, bits, grid))
         before, gain_before = at, here
@@ -168,7 +168,7 @@ def splits(
     pattern = mask_pattern(mask)
     arguments.several(bits, "bits", "several widths, such as range(2, 9)")
     widths = [arguments.integer(width, "bits", 2, VALUE_BITS) for width in bits]
-    found = []
+    candidates = []
     for width in dict.fromkeys((*widths, VALUE_BITS)):
         if width <= budget:
             keep = 1.0
@@ -183,8 +183,8 @@ def splits(
                 continue
         if width == VALUE_BITS:
             sparsity = _pruned(keep, budget, "budget")
-            found.append(Split(width, keep, pruning_snr(law, sparsity), mask_bits(keep, mask), float("nan")))
+            candidates.append(Split(width, keep, pruning_snr(law, sparsity), mask_bits(keep, mask), float("nan")))
         else:
             both = joint(law, _pruned(keep, budget, "budget"), width, grid)
-            found.append(Split(width, keep, both.snr, mask_bits(keep, mask), both.scale))
-    return sorted(found, key=lambda split: -split.snr)
+            candidates.append(Split(width, keep, both.snr, mask_bits(keep, mask), both.scale))
+    return sorted(candidates, key=lambda split: -split.snr)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from prunequant import arguments
 
@@ -53,8 +53,8 @@ def integer_entropy(
     >>> round(integer_entropy(Gaussian(), 4), 3), round(integer_entropy(Uniform(), 3, "mid_rise"), 6)
     (3.587, 3.0)
     """
-    found = quantization(law, bits, grid, scale)
-    return _entropy(law, make_grid(bits, grid), found.scale)
+    quantized = quantization(law, bits, grid, scale)
+    return _entropy(law, make_grid(bits, grid), quantized.scale)
 
 
 def entropy_coded(law: Law, rate: float, bits: int = 14, grid: str | ArrayLike = "twos_complement") -> Distortion:
@@ -101,5 +101,7 @@ def entropy_coded(law: Law, rate: float, bits: int = 14, grid: str | ArrayLike =
     else:
         raise ValueError(f"rate is {rate}: no step of this grid of {table.levels.size} levels has that entropy")
     if before is not None:
-        step = brentq(lambda s: _entropy(law, table, s) - rate, step, before, xtol=1e-12 * step, rtol=1e-9)
+        step = scipy.optimize.brentq(
+            lambda s: _entropy(law, table, s) - rate, step, before, xtol=1e-12 * step, rtol=1e-9
+        )
     return quantization(law, bits, grid, float(step))

@@ -105,11 +105,11 @@ class Empirical(Law):
     def truncated_moment(self, order: int, low: ArrayLike, high: ArrayLike) -> NDArray | float:
         """Σ x^order over the numbers in (low, high], over their count, vectorised."""
         order, low, high = check_interval(order, low, high)
-        found = np.empty(low.shape)
+        moments = np.empty(low.shape)
         for at in np.ndindex(low.shape):
             inside = self.x[(self.x > low[at]) & (self.x <= high[at])]
-            found[at] = np.sum(inside**order) / self.x.size
-        return found if found.ndim else float(found)
+            moments[at] = np.sum(inside**order) / self.x.size
+        return moments if moments.ndim else float(moments)
 
     def sample(self, size: int | tuple[int, ...], rng: np.random.Generator) -> NDArray:
         size = check_draws(size, rng)

@@ -63,9 +63,9 @@ def write(path: str | os.PathLike, state: Mapping) -> None:
             if sink.error is not None:
                 raise sink.error
     except OSError as error:
-        kept = "the one before is kept" if path.exists() else "there was none before"
+        before = "the one before is kept" if path.exists() else "there was none before"
         reason = error.strerror or str(error)
-        raise OSError(error.errno, f"checkpoint not written ({reason}; {kept})", str(path)) from error
+        raise OSError(error.errno, f"checkpoint not written ({reason}; {before})", str(path)) from error
 
 
 def read(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict:

@@ -46,8 +46,8 @@ class _Round(torch.autograd.Function):
         low, high = ctx.range
         inside = (t > low) & (t < high)
         slope = torch.where(inside, level - t, level)
-        kept = tuple(i for i in range(s.dim()) if s.shape[i] == 1)
-        step = (grad * slope).sum(dim=kept, keepdim=True) * ctx.factor
+        shared = tuple(i for i in range(s.dim()) if s.shape[i] == 1)
+        step = (grad * slope).sum(dim=shared, keepdim=True) * ctx.factor
         return grad * inside, step, None, None, None
 
 

@@ -100,8 +100,10 @@ class Compressed(nn.Module):
             weight = weight.masked_fill(~self.mask, 0)
         if self.order == "s":
             return weight
-        made = from_rows(_needed_format(self.fmt, self.order).quantize(to_rows(weight)), weight.shape).to(weight.dtype)
-        return made.masked_fill(~self.mask, 0) if self.order in ("qs", "joint") else made
+        quantized = from_rows(_needed_format(self.fmt, self.order).quantize(to_rows(weight)), weight.shape).to(
+            weight.dtype
+        )
+        return quantized.masked_fill(~self.mask, 0) if self.order in ("qs", "joint") else quantized
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         kept = self.mask if self.gradient == "kept" else None
@@ -199,11 +201,11 @@ def attach(
     for name in layers:
         if parametrize.is_parametrized(model.get_submodule(name), "weight"):
             raise ValueError(f"layers holds {name!r}, whose weight is parametrized already: remove that first")
-    made = [
+    compressions = [
         Compressed(model.get_submodule(name).weight, fmt, pattern, order, ties, gradient, seed + i)
         for i, name in enumerate(layers)
     ]
-    for name, compressed in zip(layers, made):
+    for name, compressed in zip(layers, compressions):
         parametrize.register_parametrization(model.get_submodule(name), "weight", compressed)
     return StraightThrough(model, layers, refresh)
 

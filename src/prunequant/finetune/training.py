@@ -131,7 +131,7 @@ def fit(
     hooks: Sequence[Hook] = (),
     checkpoint: str | os.PathLike | None = None,
     every: int = 50,
-    say: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     clip: float | None = None,
     configuration: dict | None = None,
 ) -> list[float]:
@@ -153,7 +153,7 @@ def fit(
     checkpoint : file to keep the run in. Where it exists the run goes on from it: the numbers are, bit for bit, those
         of a run that was never stopped (same device; on a CPU another number of threads is refused).
     every : steps between two checkpoints; one more is written at the end.
-    say : say(steps done, steps), after each step.
+    progress : progress(steps done, steps), after each step.
     clip : largest norm of the gradient, None for no limit.
     configuration : plain values that also identify the run (the loop adds its own arguments, the initial weights and
         the first batch).
@@ -189,14 +189,14 @@ def fit(
     model.to(device).train()
     with threads.using() as pinned, _deterministic(device), torch.random.fork_rng(_cuda_devices(device)):
         torch.manual_seed(seed)
-        run = _Run(model, optimisers, schedules, tuple(hooks), torch.zeros(steps, device=device), device)
+        state = _Run(model, optimisers, schedules, tuple(hooks), torch.zeros(steps, device=device), device)
         start, settings = 0, {}
         if checkpoint is not None:
-            settings = _settings(run, batches, loss, steps, seed, amp, clip, configuration)
+            settings = _settings(state, batches, loss, steps, seed, amp, clip, configuration)
             threads.pin(pinned)
-            start = run.load(checkpoint, settings)
+            start = state.load(checkpoint, settings)
         for step in range(start, steps):
-            for hook in run.hooks:
+            for hook in state.hooks:
                 hook.before_forward(step, steps)
             batch = [part.to(device, non_blocking=True) for part in batches(step)]
             threads.pin(pinned)
@@ -211,21 +211,21 @@ def fit(
                 each.step()
             for each in schedules:
                 each.step()
-            for hook in run.hooks:
+            for hook in state.hooks:
                 hook.after_step(step, steps)
             threads.pin(pinned)
-            run.losses[step] = value.detach()
+            state.losses[step] = value.detach()
             done = step + 1
             if done == steps or (checkpoint is not None and done % every == 0):
-                run.check_finite(done)
+                state.check_finite(done)
             if checkpoint is not None and (done == steps or done % every == 0):
-                run.save(Path(checkpoint), done, settings)
-            if say is not None:
-                say(done, steps)
+                state.save(Path(checkpoint), done, settings)
+            if progress is not None:
+                progress(done, steps)
     for each in optimisers:
         each.zero_grad(set_to_none=True)
     model.train(was_training)
-    return run.losses.tolist()
+    return state.losses.tolist()
 
 
 class _Run:
@@ -259,9 +259,9 @@ class _Run:
         if not Path(path).exists():
             return 0
         state = checkpoints.read(path)
-        found = state.get("settings", {})
+        written = state.get("settings", {})
         if state.get("hash") != _hash(settings):
-            checkpoints.check_configuration(path, found, settings)
+            checkpoints.check_configuration(path, written, settings)
         for one, saved in ((self.model, state["model"]), *zip(self.optimisers, state["optimisers"])):
             one.load_state_dict(saved)
         for one, saved in (*zip(self.schedules, state["schedules"]), *zip(self.hooks, state["hooks"])):
@@ -279,27 +279,27 @@ class _Run:
             raise FloatingPointError(f"the loss is {float(self.losses[step])} at step {step}: lower the learning rate")
 
 
-def _settings(run: _Run, batches, loss, steps, seed, amp, clip, extra) -> dict[str, str]:
+def _settings(state: _Run, batches, loss, steps, seed, amp, clip, extra) -> dict[str, str]:
     """What identifies a run: its arguments, the initial weights, the first batch."""
     groups = [
         {key: value for key, value in group.items() if key != "params"} | {"parameters": len(group["params"])}
-        for each in run.optimisers
+        for each in state.optimisers
         for group in each.param_groups
     ]
     return checkpoints.configuration(
         {
             "steps": steps,
             "seed": seed,
-            "device": run.device.type,
-            "threads": torch.get_num_threads() if run.device.type == "cpu" else None,
+            "device": state.device.type,
+            "threads": torch.get_num_threads() if state.device.type == "cpu" else None,
             "amp": amp,
             "clip": clip,
             "loss": getattr(loss, "__qualname__", type(loss).__name__),
-            "optimisers": [[type(each).__name__ for each in run.optimisers], groups],
-            "schedules": [type(each).__name__ for each in run.schedules],
-            "hooks": [[type(hook).__name__, getattr(hook, "configuration", dict)()] for hook in run.hooks],
-            "model": [[name, list(value.shape)] for name, value in run.model.state_dict().items()],
-            "initial weights": checkpoints.fingerprint(run.model.state_dict().values()),
+            "optimisers": [[type(each).__name__ for each in state.optimisers], groups],
+            "schedules": [type(each).__name__ for each in state.schedules],
+            "hooks": [[type(hook).__name__, getattr(hook, "configuration", dict)()] for hook in state.hooks],
+            "model": [[name, list(value.shape)] for name, value in state.model.state_dict().items()],
+            "initial weights": checkpoints.fingerprint(state.model.state_dict().values()),
             "first batch": checkpoints.fingerprint(batches(0)),
             "configuration": extra,
         }

@@ -72,12 +72,12 @@ def _integer_run(x, out, start, stop, scale, low, high, stochastic, key0, key1):
 def integer_one_scale(x, scale, low, high, stochastic, key0, key1, out):
     """One scale for all of x."""
     runs = (x.size + _RUN - 1) // _RUN
-    seen = np.zeros(runs, np.int32)
+    worst = np.zeros(runs, np.int32)
     for run in prange(runs):
         start = run * _RUN
         stop = min(start + _RUN, x.size)
-        seen[run] = _integer_run(x, out, start, stop, scale, low, high, stochastic, key0, key1)
-    return seen.max()
+        worst[run] = _integer_run(x, out, start, stop, scale, low, high, stochastic, key0, key1)
+    return worst.max()
 
 
 @njit(cache=True)
@@ -109,7 +109,7 @@ def integer_scales(x, length, block, scales, lows, highs, stochastic, key0, key1
     per_row = (length + block - 1) // block
     blocks = scales.size
     tasks, each = _tasks(blocks, block)
-    seen = np.zeros(tasks, np.int32)
+    worst_of = np.zeros(tasks, np.int32)
     for task in prange(tasks):
         worst = np.int32(0)
         start, place = _first(task * each, per_row, length, block)
@@ -118,8 +118,8 @@ def integer_scales(x, length, block, scales, lows, highs, stochastic, key0, key1
             largest = _integer_run(x, out, start, stop, scales[b], lows[b], highs[b], stochastic, key0, key1)
             worst = max(worst, largest)
             start = stop
-        seen[task] = worst
-    return seen.max()
+        worst_of[task] = worst
+    return worst_of.max()
 
 
 @one_at_a_time
@@ -129,7 +129,7 @@ def integer_blocks(x, length, block, divisor, low, high, stochastic, key0, key1,
     per_row = (length + block - 1) // block
     blocks = x.size // length * per_row
     tasks, each = _tasks(blocks, block)
-    seen = np.zeros(tasks, np.int32)
+    worst_of = np.zeros(tasks, np.int32)
     tiny = np.int32(1).view(np.float32)
     for task in prange(tasks):
         worst = np.int32(0)
@@ -145,8 +145,8 @@ def integer_blocks(x, length, block, divisor, low, high, stochastic, key0, key1,
                 for i in range(np.uint64(start), np.uint64(stop)):
                     out[i] = scale * min(max(np.rint(x[i] / scale), low), high) + np.float32(0)
             start = stop
-        seen[task] = worst
-    return seen.max()
+        worst_of[task] = worst
+    return worst_of.max()
 
 
 @one_at_a_time
@@ -159,7 +159,7 @@ def shared_integer(x, length, block, shift, above, least, fraction, top, stochas
     per_row = (length + block - 1) // block
     blocks = x.size // length * per_row
     tasks, each = _tasks(blocks, block)
-    seen = np.zeros(tasks, np.int32)
+    worst_of = np.zeros(tasks, np.int32)
     up, down = _power_of_two(fraction), _power_of_two(-fraction)
     zero, one = np.float32(0), np.float32(1)
     for task in prange(tasks):
@@ -186,8 +186,8 @@ def shared_integer(x, length, block, shift, above, least, fraction, top, stochas
                 for i in range(np.uint64(start), np.uint64(stop)):
                     out[i] = min(max(np.rint(x[i] * inverse * up), -top), top) * down * scale + zero
             start = stop
-        seen[task] = worst
-    return seen.max()
+        worst_of[task] = worst
+    return worst_of.max()
 
 
 @njit(cache=True)
@@ -219,7 +219,7 @@ def shared_float(x, length, block, shift, above, least, mantissa, top, stochasti
     per_row = (length + block - 1) // block
     blocks = x.size // length * per_row
     tasks, each = _tasks(blocks, block)
-    seen = np.zeros(tasks, np.int32)
+    worst_of = np.zeros(tasks, np.int32)
     least_field = np.int32((least + 127) << 23)
     for task in prange(tasks):
         worst = np.int32(0)
@@ -239,8 +239,8 @@ def shared_float(x, length, block, shift, above, least, mantissa, top, stochasti
                 for i in range(np.uint64(start), np.uint64(stop)):
                     out[i] = _round_float(x[i] * inverse, least_field, mantissa, top) * scale
             start = stop
-        seen[task] = worst
-    return seen.max()
+        worst_of[task] = worst
+    return worst_of.max()
 
 
 @one_at_a_time
@@ -292,7 +292,7 @@ def nearest_level(x, length, block, thresholds, levels, out):
     per_row = (length + block - 1) // block
     blocks = x.size // length * per_row
     tasks, each = _tasks(blocks, block)
-    seen = np.zeros(tasks, np.int32)
+    worst_of = np.zeros(tasks, np.int32)
     for task in prange(tasks):
         worst = np.int32(0)
         scaled = np.empty(min(block, length), np.float32)
@@ -304,8 +304,8 @@ def nearest_level(x, length, block, thresholds, levels, out):
             scale = np.int32(largest).view(np.float32) if largest > 0 else np.float32(1)
             _nearest_levels(x[start:stop], scale, thresholds, levels, scaled[: stop - start], out[start:stop])
             start = stop
-        seen[task] = worst
-    return seen.max()
+        worst_of[task] = worst
+    return worst_of.max()
 
 
 @one_at_a_time
@@ -316,15 +316,15 @@ def largest_bits(x, length, block, out):
     blocks = x.size // length * per_row
     if block > 4 * _RUN:
         pieces = (block + _RUN - 1) // _RUN
-        seen = np.zeros((blocks, pieces), np.int32)
+        largest = np.zeros((blocks, pieces), np.int32)
         for piece in prange(blocks * pieces):
             b = piece // pieces
             first, place = _first(b, per_row, length, block)
             stop = first + min(block, length - place * block)
             start = first + (piece - b * pieces) * _RUN
-            seen[b, piece - b * pieces] = _largest_bits(x, start, min(start + _RUN, stop))
+            largest[b, piece - b * pieces] = _largest_bits(x, start, min(start + _RUN, stop))
         for b in range(blocks):
-            out[b] = seen[b].max()
+            out[b] = largest[b].max()
     else:
         tasks, each = _tasks(blocks, block)
         for task in prange(tasks):

@@ -65,8 +65,8 @@ def quantize(
     x = x if x.dtype in _FLOATS else x.float() if x.is_floating_point() else x.double()
     if fast and x.device.type == "cpu":
         with threads.using():
-            made = fmt.quantize(x.contiguous().numpy(), axis, rounding=rounding, seed=seed, scale=scale)
-        return torch.from_numpy(np.ascontiguousarray(made))
+            quantized = fmt.quantize(x.contiguous().numpy(), axis, rounding=rounding, seed=seed, scale=scale)
+        return torch.from_numpy(np.ascontiguousarray(quantized))
     choice(rounding, "rounding", ROUNDINGS), check_seed(seed)
     axis = check_axis(axis, x.dim())
     if rounding != "even" or scale is not None:

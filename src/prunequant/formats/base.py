@@ -176,7 +176,7 @@ def _too_large(limit: float) -> ValueError:
     return ValueError(f"x holds magnitudes of {limit:g} or more: too large for the scales of this format")
 
 
-def check_seen(bits: int) -> None:
+def check_largest_bits(bits: int) -> None:
     """Refuse x by the largest bit pattern that a float32 kernel saw: from 2^127 up to NaN.
 
     The pattern alone decides: x itself may have been written over.

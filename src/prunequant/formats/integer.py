@@ -17,7 +17,7 @@ from prunequant.formats.base import (
     Stored,
     as_values,
     block_largest,
-    check_seen,
+    check_largest_bits,
     flat,
     round_units,
     seed_keys,
@@ -211,7 +211,7 @@ class Integer(Format):
                 bits = _kernels.integer_one_scale(x, scales[0], lows[0], highs[0], stochastic, *keys, y)
             else:
                 bits = _kernels.integer_scales(x, length, blocks.block, scales, lows, highs, stochastic, *keys, y)
-        check_seen(bits)
+        check_largest_bits(bits)
         return out
 
     def _encode_rows(self, blocks: Blocks, rounding: str, seed: int) -> Stored:

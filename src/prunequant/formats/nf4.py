@@ -17,7 +17,7 @@ from prunequant.formats.base import (
     block_largest,
     check_block,
     check_codes,
-    check_seen,
+    check_largest_bits,
     flat,
     to_blocks,
     uniform32,
@@ -82,7 +82,7 @@ class NF4(Format):
             thresholds = (levels[1:] + levels[:-1]) / 2
             shape = (blocks.rows.shape[1], blocks.block)
             bits = _kernels.nearest_level(flat(blocks.rows), *shape, thresholds, levels, out.reshape(-1))
-            check_seen(bits)
+            check_largest_bits(bits)
             return out
         scale, codes = self._define(blocks, rounding, seed)
         np.multiply(NF4_LEVELS.astype(blocks.rows.dtype)[codes], blocks.spread(scale), out=out)

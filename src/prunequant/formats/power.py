@@ -17,7 +17,7 @@ from prunequant.formats.base import (
     as_values,
     block_largest,
     check_block,
-    check_seen,
+    check_largest_bits,
     flat,
     round_units,
     seed_keys,
@@ -84,7 +84,7 @@ class _PowerOfTwoScaled(Format):
     def _quantize_rows(self, blocks, rounding, seed, out):
         if blocks.rows.dtype == np.float32:
             bits = self._kernel(blocks, rounding == "stochastic", seed_keys(seed), out)
-            check_seen(bits)
+            check_largest_bits(bits)
             return out
         exponent, values = self._define(blocks, rounding, seed)
         out[...] = np.ldexp(values, blocks.spread(exponent))

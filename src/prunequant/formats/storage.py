@@ -58,8 +58,8 @@ def unpack(packed: NDArray[np.uint8], bits: int, count: int, *, signed: bool = F
         raise ValueError(f"packed holds integers in [{packed.min()}, {packed.max()}]: it must hold bytes, [0, 255]")
     packed = packed.reshape(-1).astype(np.uint8)
     if packed.size * 8 < count * bits:
-        held = f"packed holds {packed.size * 8 // bits} codes of {bits} bits"
-        raise ValueError(f"{held} in {packed.size} bytes, but count is {arguments.shown(count)}")
+        capacity = f"packed holds {packed.size * 8 // bits} codes of {bits} bits"
+        raise ValueError(f"{capacity} in {packed.size} bytes, but count is {arguments.shown(count)}")
     planes = np.unpackbits(packed, count=count * bits).reshape(count, bits).astype(np.int64)
     codes = planes @ (1 << np.arange(bits - 1, -1, -1))
     if signed:

@@ -110,9 +110,9 @@ def audit(
             batch = batch[np.any(batch != 0, axis=1)]
             total += len(batch)
             for ties in dict.fromkeys(ties for _, ties in columns):
-                made = apply_orders(batch, own, pattern, ("sq", "qs"), ties, batch=1)
+                orders = apply_orders(batch, own, pattern, ("sq", "qs"), ties, batch=1)
                 for p in norms:
-                    errors = {which: made.error(which, p) for which in ("s", "q", "sq", "qs")}
+                    errors = {which: orders.error(which, p) for which in ("s", "q", "sq", "qs")}
                     errors["sum"] = errors["s"] + errors["q"]
                     for statement, rule in columns:
                         if rule != ties:
@@ -129,11 +129,11 @@ def audit(
     return out
 
 
-def _smaller(known: tuple[int, ...] | None, found: np.ndarray) -> tuple[int, ...]:
+def _smaller(known: tuple[int, ...] | None, vectors: np.ndarray) -> tuple[int, ...]:
     """The smallest of an integer vector (or None) and the rows of an array, in the order of `Share`."""
-    size = np.abs(found)
+    size = np.abs(vectors)
     largest, total = size.max(axis=1), size.sum(axis=1)
-    best = found[np.argmin(largest * (found.shape[1] + 1.0) * largest.max() + total)]
+    best = vectors[np.argmin(largest * (vectors.shape[1] + 1.0) * largest.max() + total)]
     best = tuple(int(v) for v in best)
     if known is None:
         return best

@@ -201,22 +201,22 @@ def decompose(
     inputs = check_tensor(inputs, "inputs")
     _check_network(matrices, offsets, inputs, labels)
     labels = labels.astype(np.int64)
-    made = [apply_orders(w, fmt, pattern, ties=ties) for w in matrices]
+    orders = [apply_orders(w, fmt, pattern, ties=ties) for w in matrices]
     sets = {
-        "s": [m.pruned for m in made],
-        "q": [m.quantized for m in made],
-        **{order: [m.compressed[order] for m in made] for order in ("sq", "qs", "joint")},
+        "s": [m.pruned for m in orders],
+        "q": [m.quantized for m in orders],
+        **{order: [m.compressed[order] for m in orders] for order in ("sq", "qs", "joint")},
     }
     dense = forward(matrices, offsets, inputs)
     loss = {"dense": cross_entropy(dense[-1], labels)}
     layers = []
     for kind, compressed in sets.items():
-        seen = activations if kind != "s" else None
-        carried = forward(compressed, offsets, inputs, seen)
+        quantizer = activations if kind != "s" else None
+        carried = forward(compressed, offsets, inputs, quantizer)
         loss[kind] = cross_entropy(carried[-1], labels)
         for i, (w, c) in enumerate(zip(matrices, compressed)):
             h = inputs if i == 0 else np.maximum(dense[i - 1], 0)
-            alone = (h if seen is None else seen.quantize(h)) @ c.T + offsets[i]
+            alone = (h if quantizer is None else quantizer.quantize(h)) @ c.T + offsets[i]
             size = float(norm(dense[i], 2))
             layers.append(
                 LayerErrors(

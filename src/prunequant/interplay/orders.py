@@ -87,11 +87,11 @@ class Orders:
     def error(self, which: str, p: float = 2.0) -> NDArray:
         """‖x - f(x)‖_p, one a tensor; `which` is "s", "q", "sum" (of those two), or one of the orders made."""
         axes = tuple(range(self.batch, self.x.ndim))
-        made = {"s": self.pruned, "q": self.quantized, **self.compressed}
-        which, p = arguments.choice(which, "which", ("sum", *made)), check_norm(p, "p")
+        by_order = {"s": self.pruned, "q": self.quantized, **self.compressed}
+        which, p = arguments.choice(which, "which", ("sum", *by_order)), check_norm(p, "p")
         if which == "sum":
             return self.error("s", p) + self.error("q", p)
-        return norm(self.x - made[which], p, axes)
+        return norm(self.x - by_order[which], p, axes)
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,9 @@ def counterexample(
             x = batch[np.argmax(bad)]
             if rounding == "even":
                 x = _simplest(x, compressed, statement, norm)
-            made = compressed(x[None])
-            left, right, _ = violations(made, statement, norm)
-            return Counterexample(x, statement, norm, float(left[0]), float(right[0]), made)
+            orders = compressed(x[None])
+            left, right, _ = violations(orders, statement, norm)
+            return Counterexample(x, statement, norm, float(left[0]), float(right[0]), orders)
     return None
 
 

@@ -182,9 +182,9 @@ def pythagorean(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0,
     (1.649242, 1.649242)
     """
     p, where = check_norm(p, "p"), _one_tensor(where)
-    made = apply_orders(x, fmt, pattern, ("sq",), **where)
-    parts = np.where(made.masks["sq"], made.x - made.quantized, made.x)
-    return float(made.error("sq", p)), float(norm(parts, p))
+    orders = apply_orders(x, fmt, pattern, ("sq",), **where)
+    parts = np.where(orders.masks["sq"], orders.x - orders.quantized, orders.x)
+    return float(orders.error("sq", p)), float(norm(parts, p))
 
 
 def excess_bound(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0, **where: Any) -> tuple[float, float]:
@@ -199,8 +199,8 @@ def excess_bound(x: ArrayLike, fmt: Format, pattern: str | float, p: float = 2.0
     (0.49, 1.0)
     """
     p, where = check_norm(p, "p"), _one_tensor(where)
-    made = apply_orders(x, fmt, pattern, ("sq",), **where)
-    pruned = ~made.masks["sq"]
-    exact = float(norm(np.where(pruned, made.x - made.quantized, 0), p))
-    step = fmt.step(made.x, where.get("scale_axis", -1))
+    orders = apply_orders(x, fmt, pattern, ("sq",), **where)
+    pruned = ~orders.masks["sq"]
+    exact = float(norm(np.where(pruned, orders.x - orders.quantized, 0), p))
+    step = fmt.step(orders.x, where.get("scale_axis", -1))
     return exact, float(norm(np.where(pruned, step / 2, 0), p))

@@ -162,7 +162,7 @@ def compress_in_order(
     *,
     seed: int = 0,
     failure: float = 1e-3,
-    say: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> list[dict]:
     """Compress the layers in place, in the order in which they run; one plain row for each.
 
@@ -191,8 +191,8 @@ def compress_in_order(
         if name not in pending:
             return
         number, group = pending.pop(name)
-        if say is not None:
-            say("layers", len(report), len(layers))
+        if progress is not None:
+            progress("layers", len(report), len(layers))
         members = [layers[n] for n in group.names]
         sizes = [m.out_features for m in members]
         weights = torch.cat([m.weight.detach() for m in members]).T.contiguous()
@@ -280,7 +280,7 @@ def certified_bounds(result: Result, rows: Rows, failure: NDArray) -> tuple[NDAr
     $|Xw-\tilde X\tilde w|_i+\omega\,\lVert A_i\rVert\sqrt{\tfrac12\log(2m/\epsilon)}$ with $A=\tilde X(I+M)^{-1}$ and
     $M$ from all calibration tokens, for m measured ones: `Result.certificate` restricted to tokens chosen beforehand.
     """
-    influence = influence_of(result.layer.rule, result.layer.seen, rows.measured)
+    influence = influence_of(result.layer.rule, result.layer.inputs_seen, rows.measured)
     tail = np.array([theory.tail_constant(f / len(influence), "best") for f in failure])
     random = np.outer(np.linalg.norm(influence, axis=1), tail * result.operator.width)
     known = result.known_error(rows.measured)

@@ -89,16 +89,16 @@ def input_grams(
     inventory = Inventory(module)
     grams = Grams(inventory.key, samples, check_seed(seed))
     grams.collect(module, inventory.open, batches_of(batches), forward)
-    found: dict[str, NDArray[np.float64]] = {}
+    by_name: dict[str, NDArray[np.float64]] = {}
     differing: set[str] = set()
     for site in inventory.leaders:
         gram, names = grams.matrices.get(site.key), inventory.parameters[site.key]
         if gram is None or len(gram) > 1 or len(names) > 1:
             continue
-        if names[0] in found and not np.array_equal(found[names[0]], gram[0]):
+        if names[0] in by_name and not np.array_equal(by_name[names[0]], gram[0]):
             differing.add(names[0])
-        found[names[0]] = gram[0]
-    return {f"{name}.gram": gram for name, gram in found.items() if name not in differing}
+        by_name[names[0]] = gram[0]
+    return {f"{name}.gram": gram for name, gram in by_name.items() if name not in differing}
 
 
 class Grams:
@@ -153,10 +153,10 @@ class Grams:
 
     def _count(self, uses: Mapping[str, int]) -> None:
         """Uses of the weights, from those of the layers in one batch."""
-        found: dict[tuple, int] = {}
+        counts: dict[tuple, int] = {}
         for name, times in uses.items():
-            found[self.key[name]] = found.get(self.key[name], 0) + times
-        for key, times in found.items():
+            counts[self.key[name]] = counts.get(self.key[name], 0) + times
+        for key, times in counts.items():
             self.uses.setdefault(key, times)
 
     def _add(self, site: Site, x: Tensor, batch: int) -> None:

@@ -118,8 +118,8 @@ def compare_outputs(
             if pair[0].shape != pair[1].shape:
                 raise ValueError(f"batch {number} gives {tuple(pair[0].shape)} before and {tuple(pair[1].shape)} after")
             if loss is not None:
-                for kept, output in zip(losses, pair):
-                    kept.append(_losses(loss(output, batch), len(output), number))
+                for of_one, output in zip(losses, pair):
+                    of_one.append(_losses(loss(output, batch), len(output), number))
             a, b = (output.double().cpu() for output in pair)
             same = (a.argmax(-1) == b.argmax(-1)).double().reshape(len(a), -1).mean(1)
             a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -141,21 +141,21 @@ def _output(answer: Any, number: int) -> Tensor:
     logits = answer.get("logits") if isinstance(answer, dict) else getattr(answer, "logits", None)
     if logits is None and isinstance(answer, tuple | list) and answer:
         logits = answer[0]
-    found = answer if logits is None else logits
-    if not isinstance(found, Tensor):
+    output = answer if logits is None else logits
+    if not isinstance(output, Tensor):
         raise TypeError(f"batch {number} gives {shown(answer)}: it must be a tensor, or hold one; give `forward`")
-    if found.dim() == 0 or found.numel() == 0:
-        raise ValueError(f"batch {number} gives an output of shape {tuple(found.shape)}: one row an example is needed")
-    if not torch.isfinite(found).all():
+    if output.dim() == 0 or output.numel() == 0:
+        raise ValueError(f"batch {number} gives an output of shape {tuple(output.shape)}: one row an example is needed")
+    if not torch.isfinite(output).all():
         raise ValueError(f"batch {number} gives NaN or infinity")
-    return found if found.dim() > 1 else found[:, None]
+    return output if output.dim() > 1 else output[:, None]
 
 
-def _losses(found: Any, examples: int, number: int) -> NDArray[np.float64]:
-    if not isinstance(found, Tensor) or found.shape not in ((examples,), ()):
-        shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
+def _losses(losses: Any, examples: int, number: int) -> NDArray[np.float64]:
+    if not isinstance(losses, Tensor) or losses.shape not in ((examples,), ()):
+        shape = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else shown(losses)
         raise ValueError(f"loss gave {shape} for batch {number}: one number for each of {examples} examples is needed")
-    values = found.detach().double().cpu().reshape(-1).numpy()
+    values = losses.detach().double().cpu().reshape(-1).numpy()
     if not np.isfinite(values).all():
         raise ValueError(f"loss gave NaN or infinity for batch {number}")
     return values

@@ -202,45 +202,47 @@ def compress(
         given = list(given or ())
     inventory = Inventory(module, buffers=True)
     schemes = _schemes(scheme, inventory)
-    seen, held = (Grams(inventory.key, samples, seed) for _ in range(2))
+    calibrated, heldout = (Grams(inventory.key, samples, seed) for _ in range(2))
     if given is not None:
-        seen.collect(module, inventory.open, given, forward)
+        calibrated.collect(module, inventory.open, given, forward)
         for site in inventory.open:
-            if site.key not in seen.matrices:
+            if site.key not in calibrated.matrices:
                 inventory.left[site.key] = "did not run on the batches"
     if held_out is not None:
-        held.collect(module, inventory.open, batches_of(held_out, "held_out"), forward)
+        heldout.collect(module, inventory.open, batches_of(held_out, "held_out"), forward)
     leaders = {site.name: site for site in inventory.leaders}
     if not leaders:
         reasons = "; ".join(f"{site.name or 'the module'}: {inventory.left[site.key]}" for site in inventory.sites)
         raise ValueError(f"no layer is to be compressed: {reasons or 'the module has no layers that are known'}")
     untreated = inventory.left_alone({name for key in schemes for name in inventory.parameters[key]})
-    stages = [[name for name in stage if name in leaders] for stage in seen.stages] if in_order else [[*leaders]]
-    made = module if in_place and not in_order else copy.deepcopy(module)
-    copied = {site.name: site for site in inventory.copied(made)} if in_order else {}
+    stages = [[name for name in stage if name in leaders] for stage in calibrated.stages] if in_order else [[*leaders]]
+    compressed = module if in_place and not in_order else copy.deepcopy(module)
+    copied = {site.name: site for site in inventory.copied(compressed)} if in_order else {}
     reports: dict[str, CompressedLayer] = {}
     values: dict[str, Tensor] = {}
     for stage in filter(None, stages):
-        grams = seen
+        grams = calibrated
         if in_order:
             grams = Grams(inventory.key, samples, seed)
-            grams.collect(made, [copied[name] for name in stage], given or [], forward, stop=True)
+            grams.collect(compressed, [copied[name] for name in stage], given or [], forward, stop=True)
         for name in stage:
             if progress is not None:
                 progress(len(reports), len(leaders), name)
             site = leaders[name]
-            gram = (seen if seen.uses.get(site.key, 0) > 1 else grams).matrices.get(site.key)
-            reports[name], values[name] = _compress_site(site, schemes[site.key], settings, gram, inventory, seen, held)
+            gram = (calibrated if calibrated.uses.get(site.key, 0) > 1 else grams).matrices.get(site.key)
+            reports[name], values[name] = _compress_site(
+                site, schemes[site.key], settings, gram, inventory, calibrated, heldout
+            )
             if in_order:
                 copied[name].write(values[name])
     if progress is not None:
         progress(len(leaders), len(leaders), "")
     if not in_order or in_place:
-        made = module if in_place else made
-        for site in inventory.copied(made):
+        compressed = module if in_place else compressed
+        for site in inventory.copied(compressed):
             if site.name in values:
                 site.write(values[site.name])
-    return Compressed(made, tuple(reports[name] for name in leaders), untreated)
+    return Compressed(compressed, tuple(reports[name] for name in leaders), untreated)
 
 
 def _schemes(scheme: str | Mapping[str, str], inventory: Inventory) -> dict[tuple, Scheme]:
@@ -252,20 +254,20 @@ def _schemes(scheme: str | Mapping[str, str], inventory: Inventory) -> dict[tupl
     for site in inventory.sites:
         names = {site.name, *inventory.parameters[site.key]}
         known |= names
-        found = one or next((plan[name] for name in plan if name in names), None)
+        asked = one or next((plan[name] for name in plan if name in names), None)
         why = inventory.left.get(site.key, "")
-        if found is None:
+        if asked is None:
             why = why or "the plan does not name it"
         elif not why:
             weight = as_array(site.weight)
             rows = _by_rows(weight, site.groups)[0]
-            why = found.problem(*rows.shape) or ("" if _finite(weight) else "it holds NaN or infinity")
-        if why and found is not None and one is None:
-            raise ValueError(f"the plan gives {found.name} for layer {site.name}: {why}")
+            why = asked.problem(*rows.shape) or ("" if _finite(weight) else "it holds NaN or infinity")
+        if why and asked is not None and one is None:
+            raise ValueError(f"the plan gives {asked.name} for layer {site.name}: {why}")
         if why:
             inventory.left[site.key] = why
-        elif found is not None:
-            chosen.setdefault(site.key, found)
+        elif asked is not None:
+            chosen.setdefault(site.key, asked)
     if unknown := [name for name in plan if name not in known]:
         raise ValueError(f"the plan names {', '.join(unknown[:8])}: the module has no such layer or weight of a layer")
     return chosen
@@ -286,8 +288,8 @@ def _compress_site(
     settings: Settings,
     gram: NDArray | None,
     inventory: Inventory,
-    seen: Grams,
-    held: Grams,
+    calibrated: Grams,
+    heldout: Grams,
 ) -> tuple[CompressedLayer, Tensor]:
     """What became of one weight by the Gram matrices that the method is given, and the weight."""
     weight, key = site.weight, site.key
@@ -303,7 +305,9 @@ def _compress_site(
         values = like(np.stack([part.decode() for part in coded]), weight).to(weight.dtype).reshape(weight.shape)
     after = _by_rows(as_array(values).astype(np.float64), site.groups)
     _check_written(before, after, scheme, name, weight.dtype)
-    notes = [f"compressed once, for what its {seen.uses[key]} uses see"] if seen.uses.get(key, 0) > 1 else []
+    notes = (
+        [f"compressed once, for what its {calibrated.uses[key]} uses see"] if calibrated.uses.get(key, 0) > 1 else []
+    )
     if clamped := sum(part.clamped for part in coded if isinstance(part, Codes)):
         notes.append(f"{clamped} scales were raised to the least that 16 bits hold")
     if not before.any():
@@ -319,16 +323,16 @@ def _compress_site(
         bits=sum(scheme.stored_bits(*part.shape) for part in parts) + sum(map(_shift_bits, coded)),
         nbytes=weight.nbytes,
         snr=_decibel(float(np.sum(before**2)), float(np.sum((before - after) ** 2))),
-        output_snr=_output_snr(before, after, seen.matrices.get(key)),
-        held_out_snr=_output_snr(before, after, held.matrices.get(key)),
-        samples=seen.rows.get(key, 0),
+        output_snr=_output_snr(before, after, calibrated.matrices.get(key)),
+        held_out_snr=_output_snr(before, after, heldout.matrices.get(key)),
+        samples=calibrated.rows.get(key, 0),
         zeros_before=float(np.mean(before == 0)),
         zeros=float(np.mean(after == 0)),
         saturation=_saturation(coded),
         parameters=inventory.parameters[key],
-        uses=seen.uses.get(key, 0),
+        uses=calibrated.uses.get(key, 0),
         note="; ".join(notes),
-        **_certificate(before, parts, coded, scheme, settings, gram, key in seen.matrices),
+        **_certificate(before, parts, coded, scheme, settings, gram, key in calibrated.matrices),
     )
     return report, values
 

@@ -69,10 +69,10 @@ def clean(message: str) -> str:
 def join(messages: Mapping[str, str], first: int = 1901, last: int = 1928) -> dict[str, str]:
     """{"train": text, "heldout": text} from {file name "YYYY_...": raw text}: years that end in 3 or 8 are held out."""
     chosen = {n: clean(t) for n, t in sorted(messages.items()) if first <= int(n[:4]) <= last}
-    held = {n for n in chosen if int(n[:4]) % 5 == 3}
+    heldout = {n for n in chosen if int(n[:4]) % 5 == 3}
     return {
-        "train": "\n".join(t for n, t in chosen.items() if n not in held),
-        "heldout": "\n".join(t for n, t in chosen.items() if n in held),
+        "train": "\n".join(t for n, t in chosen.items() if n not in heldout),
+        "heldout": "\n".join(t for n, t in chosen.items() if n in heldout),
     }
 
 
@@ -100,18 +100,18 @@ def raw(part: str, data: str | Path | None = None) -> bytes:
 @lru_cache(maxsize=4)
 def _raw(part: str, path: Path) -> bytes:
     try:
-        found = lzma.decompress(path.read_bytes())
+        content = lzma.decompress(path.read_bytes())
     except lzma.LZMAError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    _compare(path, found, TEXT_SHA256[part])
-    return found
+    _compare(path, content, TEXT_SHA256[part])
+    return content
 
 
 @lru_cache(maxsize=4)
 def _tokens(part: str, path: Path) -> NDArray[np.int64]:
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-            ids = held[part]
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            ids = archive[part]
     except Exception as error:  # a damaged zip fails in several ways
         raise ValueError(f"{path} is damaged: {error}") from error
     _compare(path, ids.astype("<u2").tobytes(), TOKENS_SHA256[part])
@@ -121,8 +121,8 @@ def _tokens(part: str, path: Path) -> NDArray[np.int64]:
 
 
 def _compare(path: Path, raw: bytes, expected: str) -> None:
-    if (found := hashlib.sha256(raw).hexdigest()) != expected:
-        raise ValueError(f"{path} has another content (SHA-256 {found}, expected {expected})")
+    if (digest := hashlib.sha256(raw).hexdigest()) != expected:
+        raise ValueError(f"{path} has another content (SHA-256 {digest}, expected {expected})")
 
 
 def tokens(part: str, data: str | Path | None = None) -> NDArray[np.int64]:
@@ -144,8 +144,8 @@ def windows(count: int | str = 16, data: str | Path | None = None) -> NDArray[np
     number = {"E16": 16, "E8": 8}.get(count) if isinstance(count, str) else count
     if not isinstance(number, (int, np.integer)) or not 1 <= number <= 16:
         raise ValueError(f"count is {count!r}: give E16, E8 or a number from 1 to 16")
-    held = tokens("heldout", data)
-    every = held[: len(held) // WINDOW * WINDOW].reshape(-1, WINDOW)
+    ids = tokens("heldout", data)
+    every = ids[: len(ids) // WINDOW * WINDOW].reshape(-1, WINDOW)
     chosen = np.linspace(0, len(every) - 1, 16).astype(int)
     return every[chosen[:: 16 // number] if 16 % number == 0 else chosen[np.linspace(0, 15, number).astype(int)]]
 

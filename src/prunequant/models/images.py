@@ -80,9 +80,9 @@ def digits(seed: int = 0) -> Images:
     >>> digits().train.shape, digits().test.shape
     ((1197, 1, 8, 8), (600, 1, 8, 8))
     """
-    held = load("60-a-class", seed)
-    x, y = (pixels.reshape(-1, 1, 8, 8).astype(np.float32) / np.float32(PIXELS) for pixels in (held.train, held.test))
-    return Images(x, held.train_labels, y, held.test_labels)
+    split = load("60-a-class", seed)
+    x, y = (pixels.reshape(-1, 1, 8, 8).astype(np.float32) / np.float32(PIXELS) for pixels in (split.train, split.test))
+    return Images(x, split.train_labels, y, split.test_labels)
 
 
 def find_small(data: str | Path | None = None) -> Path:
@@ -118,13 +118,13 @@ def fashion_small(seed: int | None = None, data: str | Path | None = None, test:
     FileNotFoundError, ValueError : the file is not there; it is damaged (its checksum is wrong).
     """
     path = find_small(data)
-    found = sha256(path)
-    if found != FASHION_6000:
-        raise ValueError(f"{path}: damaged, its sha256 is {found[:16]}…, {FASHION_6000[:16]}… is needed")
-    with np.load(path, allow_pickle=False) as held:
-        pixels = np.concatenate([held["train"], held["test"]])
-        labels = np.concatenate([held["train_labels"], held["test_labels"]])
-        count = len(held["train_labels"])
+    digest = sha256(path)
+    if digest != FASHION_6000:
+        raise ValueError(f"{path}: damaged, its sha256 is {digest[:16]}…, {FASHION_6000[:16]}… is needed")
+    with np.load(path, allow_pickle=False) as archive:
+        pixels = np.concatenate([archive["train"], archive["test"]])
+        labels = np.concatenate([archive["train_labels"], archive["test_labels"]])
+        count = len(archive["train_labels"])
     parts = (np.arange(count), np.arange(count, len(labels))) if seed is None else by_class(labels, test, seed)
     return _images(pixels, labels, *parts, top=255)
 
@@ -166,9 +166,9 @@ def read_idx(content: bytes, name: str = "idx data") -> NDArray[np.uint8]:
 def read_idx_file(path: str | Path, md5: str | None = None) -> NDArray[np.uint8]:
     """The array in an idx file, gzipped or not; its md5 sum is compared first when one is given."""
     path = Path(path)
-    found = _digest(path, hashlib.md5(usedforsecurity=False)) if md5 else None
-    if md5 and found != md5:
-        raise ValueError(f"{path}: damaged or another file, its md5 is {found}, {md5} is needed")
+    digest = _digest(path, hashlib.md5(usedforsecurity=False)) if md5 else None
+    if md5 and digest != md5:
+        raise ValueError(f"{path}: damaged or another file, its md5 is {digest}, {md5} is needed")
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = file.read(LARGEST + 1)
@@ -195,9 +195,9 @@ def fetch_official(data_dir: str | Path, name: str, source: str = OFFICIAL) -> P
         with urllib.request.urlopen(source + name, timeout=60) as answer, arriving.open("wb") as file:
             while piece := answer.read(1 << 20):
                 file.write(piece)
-        found = _digest(arriving, hashlib.md5(usedforsecurity=False))
-        if found != MD5[name]:
-            raise ValueError(f"{source}{name}: what arrived has md5 {found}, {MD5[name]} is needed")
+        digest = _digest(arriving, hashlib.md5(usedforsecurity=False))
+        if digest != MD5[name]:
+            raise ValueError(f"{source}{name}: what arrived has md5 {digest}, {MD5[name]} is needed")
     return place
 
 

@@ -82,18 +82,18 @@ def train_digits(
     seed, hidden = integer(seed, "seed", 0, 2**32 - 1), integer(hidden, "hidden", 1, 2**12)
     activation = integer(activation, "activation", 1, 2**31)
     levels = inverse(step(4) if target_step is None else target_step, "target_step")
-    held = load_split("half", seed)
-    train_x, test_x = held.train, held.test
+    split = load_split("half", seed)
+    train_x, test_x = split.train, split.test
     model = MLPClassifier((hidden,), alpha=3e-2, max_iter=1000, random_state=seed, tol=1e-4, learning_rate_init=3e-3)
-    model.fit(train_x / PIXELS, held.train_labels)
+    model.fit(train_x / PIXELS, split.train_labels)
     network = quantize(model.coefs_, model.intercepts_, train_x, 1 / PIXELS, levels, activation)
     predicted = network.forward(test_x).argmax(axis=1)
     return Digits(
         network=network,
         images=test_x,
-        labels=held.test_labels,
-        float_accuracy=float(model.score(test_x / PIXELS, held.test_labels)),
-        accuracy=float((predicted == held.test_labels).mean()),
+        labels=split.test_labels,
+        float_accuracy=float(model.score(test_x / PIXELS, split.test_labels)),
+        accuracy=float((predicted == split.test_labels).mean()),
     )
 
 

@@ -93,8 +93,8 @@ class Inventory:
             if name not in done and not entries[name]:
                 also = f" (also {', '.join(names[1:])})" if len(names) > 1 else ""
                 entries[name].append(self._entry(name, tensor, layers.why(self.model, name, tensor) + also))
-        found = [entry for listed in entries.values() for entry in listed]
-        return (*found, *(self._entry(name, tensor, "a buffer") for name, tensor in self._buffers.items()))
+        listed_entries = [entry for listed in entries.values() for entry in listed]
+        return (*listed_entries, *(self._entry(name, tensor, "a buffer") for name, tensor in self._buffers.items()))
 
     def _entry(self, name: str, tensor: Tensor, why: str) -> LeftAlone:
         return LeftAlone(name, tuple(tensor.shape), why, tensor.nbytes, tensor.nbytes / self._total)

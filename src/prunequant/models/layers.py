@@ -152,10 +152,10 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watching(model: nn.Module, found: list[Site], act: Callable[[Site, torch.Tensor], None]) -> Iterator[None]:
+def watching(model: nn.Module, watched: list[Site], act: Callable[[Site, torch.Tensor], None]) -> Iterator[None]:
     """Call act(site, input) before every use of a site, without gradients and without fused attention."""
     by_module: dict[nn.Module, list[Site]] = {}
-    for site in found:
+    for site in watched:
         by_module.setdefault(site.module, []).append(site)
 
     def layer(module, args, kwargs):
@@ -244,9 +244,9 @@ def behind(model: nn.Module, site: Site) -> list[str]:
     return [first for first, (tensor, _) in parameters(model).items() if id(tensor) in wanted]
 
 
-def other_uses(model: nn.Module, site: Site, found: list[Site]) -> list[str]:
+def other_uses(model: nn.Module, site: Site, listed: list[Site]) -> list[str]:
     """Names under which modules that are no sites hold the same parameter, such as an embedding's."""
-    known = {(id(s.module), s.attribute) for s in found}
+    known = {(id(s.module), s.attribute) for s in listed}
     modules = dict(model.named_modules(remove_duplicate=False))
     out = []
     for first in [] if site.computed else behind(model, site):

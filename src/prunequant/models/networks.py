@@ -171,7 +171,7 @@ def compress_network(
     seed, samples = check_seed(seed), None if samples is None else integer(samples, "samples", 1)
     failure, certify = check_failure(failure), flag(certify, "certify")
 
-    seen: dict[tuple, list[NDArray]] = {}
+    patches: dict[tuple, list[NDArray]] = {}
     rows: dict[tuple, NDArray] = {}  # of weights that are used once
     reports: list[LayerReport] = []
     number = 0
@@ -184,14 +184,14 @@ def compress_network(
         wanted = samples or int(np.clip(4 * site.weight[0].numel(), 256, 4096))
         key = inventory.key[site.name]
         rows[key] = torch_layers.chosen_rows(count, wanted, seed, number)
-        seen.setdefault(key, []).append(site.patches(x, rows[key]))
+        patches.setdefault(key, []).append(site.patches(x, rows[key]))
         number += 1
 
     def replace(site, x):
         key = inventory.key[site.name]
-        if key not in seen:
+        if key not in patches:
             return
-        before = seen.pop(key)
+        before = patches.pop(key)
         weight = site.weight
         values = as_array(weight)
         chosen = _chosen(operator, values, site.name)
@@ -204,7 +204,7 @@ def compress_network(
             after = site.patches(x, rows[key])
             changed = None if np.array_equal(before[0], after) else after
         try:
-            made, results = compress_groups(
+            rounded, results = compress_groups(
                 values.reshape(site.groups, len(values) // site.groups, -1),
                 np.concatenate(before, axis=1),
                 Rounding(chosen, own, failure=failure),
@@ -214,7 +214,7 @@ def compress_network(
         except (ValueError, TypeError) as error:
             raise type(error)(f"layer {site.name}: {error}") from None
         reports.append(_report(site.name, results, certify, inventory.parameters[key], len(before)))
-        site.write(like(made, weight))
+        site.write(like(rounded, weight))
 
     with torch_layers.evaluating(model):
         inventory = Inventory(model)
@@ -223,7 +223,7 @@ def compress_network(
         compressed = copy.deepcopy(model)
     copied = inventory.copied(compressed)
     for site in inventory.open:
-        if site.key not in seen:
+        if site.key not in patches:
             inventory.left[site.key] = "did not run on the calibration batch"
     going = {site.name for site in inventory.open}
     with torch_layers.watching(compressed, [site for site in copied if site.name in going], replace):
@@ -328,9 +328,9 @@ def digits(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     need("torch")
     import torch
 
-    held = load_digits("last-500", seed)
-    x, test = (torch.from_numpy(pixels / PIXELS) for pixels in (held.train, held.test))
-    return x, torch.from_numpy(held.train_labels), test, torch.from_numpy(held.test_labels)
+    split = load_digits("last-500", seed)
+    x, test = (torch.from_numpy(pixels / PIXELS) for pixels in (split.train, split.test))
+    return x, torch.from_numpy(split.train_labels), test, torch.from_numpy(split.test_labels)
 
 
 def digits_mlp(hidden: tuple[int, ...] = (64,), seed: int = 0, steps: int = 300) -> nn.Sequential:

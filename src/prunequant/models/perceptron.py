@@ -61,8 +61,8 @@ class Perceptron:
 
 def digits(seed: int = 0) -> Data:
     """The 1,797 handwritten digits of scikit-learn (8 × 8, scaled to [0, 1]), split 1,200 to 597 by the seed."""
-    held = load_digits("last-597", seed)
-    return Data(held.train / PIXELS, held.train_labels, held.test / PIXELS, held.test_labels)
+    split = load_digits("last-597", seed)
+    return Data(split.train / PIXELS, split.train_labels, split.test / PIXELS, split.test_labels)
 
 
 def curves(seed: int = 0, train: int = 4000, test: int = 2000, noise: float = 0.5) -> Data:
@@ -159,8 +159,8 @@ def train(
             z = forward(teacher.weights, teacher.biases, x)[-1]
             p = np.exp(z - z.max(axis=1, keepdims=True))
             targets = (targets + p / p.sum(axis=1, keepdims=True)) / 2
-        seen = weights if compress is None else compress([w.astype(np.float32) for w in weights])
-        gw, gb = gradients(Perceptron(seen, biases), x, targets)
+        forward_weights = weights if compress is None else compress([w.astype(np.float32) for w in weights])
+        gw, gb = gradients(Perceptron(forward_weights, biases), x, targets)
         now = rate * 0.5 * (1 + np.cos(np.pi * (step - 1) / steps))
         for k, g in enumerate([*gw, *gb]):
             first[k] += 0.1 * (g - first[k])

@@ -45,13 +45,13 @@ class SmallResNet(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
-        made, inputs = [], width
+        residuals, inputs = [], width
         for stage in range(3):
             outputs = width << stage
             for block in range(blocks):
-                made.append(Residual(inputs, outputs, 2 if stage and block == 0 else 1))
+                residuals.append(Residual(inputs, outputs, 2 if stage and block == 0 else 1))
                 inputs = outputs
-        self.blocks = nn.ModuleList(made)
+        self.blocks = nn.ModuleList(residuals)
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (batch, channels, h, w)

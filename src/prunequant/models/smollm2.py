@@ -244,9 +244,9 @@ def load(path: str | Path | None = None) -> Llama:
     if path is None:
         path = weights_path()
         with open(path, "rb") as f:
-            found = hashlib.file_digest(f, "sha256").hexdigest()
-        if found != SHA256:
-            raise ValueError(f"{path} has SHA-256 {found}, expected {SHA256}: install {PACKAGE} again")
+            digest = hashlib.file_digest(f, "sha256").hexdigest()
+        if digest != SHA256:
+            raise ValueError(f"{path} has SHA-256 {digest}, expected {SHA256}: install {PACKAGE} again")
     fields, tensors = read(path)
     config, state = _config(fields, path), dict(tensors)
     if len(state) != 2 + 9 * config.layers:

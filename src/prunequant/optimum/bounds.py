@@ -293,10 +293,10 @@ def layer_bound(
     for start in range(0, n, chunk):
         part = slice(start, min(start + chunk, n))
         schur = inverse(full[part, part])
-        found = best_quantization(
+        best = best_quantization(
             layer.problem.weights[part], schur, layer.bits, layer.unit[part], node_limit, grid=layer.grid
         ).lower_bound
-        optima.append(found)
+        optima.append(best)
         values, vectors = np.linalg.eigh(schur)
         root[part, part] = (vectors / np.sqrt(values)) @ vectors.T
     singles = np.array(optima)

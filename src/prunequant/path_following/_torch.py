@@ -134,13 +134,13 @@ def compress_tensors(layer: Layer, rounding: Rounding, sizes) -> Result:
     rule = layer.rule
     seed, stream, device = rounding.seed, rounding.stream, given.device
     start = torch.from_numpy(np.ascontiguousarray(layer.weights)).to(device)
-    seen = torch.from_numpy(np.array(layer.inputs)).to(device)
+    inputs = torch.from_numpy(np.array(layer.inputs)).to(device)
     aligned = None
     if layer.quantized_inputs is not None:
         changed = torch.from_numpy(np.array(layer.quantized_inputs)).to(device)
-        aligned = _align(start, seen, changed, layer.passes, rule.damping)
-        start, seen = aligned.to(start.dtype), changed
-    factor, gain = _factor(seen, rule.feedback, rule.scaling, rule.damping)
+        aligned = _align(start, inputs, changed, layer.passes, rule.damping)
+        start, inputs = aligned.to(start.dtype), changed
+    factor, gain = _factor(inputs, rule.feedback, rule.scaling, rule.damping)
     kind, stochastic, first, second, levels = sizes
     first, second = torch.from_numpy(first.copy()).to(device), torch.from_numpy(second.copy()).to(device)
     features, neurons = start.shape

@@ -58,10 +58,10 @@ def sparsegpt(
         order = np.argsort(scores, axis=None, kind="stable")
         pruned.flat[order[: round(sparsity * scores.size)]] = True
         for t in range(start, stop):
-            kept = w[t]
+            rounded = w[t]
             if rounding is not None:
-                kept = rounding(kept[None])[0]
-            value = np.where(pruned[t - start], 0.0, kept)
+                rounded = rounding(rounded[None])[0]
+            value = np.where(pruned[t - start], 0.0, rounded)
             error = (w[t] - value) / upper[t, t]
             w[t + 1 :] -= np.outer(upper[t, t + 1 :], error)
             w[t] = value

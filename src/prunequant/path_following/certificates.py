@@ -14,8 +14,8 @@ Nearest rounding has no randomness to average over: what remains is the worst ca
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_triangular
 
 from ..arguments import choice
 from . import theory
@@ -37,16 +37,16 @@ def influence(inputs: ArrayLike, scaling: float = 1.0, feedback: str = "path", d
     return influence_of(Rule(feedback, scaling, damping=damping), checked_matrix("inputs", inputs))
 
 
-def influence_of(rule: Rule, seen: NDArray, rows: NDArray | slice = slice(None)) -> NDArray:
-    """`influence` on some of the samples, of a layer that was checked: `seen` is what its rounded weights see."""
-    chosen = seen[rows]
+def influence_of(rule: Rule, inputs: NDArray, rows: NDArray | slice = slice(None)) -> NDArray:
+    """`influence` on some of the samples, of a layer that was checked: `inputs` is what its rounded weights see."""
+    chosen = inputs[rows]
     if rule.feedback == "none":
         return chosen.astype(np.float64)
-    lower = unit_lower(*rule.factor(seen))
+    lower = unit_lower(*rule.factor(inputs))
     out = np.empty(chosen.shape)
     for i in range(0, len(chosen), _ROWS):
         part = chosen[i : i + _ROWS].T.astype(np.float64)
-        out[i : i + _ROWS] = solve_triangular(
+        out[i : i + _ROWS] = scipy.linalg.solve_triangular(
             lower, part, trans="T", lower=True, unit_diagonal=True, check_finite=False
         ).T
     return out

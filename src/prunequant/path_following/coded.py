@@ -225,7 +225,7 @@ def _checked_mask(mask: ArrayLike | Choice | None, features: int, neurons: int) 
             raise ValueError(f"mask.width is {mask.width}: it must be one of {', '.join(map(str, _WIDTHS))}")
         keep = np.broadcast_to(integers(mask.keep, "mask.keep"), (-(-features // mask.width), neurons))
         return np.ones((features, neurons), np.uint8), mask.width, np.ascontiguousarray(keep, dtype=np.int64)
-    found = booleans(mask, "mask")
-    if found.shape != (features, neurons):
-        raise ValueError(f"mask has shape {found.shape}: it must be that of the weights, ({features}, {neurons})")
-    return found.astype(np.uint8), 0, none
+    checked = booleans(mask, "mask")
+    if checked.shape != (features, neurons):
+        raise ValueError(f"mask has shape {checked.shape}: it must be that of the weights, ({features}, {neurons})")
+    return checked.astype(np.uint8), 0, none

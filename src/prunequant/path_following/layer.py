@@ -130,7 +130,7 @@ class Layer:
         return self.inputs.shape[0]
 
     @property
-    def seen(self) -> NDArray:
+    def inputs_seen(self) -> NDArray:
         """(samples, features): the inputs that the compressed weights will see."""
         return self.inputs if self.quantized_inputs is None else self.quantized_inputs
 

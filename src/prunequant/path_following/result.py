@@ -95,14 +95,14 @@ class Result:
         half precision did. Infinite for a neuron that was clipped: "not clipped, and yet above the bound" then has
         probability at most `failure`.
         """
-        seen, neurons = self.layer.seen, self.layer.neurons
-        bounds = bounds_of(influence_of(self.layer.rule, seen), self.operator, self.failure)
+        inputs, neurons = self.layer.inputs_seen, self.layer.neurons
+        bounds = bounds_of(influence_of(self.layer.rule, inputs), self.operator, self.failure)
         bounds = bounds if bounds.ndim == 2 else bounds[:, None]
         if self.aligned is None and self.exact is None:
             largest = np.broadcast_to(bounds.max(axis=0), (neurons,)).copy()
         else:
             largest = np.zeros(neurons)
-            for i in range(0, len(seen), _ROWS):
+            for i in range(0, len(inputs), _ROWS):
                 rows = slice(i, i + _ROWS)
                 largest = np.maximum(largest, (np.abs(self._known(rows)) + bounds[rows]).max(axis=0))
         largest[np.asarray(self.saturation) > 0] = np.inf
@@ -116,13 +116,13 @@ class Result:
         return self._known(check_rows(rows, self.layer.samples))
 
     def _known(self, rows: NDArray | slice) -> NDArray:
-        seen = self.layer.seen[rows].astype(np.float64)
-        known = np.zeros((len(seen), self.layer.neurons))
+        inputs = self.layer.inputs_seen[rows].astype(np.float64)
+        known = np.zeros((len(inputs), self.layer.neurons))
         if self.aligned is not None:
             known += self.layer.inputs[rows].astype(np.float64) @ self.layer.weights
-            known -= seen @ self.aligned
+            known -= inputs @ self.aligned
         if self.exact is not None:
-            known += seen @ (self.exact.astype(np.float64) - self.values)
+            known += inputs @ (self.exact.astype(np.float64) - self.values)
         return known
 
     def held_out_error(self, inputs: ArrayLike, quantized_inputs: ArrayLike | None = None) -> float:
@@ -141,7 +141,7 @@ class Result:
     @cached_property
     def _measured(self) -> tuple[NDArray, NDArray, NDArray]:
         """Largest error, sum of squared errors and of squared outputs, each one a neuron."""
-        x, y = self.layer.inputs, self.layer.seen
+        x, y = self.layer.inputs, self.layer.inputs_seen
         original, values = self.layer.weights.astype(np.float64), self.values.astype(np.float64)
         largest, wrong, right = (np.zeros(original.shape[1]) for _ in range(3))
         for i in range(0, len(x), _ROWS):

@@ -145,7 +145,7 @@ def prepared(layer: Layer) -> Prepared:
     aligned = None
     if layer.quantized_inputs is not None:
         aligned = align(layer.weights, layer.inputs, layer.quantized_inputs, layer.passes, layer.rule.damping)
-    factor, gain = layer.rule.factor(layer.seen)
+    factor, gain = layer.rule.factor(layer.inputs_seen)
     start = layer.weights if aligned is None else aligned.astype(layer.weights.dtype)
     return Prepared(layer, aligned, writable(np.ascontiguousarray(start)), factor, gain)
 

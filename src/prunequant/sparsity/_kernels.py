@@ -40,18 +40,18 @@ def two_of_four(bits, out):
     """2:4 magnitude pruning of a flat array of float32 bit patterns whose length is a multiple of 4."""
     groups = bits.size // 4
     runs = (groups + _RUN - 1) // _RUN
-    seen = np.zeros(runs, np.int32)
+    largest = np.zeros(runs, np.int32)
     for run in prange(runs):
-        seen[run] = _two_of_four(bits, out, run * _RUN, min((run + 1) * _RUN, groups))
-    return seen.max() if runs else np.int32(0)
+        largest[run] = _two_of_four(bits, out, run * _RUN, min((run + 1) * _RUN, groups))
+    return largest.max() if runs else np.int32(0)
 
 
 @one_at_a_time
 @njit(cache=True, parallel=True)
-def bracket(bits, low, high, slots, found):
+def bracket(bits, low, high, slots, counts):
     """How many |x| lie below `low`, and which lie in [low, high]: one pass over memory.
 
-    slots : (tasks, room) int32 for the magnitudes found; found : (tasks, 3) int64 = below, inside, largest. A task
+    slots : (tasks, room) int32 for the magnitudes found; counts : (tasks, 3) int64 = below, inside, largest. A task
     that finds more than `room` counts on without storing.
     """
     tasks, room = slots.shape
@@ -75,9 +75,9 @@ def bracket(bits, low, high, slots, found):
                         if inside < room:
                             slots[task, inside] = a
                         inside += 1
-        found[task, 0] = below
-        found[task, 1] = inside
-        found[task, 2] = largest
+        counts[task, 0] = below
+        counts[task, 1] = inside
+        counts[task, 2] = largest
 
 
 @one_at_a_time

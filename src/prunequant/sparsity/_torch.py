@@ -27,8 +27,8 @@ def call(function: Callable, args: tuple, given: dict):
             raise TypeError(f"{function.__name__} has no form for tensors on {device}: move them to the CPU")
         return _ON_DEVICE[function.__name__](*args, **given)
     with threads.using():
-        made = function(*map(_array, args), **{name: _array(value) for name, value in given.items()})
-    return torch.from_numpy(made.copy())
+        result = function(*map(_array, args), **{name: _array(value) for name, value in given.items()})
+    return torch.from_numpy(result.copy())
 
 
 def keep_largest(score, pattern, ties="first", *, axis=None, original=None, seed=0) -> torch.Tensor:

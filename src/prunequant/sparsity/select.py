@@ -76,15 +76,15 @@ def _kth_bits(bits: NDArray[np.int32], k: int) -> int:
         low = sample[low_place] if low_place >= 0 else np.int32(0)
         high = sample[high_place] if high_place < _SAMPLE else np.int32(0x7FFFFFFF)
         room = int(2.5 * width * stride / tasks) + 4096
-        slots, found = np.empty((tasks, room), np.int32), np.empty((tasks, 3), np.int64)
-        _kernels.bracket(bits, low, high, slots, found)
-        refuse_beyond(found[:, 2].max())
-        below, inside = int(found[:, 0].sum()), int(found[:, 1].sum())
+        slots, counts = np.empty((tasks, room), np.int32), np.empty((tasks, 3), np.int64)
+        _kernels.bracket(bits, low, high, slots, counts)
+        refuse_beyond(counts[:, 2].max())
+        below, inside = int(counts[:, 0].sum()), int(counts[:, 1].sum())
         if below <= rank < below + inside:
             if low == high:
                 return int(low)
-            if found[:, 1].max() <= room:
-                collected = np.concatenate([slots[t, : found[t, 1]] for t in range(tasks)])
+            if counts[:, 1].max() <= room:
+                collected = np.concatenate([slots[t, : counts[t, 1]] for t in range(tasks)])
             else:  # many equal values in the bracket: collect them plainly
                 magnitudes = bits & 0x7FFFFFFF
                 collected = magnitudes[(magnitudes >= low) & (magnitudes <= high)]

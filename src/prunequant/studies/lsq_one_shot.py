@@ -29,7 +29,7 @@ def one_shot_unit(model: str, bits: tuple, seed: int, folder: str = ".") -> dict
     Batch normalisation is estimated anew after the compression, as in the record's final states.
     """
     from prunequant.cases.lsq_against_pruning import case
-    from prunequant.cases.lsq_against_pruning.mirror import Mirror, evaluate
+    from prunequant.cases.lsq_against_pruning.similarity import DenseReference, evaluate
     from prunequant.finetune import batch_norm, pruning
     from prunequant.models import small
 
@@ -40,7 +40,7 @@ def one_shot_unit(model: str, bits: tuple, seed: int, folder: str = ".") -> dict
         dense = case.dense(settings, model, seed, run, images)
         names = small.layers(dense)
         inner = [n not in small.eight_bit(dense) for n in names]
-        mirror = Mirror(dense, names, inner, images, settings["inputs"], "cpu")
+        reference = DenseReference(dense, names, inner, images, settings["inputs"], "cpu")
         states = []
         for method, mask in METHODS.items():
             for b in bits:
@@ -52,18 +52,18 @@ def one_shot_unit(model: str, bits: tuple, seed: int, folder: str = ".") -> dict
                     case.half(changed, names)
                 few = case.statistics_batches(settings, images, seed, run)
                 batch_norm.reestimate(changed, few, settings["reestimate"])
-                seen = mirror.look(changed)
+                likeness = reference.compare(changed)
                 state = {"method": method, "mask": mask, "bits": b, "loss": evaluate(changed, images, "cpu")[0]}
-                states.append({**state, **{name: seen[name] for name in ("cka", "output_snr")}})
+                states.append({**state, **{name: likeness[name] for name in ("cka", "output_snr")}})
         return {"loss": evaluate(dense, images, "cpu")[0], "inner": inner, "states": states}
 
 
 def make(at: At, seeds: int, models: tuple, bits: tuple) -> dict:
     """One row for each network, seed, method and size, in the form of the rows of the case."""
     units = grid(model=models, bits=[list(bits)])
-    found = at.sweep(partial(one_shot_unit, folder=str(at.scratch)), units, range(seeds), name="lsq_one_shot")
+    swept = at.sweep(partial(one_shot_unit, folder=str(at.scratch)), units, range(seeds), name="lsq_one_shot")
     rows = []
-    for one in found:
+    for one in swept:
         about = {name: one[name] for name in ("model", "seed", "inner")}
         rows.append({**about, "method": "dense", "mask": "none", "bits": 16, "loss": one["loss"]})
         rows += [{**about, **state} for state in one["states"]]

@@ -33,8 +33,8 @@ def rate_unit(
     settings["models"][model]["fine_rate"][method][str(bits)] = rate
     unit = {"model": model, "method": method, "mask": MASK[method], "bits": bits, "length": length}
     with using(torch=1):
-        found = case.run_unit(settings, unit, seed, Run("cpu", None, Path(folder), lambda *progress: None))
-    return {"mask": MASK[method], "loss": found["loss"], "accuracy": found["accuracy"]}
+        measured = case.run_unit(settings, unit, seed, Run("cpu", None, Path(folder), lambda *progress: None))
+    return {"mask": MASK[method], "loss": measured["loss"], "accuracy": measured["accuracy"]}
 
 
 def make(at: At, preset: str, length: int, bits: tuple, models: tuple, lsq: tuple, pruning: tuple) -> dict:

@@ -40,14 +40,14 @@ def matrix_row(judged: Judged) -> dict:
 def model_unit(model: str, budgets: list[float], group: int, seed: int) -> dict:
     """The report on one model, and the seconds of this process that it took."""
     start = time.process_time()
-    found = checkpoint.report(MODELS[model](), budgets, group=group)
+    report = checkpoint.report(MODELS[model](), budgets, group=group)
     return {
         "model": model,
-        "file": dict(found.model),
-        "totals": rounded(found.totals),
-        "matrices": [matrix_row(m) for m in found.matrices],
-        "untreated": dict(Counter(u.reason for u in found.untreated)),
-        "notes": list(found.notes),
+        "file": dict(report.model),
+        "totals": rounded(report.totals),
+        "matrices": [matrix_row(m) for m in report.matrices],
+        "untreated": dict(Counter(u.reason for u in report.untreated)),
+        "notes": list(report.notes),
         "cpu": round(time.process_time() - start, 1),
     }
 

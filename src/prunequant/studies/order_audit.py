@@ -25,9 +25,9 @@ def make(at: At, pattern: str, radius: int, length: int, block: int) -> dict:
             "HBFP6": HBFP(6, block),
             "MXFP4 E2M1": MX("fp4_e2m1", block),
         }
-    found = audit(formats, pattern if ":" in pattern else float(pattern), radius=radius, length=length)
+    shares = audit(formats, pattern if ":" in pattern else float(pattern), radius=radius, length=length)
     # JSON has no infinity, which is the norm of the largest entry: written "inf"
-    rows = [{**asdict(share), "norm": share.norm if isfinite(share.norm) else str(share.norm)} for share in found]
+    rows = [{**asdict(share), "norm": share.norm if isfinite(share.norm) else str(share.norm)} for share in shares]
     return {"pattern": pattern, "rows": rows}
 
 

@@ -44,9 +44,9 @@ def means(rows: list[dict]) -> dict:
 
 def differences(rows: list[dict], pairs: list[tuple[str, str, str]]) -> list[dict]:
     """Paired differences of named columns, corrected together."""
-    found = [(name, paired([row[a] - row[b] for row in rows])) for name, a, b in pairs]
-    corrected = holm([d.p for _, d in found])
-    return [{"name": n, **asdict(d), "p_holm": float(p)} for (n, d), p in zip(found, corrected)]
+    comparisons = [(name, paired([row[a] - row[b] for row in rows])) for name, a, b in pairs]
+    corrected = holm([d.p for _, d in comparisons])
+    return [{"name": n, **asdict(d), "p_holm": float(p)} for (n, d), p in zip(comparisons, corrected)]
 
 
 def _orders(at: At, seeds: range) -> list[dict]:

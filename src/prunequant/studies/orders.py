@@ -104,8 +104,8 @@ def order_effect(
         for name in formats:
             fmt = named(name)
             for kind, versions in variants(model.weights, fmt, pattern).items():
-                seen = fmt if activations and kind != "s" else None
-                losses = [model.with_weights(w).loss(x, y, seen) for w in versions]
+                input_format = fmt if activations and kind != "s" else None
+                losses = [model.with_weights(w).loss(x, y, input_format) for w in versions]
                 out[f"{pattern} {name} {kind}"] = float(np.mean(losses))
     return out
 
@@ -178,8 +178,8 @@ def ranking(
             _, inverse, counts = np.unique(q, return_inverse=True, return_counts=True)
             tied.append(float(np.mean(counts[inverse] > 1)))
             for ties in moved:
-                made = apply_orders(w, named(name), pattern, ("sq", "qs"), ties)
-                moved[ties].append(float(np.mean(made.masks["sq"] != made.masks["qs"])))
+                orders = apply_orders(w, named(name), pattern, ("sq", "qs"), ties)
+                moved[ties].append(float(np.mean(orders.masks["sq"] != orders.masks["qs"])))
         out[f"{name} tau"], out[f"{name} tied"] = float(np.mean(tau)), float(np.mean(tied))
         out.update({f"{name} moved {ties}": float(np.mean(values)) for ties, values in moved.items()})
     return out
@@ -200,9 +200,9 @@ def structured(
     for name in formats:
         fmt = named(name)
         for structure in ("0.5", "2:4", "4:8"):
-            made = variants(model.weights, fmt, structure)
+            versions = variants(model.weights, fmt, structure)
             for kind, key in (("s", "s"), ("q", "q"), ("sq", "sq"), ("qs", "qs random")):
-                losses = [model.with_weights(w).loss(x, y) for w in made[key]]
+                losses = [model.with_weights(w).loss(x, y) for w in versions[key]]
                 out[f"{structure} {name} {kind}"] = float(np.mean(losses))
 
         def without_neurons(weights, by):

@@ -42,10 +42,10 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     model = networks.digits_mlp((64,))
     out = [("digits, first layer", networks.digits()[0][:256].numpy(), model[0].weight.detach().numpy().T)]
     net = efficientnet.load_efficientnet_lite0()
-    seen: dict[str, torch.Tensor] = {}
+    layer_inputs: dict[str, torch.Tensor] = {}
     modules = dict(net.named_modules())
     hooks = [
-        modules[name].register_forward_pre_hook(lambda m, args, name=name: seen.__setitem__(name, args[0]))
+        modules[name].register_forward_pre_hook(lambda m, args, name=name: layer_inputs.__setitem__(name, args[0]))
         for name in LAYERS
     ]
     with torch.no_grad():
@@ -53,7 +53,7 @@ def real_layers() -> list[tuple[str, np.ndarray, np.ndarray]]:
     for hook in hooks:
         hook.remove()
     for name in LAYERS:
-        m, x = modules[name], seen[name]
+        m, x = modules[name], layer_inputs[name]
         shape = dict(kernel=m.kernel_size, stride=m.stride, padding=m.padding_of(*x.shape[-2:]))
         patches = unfold(x, **shape)[0]
         chosen = np.sort(np.random.default_rng(0).permutation(len(patches))[:512])
@@ -81,12 +81,12 @@ def make(at: At, seeds: int) -> dict:
         raise ValueError(f"seeds is {seeds}: it must be at least 8, one for each of eight neurons")
     cases = [{"kind": kind, "failure": failure, "seeds": seeds} for kind in studies.DATA for failure in FAILURES]
     layers = [{"layer": number, "seeds": seeds} for number in range(1 + len(LAYERS))]
-    made = at.sweep(synthetic_unit, cases, name="paths_coverage: synthetic")
+    synthetic = at.sweep(synthetic_unit, cases, name="paths_coverage: synthetic")
     real = at.sweep(real_unit, layers, name="paths_coverage: real")
     return {
         "name": "paths_coverage",
         "seeds": seeds,
-        "synthetic": [row for unit in made for row in unit["rows"]],
+        "synthetic": [row for unit in synthetic for row in unit["rows"]],
         "real": [row for unit in real for row in unit["rows"]],
     }
 

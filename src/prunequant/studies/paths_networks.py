@@ -79,7 +79,7 @@ def make(at: At, quick: bool) -> dict:
     bits, deep, crops = ((4,), (6,), 4) if quick else ((2, 3, 4, 6), (8, 6, 4), 8)
     small = at.sweep(digits_unit, grid(bits=bits, label=list(LABELS)), name="paths_networks: digits")
     units = grid(bits=deep, label=list(LABELS), crops=[crops])
-    rows = [found["row"] for found in at.sweep(deep_unit, units, name="paths_networks: deep")]
+    rows = [measured["row"] for measured in at.sweep(deep_unit, units, name="paths_networks: deep")]
     (whole,) = at.sweep(layers_unit, [{"crops": crops}], name="paths_networks: layers")
     return {
         "name": "paths_networks",

@@ -133,10 +133,10 @@ def merge(rows: Iterable[Mapping]) -> list[PhaseCurve]:
     ValueError : the same shard twice, or shards of one curve with different numbers of trials: they would overlap
     """
     sums: dict[tuple[int, str, str, int, int], np.ndarray] = {}
-    seen: dict[tuple[int, str, str, int, int], dict[int, int]] = {}
+    shards_of: dict[tuple[int, str, str, int, int], dict[int, int]] = {}
     for row in rows:
         key = (row["log2_bound"], row["targets"], row["sampler"], row["n_max"], row["seed"])
-        shards = seen.setdefault(key, {})
+        shards = shards_of.setdefault(key, {})
         if row["shard"] in shards:
             raise ValueError(f"shard {row['shard']} of the curve {key} is there twice: its trials would count twice")
         if shards and row["trials"] != next(iter(shards.values())):

@@ -72,10 +72,10 @@ def ledger(claim: str, figure: str, confirmation: str = "") -> str:
     """
     row = _ledger()[claim]
     row = row["confirmations"][confirmation] if confirmation else row
-    found = dict(map(tuple, row["evidence"]))
-    if figure not in found:
-        raise KeyError(f"{claim} has no figure {figure!r}: there are {', '.join(found)}")
-    return found[figure]
+    figures = dict(map(tuple, row["evidence"]))
+    if figure not in figures:
+        raise KeyError(f"{claim} has no figure {figure!r}: there are {', '.join(figures)}")
+    return figures[figure]
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -110,8 +110,8 @@ def _resnet50(bits: int) -> str:
 
 def _crossing(bits: int) -> float:
     """The kurtosis of truncated t(2) from which pruning to the same size beats the best step; infinite if none does."""
-    found = distortion.crossover(distortion.clipped_student(2.0), bits)
-    return found.kurtosis if found else float("inf")
+    crossing = distortion.crossover(distortion.clipped_student(2.0), bits)
+    return crossing.kurtosis if crossing else float("inf")
 
 
 def _each(function: Callable, arguments) -> tuple[float, ...]:
@@ -513,10 +513,10 @@ def judged(item: Printed, ours: float | tuple[float, ...] | str | None) -> str:
     if item.status:
         return item.status
     printed = np.atleast_1d(np.asarray(item.printed, dtype=float))
-    found = np.atleast_1d(np.asarray(ours, dtype=float))
-    if printed.shape != found.shape:
-        raise ValueError(f"{item.what}: {printed.size} numbers are printed and {found.size} are ours")
-    near = np.abs(found - printed) <= item.read if item.read else np.round(found, item.digits) == printed
+    values = np.atleast_1d(np.asarray(ours, dtype=float))
+    if printed.shape != values.shape:
+        raise ValueError(f"{item.what}: {printed.size} numbers are printed and {values.size} are ours")
+    near = np.abs(values - printed) <= item.read if item.read else np.round(values, item.digits) == printed
     return EQUAL if bool(np.all(near)) else OFF
 
 

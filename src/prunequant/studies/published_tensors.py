@@ -61,7 +61,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path.name} is damaged or of another kind ({error!r})") from None
     columns = dict(zip(("model", "tensor", "bits", *FIELDS), map(np.array, zip(*rows))))
     widths = {m: set(columns["bits"][columns["model"] == m].tolist()) for m in set(columns["model"].tolist())}
-    short = sorted(m for m, found in widths.items() if found != set(BITS))
+    short = sorted(m for m, bits in widths.items() if bits != set(BITS))
     if short:
         raise ValueError(f"data_dir is {folder}: {short[0]} does not have every width of 2 to 8 bits")
     return columns

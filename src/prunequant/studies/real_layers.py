@@ -77,20 +77,20 @@ def layer(name: str, crops: int = 1) -> RealLayer:
     model, images = _model(), _images(crops)
     module = model.get_submodule(LAYERS[name])
 
-    class _Found(Exception):
+    class _Reached(Exception):
         pass
 
     inputs_of_layer = []
 
     def stop(_, inputs):
         inputs_of_layer.append(inputs[0])
-        raise _Found
+        raise _Reached
 
     handle = module.register_forward_pre_hook(stop)
     with torch.no_grad():
         try:
             model(images)
-        except _Found:
+        except _Reached:
             pass
         finally:
             handle.remove()

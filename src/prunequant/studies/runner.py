@@ -91,7 +91,7 @@ class At:
     scratch: Path  # for checkpoints; kept until the record is written
     executor: Executor | None = None
     progress: Callable[[int, int], None] | None = None
-    say: Callable[[str], None] = lambda text: None
+    log: Callable[[str], None] = lambda text: None
     version: int = 1
 
     def sweep(
@@ -240,7 +240,7 @@ def run_study(
     executor: Executor | None = None,
     about: Mapping[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Mapping:
     """Make a record and return it; with `out` also write it.
 
@@ -254,7 +254,7 @@ def run_study(
         that the same command has made is returned as it is: nothing is computed.
     executor : runs the work units; this process unless given.
     about : further fields of the provenance.
-    progress, say : called with (units done, units) of a sweep, and with a line about it.
+    progress, log : called with (units done, units) of a sweep, and with a line about it.
 
     Raises
     ------
@@ -268,31 +268,31 @@ def run_study(
     used = check_settings(study, {} if settings is None else settings)
     resume, line = arguments.flag(resume, "resume"), command(study, used)
     if out is not None and resume and not study.data:
-        found = standing(study, arguments.path(out, "out"), line)
-        if found is not None:
-            return found
+        record = standing(study, arguments.path(out, "out"), line)
+        if record is not None:
+            return record
     check_needs(study)
     with experiments.workplace(out, resume) as folder:
         store = experiments.Store(folder / "rows.jsonl")
         before = len(store.rows)
-        at = At(store, folder, executor, progress, say or (lambda text: None), study.version)
+        at = At(store, folder, executor, progress, log or (lambda text: None), study.version)
         start = time.perf_counter()
-        made = dict(study.run(at, **used))
+        content = dict(study.run(at, **used))
         if study.data:
             if out is not None:
-                _write_files(study, Path(out), made)
+                _write_files(study, Path(out), content)
         else:
-            more = {"seconds": round(time.perf_counter() - start), **(about or {}), **made.pop("provenance", {})}
+            more = {"seconds": round(time.perf_counter() - start), **(about or {}), **content.pop("provenance", {})}
             if before:  # work units that an earlier run had finished: the seconds are those of the rest
                 more["resumed"] = before
             if study.version > 1:
                 more["version"] = study.version
-            made = json.loads(
-                json.dumps({"provenance": records.provenance(line, **more), **made}, default=experiments.plain)
+            content = json.loads(
+                json.dumps({"provenance": records.provenance(line, **more), **content}, default=experiments.plain)
             )
             if out is not None:
-                records.write_json(out, made)
-    return made
+                records.write_json(out, content)
+    return content
 
 
 def standing(study: Study, path: Path, line: str) -> dict | None:
@@ -304,8 +304,8 @@ def standing(study: Study, path: Path, line: str) -> dict | None:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        made = record["provenance"]
-        by, version = made["command"], made.get("version", 1)
+        provenance = record["provenance"]
+        by, version = provenance["command"], provenance.get("version", 1)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -102,8 +102,8 @@ def order_gaps(
         for scales, named in formats.items():
             for name, fmt in named.items():
                 for sparsity in sparsities:
-                    made = apply_orders(x, fmt, sparsity, ("sq", "qs"), ties)
-                    s, q, sq, qs = (float(made.error(which)) for which in ("s", "q", "sq", "qs"))
+                    orders = apply_orders(x, fmt, sparsity, ("sq", "qs"), ties)
+                    s, q, sq, qs = (float(orders.error(which)) for which in ("s", "q", "sq", "qs"))
                     where = {"scales": scales, "format": name, "law": law, "sparsity": sparsity}
                     rows.append(where | {"gap": float(np.log(q / s)), "advantage": float(np.log(qs / sq))})
     return rows
@@ -146,10 +146,10 @@ def rank_correlation(
     ranks = rankdata(sampled, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):  # a draw of one pair alone has no correlation
-        found = (ranks[..., 0] * ranks[..., 1]).sum(1) / np.sqrt((ranks**2).sum(1).prod(-1))
+        correlations = (ranks[..., 0] * ranks[..., 1]).sum(1) / np.sqrt((ranks**2).sum(1).prod(-1))
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(found[1:], [tail, 1 - tail])
-    return float(found[0]), float(low), float(high)
+    low, high = np.nanquantile(correlations[1:], [tail, 1 - tail])
+    return float(correlations[0]), float(low), float(high)
 
 
 def reverse_water_filling(variances: ArrayLike, distortion: float) -> float:

@@ -38,8 +38,8 @@ def compressed(w: np.ndarray, fmt: Format, pattern: str | float, kind: str) -> n
     if isinstance(pattern, str) and rows.shape[1] % int(pattern.split(":")[1]):
         return w if kind == "s" else fmt.quantize(rows).reshape(w.shape)
     order, _, ties = kind.partition(" ")
-    made = apply_orders(rows, fmt, pattern, (order,) if order in ("sq", "qs", "joint") else (), ties or "first")
-    values = {"s": made.pruned, "q": made.quantized, **made.compressed}[order]
+    orders = apply_orders(rows, fmt, pattern, (order,) if order in ("sq", "qs", "joint") else (), ties or "first")
+    values = {"s": orders.pruned, "q": orders.quantized, **orders.compressed}[order]
     return values.reshape(w.shape)
 
 
@@ -82,10 +82,10 @@ def network(crops: int) -> Network:
 
 def loss_unit(format: str, pattern: str, kind: str, crops: int, seed: int) -> dict:
     """Losses under one compression; the kind "dense" is none."""
-    held = network(crops)
+    base = network(crops)
     if kind == "dense":
-        return {"losses": held.entropy, "agree": 1.0}
-    losses, agree = held.losses(FORMATS[format], pattern if ":" in pattern else float(pattern), kind)
+        return {"losses": base.entropy, "agree": 1.0}
+    losses, agree = base.losses(FORMATS[format], pattern if ":" in pattern else float(pattern), kind)
     return {"losses": losses, "agree": agree}
 
 
@@ -98,8 +98,8 @@ def make(at: At, crops: int) -> dict:
     units += grid(format=names, pattern=["0"], kind=["q"])
     units += grid(format=["INT8"], pattern=PATTERNS, kind=["s"]) + grid(format=names, pattern=PATTERNS, kind=BOTH)
     units = [unit | {"crops": crops} for unit in units]
-    found = at.sweep(loss_unit, units, name="threshold_efficientnet")
-    taken = {(r["format"], r["pattern"], r["kind"]): (np.array(r["losses"]), r["agree"]) for r in found}
+    swept = at.sweep(loss_unit, units, name="threshold_efficientnet")
+    taken = {(r["format"], r["pattern"], r["kind"]): (np.array(r["losses"]), r["agree"]) for r in swept}
     entropy, rows = taken["", "", "dense"][0], []
     for pattern in PATTERNS:
         for name in names:
@@ -108,14 +108,14 @@ def make(at: At, crops: int) -> dict:
     return {"provenance": {"crops": crops}, "rows": rows}
 
 
-def row(pattern: str, name: str, entropy: np.ndarray, found: dict[str, tuple[np.ndarray, float]]) -> dict:
+def row(pattern: str, name: str, entropy: np.ndarray, losses: dict[str, tuple[np.ndarray, float]]) -> dict:
     """Means, thresholds and paired differences of one pattern and format."""
-    loss = {kind: values for kind, (values, _) in found.items()}
+    loss = {kind: values for kind, (values, _) in losses.items()}
     out = {
         "pattern": pattern,
         "format": name,
         "loss": {"dense": float(entropy.mean()), **{k: float(v.mean()) for k, v in loss.items()}},
-        "same top-1": {kind: share for kind, (_, share) in found.items()},
+        "same top-1": {kind: share for kind, (_, share) in losses.items()},
     }
     for kind in ("sq", "qs first", "qs random"):
         t = threshold(entropy, loss["s"], loss["q"], loss[kind])

@@ -21,7 +21,7 @@ def make(at: At, seed: int, ticket: Path | None) -> dict:
     if hasattr(os, "getloadavg"):
         about["load_average"] = round(os.getloadavg()[0], 1)
     place = ticket or at.scratch / "efficientnet-lite0.ticket"
-    return recover_efficientnet(place, seed, lambda name, i, n: at.say(f"{i}/{n} {name}")) | {"provenance": about}
+    return recover_efficientnet(place, seed, lambda name, i, n: at.log(f"{i}/{n} {name}")) | {"provenance": about}
 
 
 def show(record: Mapping) -> str:

@@ -80,8 +80,8 @@ def find_shallow_residual(
     if weights.shape[0] != weights.shape[1]:
         raise ValueError(f"weights has shape {weights.shape}: (d, d) is needed, the skip adds the input to the output")
     goal = weights + levels * np.eye(len(weights), dtype=np.int64) * flag(skip, "skip")
-    made: Recipe = recipe_for(goal, levels, levels, failure, kind="uniform", signed=False, reach=2 * levels)
-    return ShallowResidual(prune(carve(goal, made, seed), seed).v, made.width, made.factor)
+    recipe: Recipe = recipe_for(goal, levels, levels, failure, kind="uniform", signed=False, reach=2 * levels)
+    return ShallowResidual(prune(carve(goal, recipe, seed), seed).v, recipe.width, recipe.factor)
 
 
 def _map(matrix: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ usable units of the sub-block that succeeded, and every word is checked against 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -166,6 +167,15 @@ def check_target(target: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64]
     return target.astype(np.int64)
 
 
+class SubsetSums(NamedTuple):
+    """What one sub-block is asked for: items (sums, most), how many of a row count, their factors, and the goals."""
+
+    items: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    factor: NDArray[np.int64]
+    goals: NDArray[np.int64]
+
+
 def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.int64] | None = None) -> Carving:
     """Masks for every entry of the integer matrix ``target`` (rows, columns); raises `TicketNotFound`.
 
@@ -177,6 +187,22 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
     Time is a few microseconds a weight; memory beyond the masks is bounded by the chunk, whatever the size of the
     source.
     """
+
+    def first_subset(sums: SubsetSums) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        solutions = solve_words(sums.items, sums.goals, sums.lengths)
+        return solutions.found, solutions.words
+
+    return carve_by(first_subset, target, recipe, seed, u)
+
+
+def carve_by(
+    solve: Callable[[SubsetSums], tuple[NDArray[np.bool_], NDArray[np.uint64]]],
+    target: NDArray[np.int64],
+    recipe: Recipe,
+    seed: int,
+    u: NDArray[np.int64] | None = None,
+) -> Carving:
+    """As `carve`, by any rule: `solve` says of every subset sum whether it has a mask, and which."""
     key = source.check_seed(seed)
     target = check_target(target, recipe)
     rows, columns = target.shape
@@ -200,9 +226,9 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
                     fit.position, fit.factor, r, c, lengths, items,
                 )  # fmt: skip
                 run_rows(gather, r.size, 256)
-                solved = solve_words(items, goal[r, c], lengths)
-                done = np.flatnonzero(solved.found)
-                words[r[done], c[done], h] = solved.words[done]
+                solved, masks = solve(SubsetSums(items, lengths, fit.factor[c], goal[r, c]))
+                done = np.flatnonzero(solved)
+                words[r[done], c[done], h] = masks[done]
                 tries[r[done], c[done], h] = attempt
     missed = int((tries == MISSING).sum())
     if missed:
@@ -213,7 +239,7 @@ def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.in
     return carving
 
 
-class Kept(NamedTuple):
+class KeptTotals(NamedTuple):
     """What the masks keep: sums (rows, columns, halves), number of V weights, and Σ v² of them, same shape."""
 
     sums: NDArray[np.int64]
@@ -221,33 +247,39 @@ class Kept(NamedTuple):
     energy: NDArray[np.int64]
 
 
-def kept(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> Kept:
+def masks_by_block(
+    carving: Carving, u: NDArray[np.int64]
+) -> Iterator[tuple[int, int, int, Units, NDArray[np.intp], NDArray[np.intp], NDArray[np.uint64]]]:
+    """(half's number, offset, size, usable units, rows, columns, words) of the masks of each half and sub-block."""
+    recipe = carving.recipe
+    for h, half in enumerate(recipe.halves):
+        for attempt, offset, size, part in sub_blocks(recipe, u):
+            r, c = np.nonzero((carving.tries[..., h] == attempt) & (carving.words[..., h] != 0))
+            if r.size:
+                yield h, offset, size, usable(part, half), r, c, carving.words[r, c, h]
+
+
+def kept_totals(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> KeptTotals:
     """Regenerate the source and add up what every mask keeps, in exact integers."""
     instance(carving, "carving", Carving, "a Carving, as carve returns it")
     recipe, key = carving.recipe, source.check_seed(seed)
     u = _given_units(u, recipe, seed, carving.columns)
-    result = Kept(*(np.zeros(carving.words.shape, np.int64) for _ in range(3)))
-    for h, half in enumerate(recipe.halves):
-        for attempt, offset, size, part in sub_blocks(recipe, u):
-            r, c = np.nonzero((carving.tries[..., h] == attempt) & (carving.words[..., h] != 0))
-            if not r.size:
-                continue
-            fit = usable(part, half)
-            words = carving.words[r, c, h]
-            sums, number, energy = (np.empty(r.size, np.int64) for _ in range(3))
-            add_up = partial(
-                kernels.kept_sums, key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size,
-                fit.position, fit.factor, r, c, words, sums, number, energy,
-            )  # fmt: skip
-            run_rows(add_up, r.size, 256)
-            for whole, piece in zip(result, (sums, number, energy)):
-                whole[r, c, h] = piece
+    result = KeptTotals(*(np.zeros(carving.words.shape, np.int64) for _ in range(3)))
+    for h, offset, size, fit, r, c, words in masks_by_block(carving, u):
+        sums, number, energy = (np.empty(r.size, np.int64) for _ in range(3))
+        add_up = partial(
+            kernels.kept_sums, key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size,
+            fit.position, fit.factor, r, c, words, sums, number, energy,
+        )  # fmt: skip
+        run_rows(add_up, r.size, 256)
+        for whole, piece in zip(result, (sums, number, energy)):
+            whole[r, c, h] = piece
     return result
 
 
 def effective(carving: Carving, seed: int, u: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """The target matrix that the masks stand for, or a matrix off by one where a sum is not on its grid."""
-    sums = kept(carving, seed, u).sums
+    sums = kept_totals(carving, seed, u).sums
     values, rest = np.divmod(sums[..., 0], carving.recipe.factor)
     if len(carving.recipe.halves) == 2:
         rest = rest | (sums[..., 1] + sums[..., 0])
@@ -270,14 +302,11 @@ def prune(carving: Carving, seed: int) -> Pruned:
     u = units(recipe, seed, carving.columns)
     shape = (carving.rows, carving.columns * recipe.width)
     v, v_mask = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-    for h, half in enumerate(recipe.halves):
-        for attempt, offset, size, part in sub_blocks(recipe, u):
-            r, c = np.nonzero((carving.tries[..., h] == attempt) & (carving.words[..., h] != 0))
-            fit = usable(part, half)
-            kernels.spread_masks(
-                key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size, fit.position, r, c,
-                carving.words[r, c, h], v_mask, v, 0, r.size,
-            )  # fmt: skip
+    for _, offset, size, fit, r, c, words in masks_by_block(carving, u):
+        kernels.spread_masks(
+            key, recipe.layer, recipe.source, carving.columns, recipe.width, offset, size, fit.position, r, c,
+            words, v_mask, v, 0, r.size,
+        )  # fmt: skip
     u_mask = np.asarray(v_mask.any(axis=0)).reshape(u.shape)
     return Pruned(u * u_mask, v, u_mask, v_mask)
 

@@ -120,8 +120,8 @@ def least_width(
     sizes, success = [], []
     for units in range(max(2, int(2 * np.log2(levels))), largest + 1, grid):
         open_ = np.flatnonzero(least > largest)
-        found = solve_words(x[open_], goal[open_], (position[open_] < units).sum(axis=1)).found
-        least[open_[found]] = units
+        solved = solve_words(x[open_], goal[open_], (position[open_] < units).sum(axis=1)).found
+        least[open_[solved]] = units
         sizes.append(units)
         success.append(float((least.reshape(layers, -1).max(axis=1) <= units).mean()))
         if success[-1] > wanted:

@@ -17,24 +17,10 @@ from numpy.typing import NDArray
 from prunequant.arguments import choice, flag, instance, integer, real
 from prunequant.subset_sum import MAX_TABLE_BYTES
 from prunequant.threads import run_rows
-from prunequant.tickets import _kernels as kernels
 from prunequant.tickets import _kernels_law as laws
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import source
-from prunequant.tickets.carve import (
-    MISSING,
-    Carving,
-    Pruned,
-    Recipe,
-    TicketNotFound,
-    carve,
-    check_target,
-    kept,
-    prune,
-    sub_blocks,
-    units,
-)
-from prunequant.tickets.carve import usable as usable_units
+from prunequant.tickets.carve import Carving, Pruned, Recipe, SubsetSums, carve, carve_by, prune
 
 MODES = {"nearest": 12.0, "stochastic": 6.0}
 
@@ -148,50 +134,28 @@ def quietest(target: NDArray[np.int64], recipe: Recipe, seed: int, cost: str = "
 
     Examples
     --------
+    >>> from prunequant.tickets.carve import kept_totals
     >>> target = np.array([[3, -5, 7]])
     >>> recipe = Recipe(0, "relu", 7, 7, (64, 64), False)
     >>> loud, quiet = carve(target, recipe, 1), quietest(target, recipe, 1)
-    >>> bool((kept(quiet, 1).energy <= kept(loud, 1).energy).all())
+    >>> bool((kept_totals(quiet, 1).energy <= kept_totals(loud, 1).energy).all())
     True
     """
     cost = choice(cost, "cost", ("noise", "size"))
-    key = source.check_seed(seed)
-    target = check_target(target, recipe)
-    rows, columns = target.shape
-    u = units(recipe, seed, columns)
-    words = np.zeros((rows, columns, len(recipe.halves)), np.uint64)
-    tries = np.full(words.shape, MISSING, np.uint8)
-    for h, half in enumerate(recipe.halves):
-        goal = target * (recipe.factor * (-1 if half < 0 else 1))
-        tries[..., h][goal == 0] = 0
-        for attempt, offset, size, part in sub_blocks(recipe, u):
-            r, c = np.nonzero(tries[..., h] == MISSING)
-            if not r.size:
-                break
-            fit = usable_units(part, half)
-            items = np.empty((r.size, fit.position.shape[1]), np.int64)
-            lengths = fit.number[c]
-            kernels.gather_items(
-                key, recipe.layer, recipe.source, columns, recipe.width, offset, size, fit.position, fit.factor,
-                r, c, lengths, items, 0, r.size,
-            )  # fmt: skip
-            span = int(np.abs(items).sum(axis=1).max()) + 1
-            if span * (items.shape[1] + 8) > MAX_TABLE_BYTES:
-                raise ValueError(
-                    f"recipe has source step 1/{recipe.source}: the sums of one weight span {span} values, their table "
-                    f"over {items.shape[1]} units passes {MAX_TABLE_BYTES} bytes"
-                )
-            v = items // np.where(fit.factor[c] == 0, 1, fit.factor[c])
-            costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
-            found, least = np.zeros(r.size, np.uint64), np.empty(r.size)
-            run_rows(partial(laws.cheapest_subsets, items, lengths, costs, goal[r, c], found, least), r.size, 16)
-            done = np.isfinite(least)
-            words[r[done], c[done], h] = found[done]
-            tries[r[done], c[done], h] = attempt
-    if (tries == MISSING).any():
-        raise TicketNotFound({recipe.layer: int((tries == MISSING).sum())}, words.size)
-    carving = Carving(recipe, words, tries)
-    sums = kept(carving, seed, u).sums
-    if any((sums[..., h] != target * recipe.factor * (-1 if g < 0 else 1)).any() for h, g in enumerate(recipe.halves)):
-        raise AssertionError("a mask does not sum to its weight")
-    return carving
+
+    def cheapest_subset(sums: SubsetSums) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        items = sums.items
+        span = int(np.abs(items).sum(axis=1).max()) + 1
+        if span * (items.shape[1] + 8) > MAX_TABLE_BYTES:
+            raise ValueError(
+                f"recipe has source step 1/{recipe.source}: the sums of one weight span {span} values, their table "
+                f"over {items.shape[1]} units passes {MAX_TABLE_BYTES} bytes"
+            )
+        v = items // np.where(sums.factor == 0, 1, sums.factor)
+        costs = np.square(v).astype(np.float64) if cost == "noise" else np.ones(items.shape)
+        masks, least = np.zeros(len(items), np.uint64), np.empty(len(items))
+        search = partial(laws.cheapest_subsets, items, sums.lengths, costs, sums.goals, masks, least)
+        run_rows(search, len(items), 16)
+        return np.isfinite(least), masks
+
+    return carve_by(cheapest_subset, target, recipe, seed)

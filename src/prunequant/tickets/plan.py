@@ -306,7 +306,7 @@ def plan(
         raise ValueError("target_step is missing: give the step of the target's weights")
     sources = levels if source_step is None else _inverses(source_step, layers, "source_step")
     constants = (biases,) * layers if target is None else tuple(bool(c) for c in target.constants)
-    made = Plan(
+    draft = Plan(
         shape=widths,
         target=levels,
         source=sources,
@@ -320,10 +320,10 @@ def plan(
         confidence=1.0 if method == "proved" else certificate.CONFIDENCE,
     )
     if target is not None:
-        check_fit(target, made)
-    blocks = _choose(made, target)
-    made = replace(made, blocks=blocks)
-    return replace(made, certified=_certified(made, target))
+        check_fit(target, draft)
+    blocks = _choose(draft, target)
+    draft = replace(draft, blocks=blocks)
+    return replace(draft, certified=_certified(draft, target))
 
 
 def _inverses(value, layers: int, name: str) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from prunequant.threads import run_rows
 from prunequant.tickets import _kernels as kernels
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import certificate, source
-from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept, sub_blocks, units, usable
+from prunequant.tickets.carve import Carving, Recipe, carve, effective, kept_totals, masks_by_block, units
 
 BAND = 2**24  # entries of the windows of a convolution that are multiplied at once
 MAX_PADDED = 2**27  # values, 1 GiB
@@ -131,7 +131,7 @@ class Pair:
     @property
     def kept(self) -> int:
         """Kept entries of V."""
-        return int(kept(self.carving, self.seed).number.sum())
+        return int(kept_totals(self.carving, self.seed).number.sum())
 
     def kernel(self) -> NDArray[np.int64]:
         """The target's kernel, read off the masks."""
@@ -171,21 +171,15 @@ def _jobs(pair: Pair):
     carving, recipe = pair.carving, pair.carving.recipe
     u = units(recipe, pair.seed, carving.columns)
     size = pair.shape[2]
-    for h, half in enumerate(recipe.halves):
-        for attempt, offset, width, part in sub_blocks(recipe, u):
-            rows, cols = np.nonzero((carving.tries[..., h] == attempt) & (carving.words[..., h] != 0))
-            if not rows.size:
-                continue
-            channel = cols if pair.depthwise else rows // size**2
-            order = np.argsort(channel, kind="stable")
-            rows, cols, channel = rows[order], cols[order], channel[order]
-            starts = np.searchsorted(channel, np.arange(pair.shape[0] + 1)).astype(np.int64)
-            fit = usable(part, half)
-            yield (
-                source.check_seed(pair.seed), recipe.layer, recipe.source, carving.columns, recipe.width, size,
-                pair.depthwise, not pair.linear, offset, width, fit.position, fit.weight, rows, cols,
-                carving.words[rows, cols, h], starts,
-            )  # fmt: skip
+    for _, offset, width, fit, rows, cols, words in masks_by_block(carving, u):
+        channel = cols if pair.depthwise else rows // size**2
+        order = np.argsort(channel, kind="stable")
+        starts = np.searchsorted(channel[order], np.arange(pair.shape[0] + 1)).astype(np.int64)
+        yield (
+            source.check_seed(pair.seed), recipe.layer, recipe.source, carving.columns, recipe.width, size,
+            pair.depthwise, not pair.linear, offset, width, fit.position, fit.weight, rows[order], cols[order],
+            words[order], starts,
+        )  # fmt: skip
 
 
 def recipe_for(
@@ -262,5 +256,5 @@ def find_pair(
     if exact.largest(kernel) > target:
         raise ValueError(f"kernel reaches {exact.largest(kernel)}, off the grid: |w| ≤ target = {target} is allowed")
     w = matrix(kernel, depthwise)
-    made = recipe_for(w, target, levels, failure, layer=layer, kind="linear" if linear else "relu", signed=signed)
-    return Pair(carve(w, made, seed), seed, kernel.shape, depthwise)
+    recipe = recipe_for(w, target, levels, failure, layer=layer, kind="linear" if linear else "relu", signed=signed)
+    return Pair(carve(w, recipe, seed), seed, kernel.shape, depthwise)

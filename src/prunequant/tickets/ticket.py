@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from prunequant.arguments import choice, instance, integer, shown
 from prunequant.tickets import arithmetic as exact
 from prunequant.tickets import files
-from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, effective, kept, prune
+from prunequant.tickets.carve import Carving, Pruned, TicketNotFound, carve, effective, kept_totals, prune
 from prunequant.tickets.network import MAX_LEVELS, Network, append
 from prunequant.tickets.plan import DEPTHS, Plan, check_fit
 from prunequant.tickets.source import check_seed
@@ -77,7 +77,7 @@ class Ticket:
     @cached_property
     def kept(self) -> Share:
         """How much of the source the masks keep, entries of U and of V."""
-        v = sum(int(kept(c, self.seed).number.sum()) for c in self.carvings)
+        v = sum(int(kept_totals(c, self.seed).number.sum()) for c in self.carvings)
         u = sum(int(p.u_mask.sum()) for p, c in zip(self.layers, self.carvings) if c.recipe.kind != "uniform")
         return Share(u + v, self.parameters, (u + v) / self.parameters, (u + v) / self.plan.target_parameters)
 

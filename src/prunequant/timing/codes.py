@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunequant.timing.schemes import kept
+from prunequant.timing.schemes import kept_weights
 
 
 def row_codes(weight: Tensor, top: float) -> tuple[Tensor, Tensor]:
@@ -28,11 +28,11 @@ def two_of_four_mask(weight: Tensor) -> Tensor:
 
 
 def magnitude_mask(weight: Tensor, name: str) -> Tensor:
-    """True for the largest magnitudes, exactly as many as `linear_schemes.kept` says.
+    """True for the largest magnitudes, exactly as many as `linear_schemes.kept_weights` says.
 
     Of equal magnitudes at the threshold the first are kept.
     """
-    count = kept(name, *weight.shape)
+    count = kept_weights(name, *weight.shape)
     size = weight.flatten().abs()
     if count == size.numel():
         return torch.ones_like(weight, dtype=torch.bool)

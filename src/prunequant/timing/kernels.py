@@ -70,8 +70,8 @@ class Kernel:
 
     def error(self, x: Tensor, rows: int = 64) -> float:
         """‖y − exact‖/‖exact‖ over the first rows of a batch: what the arithmetic of the kernel adds."""
-        seen = x if self.name == "int8-fbgemm" else x[:rows]  # its inputs share one scale, which all of them decide
-        exact = (self.exact or self._product)(seen)[:rows]
+        sample = x if self.name == "int8-fbgemm" else x[:rows]  # its inputs share one scale, which all of them decide
+        exact = (self.exact or self._product)(sample)[:rows]
         return float((self(x)[:rows].double() - exact).norm() / exact.norm())
 
     def _product(self, x: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ def _fp32(name, weight, batch):
 
 
 def _bf16(name, weight, batch):
-    held = weight.bfloat16()
-    return Kernel(name, lambda x: F.linear(x, held), held.float(), {"values": held}, torch.bfloat16)
+    rounded = weight.bfloat16()
+    return Kernel(name, lambda x: F.linear(x, rounded), rounded.float(), {"values": rounded}, torch.bfloat16)
 
 
 def _packed(name, weight, batch):
@@ -163,16 +163,16 @@ def _int8_fbgemm(name, weight, batch):
         raise Unavailable("torch's quantized linear layer runs on CPUs only")
     scale = row_codes(weight, 127)[1].flatten()
     zeros = torch.zeros(len(weight), dtype=torch.long)
-    held = torch.quantize_per_channel(weight, scale.double(), zeros, 0, torch.qint8)
-    packed = torch.ops.quantized.linear_prepack(held, None)
-    values = held.dequantize()
+    quantized = torch.quantize_per_channel(weight, scale.double(), zeros, 0, torch.qint8)
+    packed = torch.ops.quantized.linear_prepack(quantized, None)
+    values = quantized.dequantize()
 
     def exact(x):
         step, zero = torch._choose_qparams_per_tensor(x, True)
         taken = torch.quantize_per_tensor(x, float(step), int(zero), torch.quint8).dequantize()
         return taken.double() @ values.double().t()
 
-    stored = {"values (packed)": held.int_repr(), "scales": scale}
+    stored = {"values (packed)": quantized.int_repr(), "scales": scale}
     return Kernel(
         name,
         lambda x: torch.ops.quantized.linear_dynamic(x, packed, reduce_range=True),
@@ -219,10 +219,10 @@ def _int4(name, weight, batch):
 
 def _fp8(name, weight, batch):
     codes, scale = row_codes(weight, 448)
-    held, turned = codes.to(FLOAT8), scale.t().contiguous()
-    run, exact = _fp8_product(lambda x, step: torch._scaled_mm(x, held.t(), step, turned, out_dtype=torch.bfloat16))
-    values = held.float() * scale
-    return Kernel(name, run, values, {"values": held, "scales": scale}, torch.bfloat16, exact=exact(values))
+    stored, turned = codes.to(FLOAT8), scale.t().contiguous()
+    run, exact = _fp8_product(lambda x, step: torch._scaled_mm(x, stored.t(), step, turned, out_dtype=torch.bfloat16))
+    values = stored.float() * scale
+    return Kernel(name, run, values, {"values": stored, "scales": scale}, torch.bfloat16, exact=exact(values))
 
 
 def _fp8_product(product):
@@ -249,10 +249,10 @@ def _fp8_product(product):
 def _two_four_bf16(name, weight, batch):
     if not weight.is_cuda:
         raise Unavailable("2:4 products are made for CUDA only")
-    held = two_of_four(weight).bfloat16()
-    packed = torch.sparse.to_sparse_semi_structured(held)
+    pruned = two_of_four(weight).bfloat16()
+    packed = torch.sparse.to_sparse_semi_structured(pruned)
     stored = {k: v for k in ("packed", "meta") if (v := getattr(packed, k, None)) is not None}
-    return Kernel(name, lambda x: F.linear(x, packed), held.float(), stored, torch.bfloat16)
+    return Kernel(name, lambda x: F.linear(x, packed), pruned.float(), stored, torch.bfloat16)
 
 
 def _two_four_int8(name, weight, batch):
@@ -307,8 +307,8 @@ def _sparse(name, weight):
 
 def _csr(name, weight, batch):
     values, stored = _sparse(name, weight)
-    held = torch.sparse_csr_tensor(stored["starts"], stored["columns"], stored["values"], size=values.shape)
-    return Kernel(name, lambda x: held @ x, values, stored, transposed=True)
+    matrix = torch.sparse_csr_tensor(stored["starts"], stored["columns"], stored["values"], size=values.shape)
+    return Kernel(name, lambda x: matrix @ x, values, stored, transposed=True)
 
 
 def _scipy(name, weight, batch):
@@ -317,8 +317,8 @@ def _scipy(name, weight, batch):
     from scipy.sparse import csr_array
 
     values, stored = _sparse(name, weight)
-    held = csr_array(tuple(stored[k].numpy() for k in ("values", "columns", "starts")), shape=tuple(values.shape))
-    return Kernel(name, lambda x: torch.from_numpy(held @ x.numpy()), values, stored, transposed=True)
+    matrix = csr_array(tuple(stored[k].numpy() for k in ("values", "columns", "starts")), shape=tuple(values.shape))
+    return Kernel(name, lambda x: torch.from_numpy(matrix @ x.numpy()), values, stored, transposed=True)
 
 
 _PREPARE = {

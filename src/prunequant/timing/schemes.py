@@ -70,14 +70,14 @@ def scheme(name: str) -> Scheme:
     if name in _FIXED:
         label, kind = _FIXED[name]
         return Scheme(name, label, kind, 0.5 if name.startswith("2:4") else 0.0)
-    found = _SPARSE.fullmatch(name)
-    if not found or not 1 <= int(found[2]) <= 99:
+    matched = _SPARSE.fullmatch(name)
+    if not matched or not 1 <= int(matched[2]) <= 99:
         raise ValueError(f"no scheme {name!r}: give one of {', '.join(_FIXED)}, csr-P or scipy-P with P from 1 to 99")
-    label = "CSR" if found[1] == "csr" else "CSR of SciPy"
-    return Scheme(name, f"{label}, {found[2]} % pruned", "pruning", int(found[2]) / 100)
+    label = "CSR" if matched[1] == "csr" else "CSR of SciPy"
+    return Scheme(name, f"{label}, {matched[2]} % pruned", "pruning", int(matched[2]) / 100)
 
 
-def kept(name: str, outputs: int, inputs: int) -> int:
+def kept_weights(name: str, outputs: int, inputs: int) -> int:
     """Weights that are not pruned: all but the integer part of (pruned fraction)·nk, or half for 2:4."""
     size = outputs * inputs
     return size - int(round(100 * scheme(name).pruned) * size // 100)
@@ -115,7 +115,7 @@ def stored_bytes(name: str, outputs: int, inputs: int) -> int:
     if name.startswith("2:4") and name != "2:4-csr":
         return size + size // 8 if name == "2:4-bf16" else size // 2 + size // 8 + 4 * outputs
     if kind.pruned:
-        return 8 * kept(name, outputs, inputs) + 4 * (outputs + 1)
+        return 8 * kept_weights(name, outputs, inputs) + 4 * (outputs + 1)
     if kind.name.startswith(("fp32", "bf16")):
         return size * (4 if kind.name.startswith("fp32") else 2)
     return size + outputs * (2 if name == "int8-weight" else 4)
@@ -128,7 +128,7 @@ def group_of(name: str) -> int:
 
 def operations(name: str, outputs: int, inputs: int, batch: int) -> int:
     """Multiplications and additions that the scheme cannot avoid: 2 · (weights kept) · batch."""
-    return 2 * kept(name, outputs, inputs) * batch
+    return 2 * kept_weights(name, outputs, inputs) * batch
 
 
 def moved_bytes(name: str, outputs: int, inputs: int, batch: int) -> int:

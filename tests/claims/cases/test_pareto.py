@@ -6,7 +6,7 @@ import pytest
 from claims.measured import as_recorded, claims_of
 from claims.tampered import broken_by
 from prunequant.claims.cases import pareto
-from prunequant.timing.schemes import kept
+from prunequant.timing.schemes import kept_weights
 
 
 @pytest.mark.parametrize("claim_id", claims_of(__file__))
@@ -60,6 +60,6 @@ def test_a_tampered_record_turns_the_claim_red(monkeypatch, change, condition):
 def test_the_packed_bytes_are_those_of_arrays_that_hold_values_and_a_bitmap(name):
     outputs, inputs = 40, 77
     mask = np.zeros(outputs * inputs, bool)
-    mask[: kept(name, outputs, inputs)] = True
+    mask[: kept_weights(name, outputs, inputs)] = True
     held = np.zeros(mask.sum(), np.float16).nbytes + np.packbits(mask).nbytes
     assert pareto.packed_bytes(name, outputs, inputs) == held

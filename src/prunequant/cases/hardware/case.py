@@ -103,8 +103,8 @@ def run(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     if unit["part"] == "limits":
         with using(torch=unit["threads"]):
             order = settings["order"]
-            found = limits(run.device, size=max(settings["sweep"], 4 << 20), order=order)
-        return {"limits": {k: _short(v) for k, v in found.items()}, **state(run.device)}
+            ceilings = limits(run.device, size=max(settings["sweep"], 4 << 20), order=order)
+        return {"limits": {k: _short(v) for k, v in ceilings.items()}, **state(run.device)}
     if unit["instructions"] == "older":
         return _elsewhere(settings, unit, seed)
     with using(torch=unit["threads"]):
@@ -127,16 +127,16 @@ _STORED: dict[tuple, tuple[Kernel, Kernel] | str] = {}
 
 def _stored(name: str, key: tuple, batch: int) -> tuple[Kernel, Kernel] | str:
     """The kernel and its sibling, the same on a copy, or the reason why there is none; kept for the layer's batches."""
-    if any(held[1] != key for held in _STORED):
+    if any(wanted[1] != key for wanted in _STORED):
         _STORED.clear()
-    held = (name, key, batch if name.endswith("packed") else 1)
-    if held not in _STORED:
+    wanted = (name, key, batch if name.endswith("packed") else 1)
+    if wanted not in _STORED:
         weight = _weight(*key)
         try:
-            _STORED[held] = prepare(name, weight, held[2]), prepare(name, weight.clone(), held[2])
+            _STORED[wanted] = prepare(name, weight, wanted[2]), prepare(name, weight.clone(), wanted[2])
         except Unavailable as reason:
-            _STORED[held] = str(reason)
-    return _STORED[held]
+            _STORED[wanted] = str(reason)
+    return _STORED[wanted]
 
 
 def measure(settings: Mapping, unit: Mapping, seed: int, device: str) -> dict[str, dict]:
@@ -155,11 +155,11 @@ def measure(settings: Mapping, unit: Mapping, seed: int, device: str) -> dict[st
     rows: dict[str, dict] = {}
     calls, siblings = {}, {}
     for name in settings["schemes"]:
-        found = _stored(name, (*shape, seed, device), batch)
-        if isinstance(found, str):
-            rows[name] = {"unavailable": found}
+        stored = _stored(name, (*shape, seed, device), batch)
+        if isinstance(stored, str):
+            rows[name] = {"unavailable": stored}
             continue
-        kernel, sibling = found
+        kernel, sibling = stored
         try:
             prepared = kernel.inputs(x)
             error = kernel.error(x, 64 if shape[0] * shape[1] < LARGEST_EXACT else 8)
@@ -217,9 +217,9 @@ def summarise(settings: Mapping, rows: list[dict]) -> dict:
         if unit["part"] == "limits" or not same:
             continue
         for name in settings["schemes"]:
-            found = [r["schemes"][name] for r in same if "ratio" in r["schemes"].get(name, {})]
-            if found:
-                table.append({**unit, "scheme": name, **_middle(unit, name, found)})
+            timed = [r["schemes"][name] for r in same if "ratio" in r["schemes"].get(name, {})]
+            if timed:
+                table.append({**unit, "scheme": name, **_middle(unit, name, timed)})
     missing = {
         name: row["schemes"][name]["unavailable"]
         for row in rows

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prunequant.cases.lsq_against_pruning.mirror import Mirror, evaluate
 from prunequant.cases.lsq_against_pruning.presets import PRESETS
 from prunequant.cases.lsq_against_pruning.record import VALUE_BITS, keep, stored_by_layer, summarise, unit_list
+from prunequant.cases.lsq_against_pruning.similarity import DenseReference, evaluate
 from prunequant.cases.runner import Case, Run
 from prunequant.finetune import batch_norm, lsq, pruning, training
 from prunequant.models import images as data
@@ -86,10 +86,10 @@ def _optimiser(settings: Mapping, model: nn.Module, rate: float, head_rate: floa
     """AdamW; the last layer may learn faster, the quantizers' steps have their own rate and no decay."""
     own = {id(p) for p in steps}
     head = {id(p) for n, p in model.named_parameters() if head_rate and n.split(".")[-2] in ("head", "_fc")}
-    held = [p for p in model.parameters() if id(p) not in own]
-    groups = [{"params": [p for p in held if id(p) not in head], "lr": rate}]
+    others = [p for p in model.parameters() if id(p) not in own]
+    groups = [{"params": [p for p in others if id(p) not in head], "lr": rate}]
     if head:
-        groups.append({"params": [p for p in held if id(p) in head], "lr": head_rate})
+        groups.append({"params": [p for p in others if id(p) in head], "lr": head_rate})
     if own:
         groups.append({"params": list(steps), "lr": step_rate, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, weight_decay=settings["decay"])
@@ -111,7 +111,7 @@ def _fit(settings: Mapping, model: nn.Module, images, optimiser, steps: int, see
         hooks=hooks,
         checkpoint=place if settings["checkpoints"] else None,
         every=settings["checkpoints"] or steps,
-        say=lambda *args: run.say(label, *args[-2:]),
+        progress=lambda *args: run.progress(label, *args[-2:]),
     )
     place.unlink(missing_ok=True)
 
@@ -182,7 +182,7 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     original = dense(settings, name, seed, run, images)
     names = models.layers(original)
     inner = [n not in models.eight_bit(original) for n in names]
-    mirror = Mirror(original, names, inner, images, settings["inputs"], run.device)
+    reference = DenseReference(original, names, inner, images, settings["inputs"], run.device)
     sizes = [original.get_submodule(n).weight.numel() for n in names]
     row: dict = {"layers": names, "inner": inner, "weights": sizes}
     if method in ("dense", "twin", "fresh"):
@@ -192,26 +192,26 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
         if method == "fresh":
             training.seed_everything(seed + 2000)
             model = models.build(chosen["network"], images.size).to(run.device)
-        return row | _measured(model, mirror, images, run) | {"bits_per_weight": float(VALUE_BITS)}
+        return row | _measured(model, reference, images, run) | {"bits_per_weight": float(VALUE_BITS)}
     model = copy.deepcopy(original).train()
     steps = chosen["steps"] * unit["length"]
     label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length")) + f" {seed}"
     rate = chosen["fine_rate"][method][str(unit["bits"])]
-    held: list[lsq.LSQ] = []
+    quantizers: list[lsq.LSQ] = []
     hooks: list[training.Hook] = []
     if method == "lsq":
-        held = quantized(model, unit["bits"])
-        stored = float(sum(h.bits() for h in held))
+        quantizers = quantized(model, unit["bits"])
+        stored = float(sum(h.bits() for h in quantizers))
     elif method == "pruning":
         final = sparsities(model, unit["bits"], unit["mask"])
         end = max(1, int(0.75 * steps))
         hooks.append(pruning.GradualPruner(model, names, final, 0, end, max(1, steps // 40)))
     elif method != "tuned":
         raise ValueError(f"method is {method!r}: dense, twin, fresh, tuned, lsq or pruning")
-    learned = [p for h in held for p in h.steps()]
+    learned = [p for h in quantizers for p in h.steps()]
     optimiser = _optimiser(settings, model, rate, None, learned, STEP_RATE * rate)
     points = sorted({round(f * steps) for f in settings["watch"]})
-    hooks.append(mirror.watch(model, points))
+    hooks.append(reference.watch(model, points))
     _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
     if method != "lsq":
         half(model, names)
@@ -222,13 +222,13 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     elif method == "tuned":
         stored = float(VALUE_BITS * sum(sizes))
     batch_norm.reestimate(model, statistics_batches(settings, images, seed, run), settings["reestimate"])
-    found = row | _measured(model, mirror, images, run)
-    return found | {"steps": steps, "watch": mirror.seen, "bits_per_weight": stored / sum(sizes)}
+    measured = row | _measured(model, reference, images, run)
+    return measured | {"steps": steps, "watch": reference.trajectory, "bits_per_weight": stored / sum(sizes)}
 
 
-def _measured(model: nn.Module, mirror: Mirror, images, run: Run) -> dict:
+def _measured(model: nn.Module, reference: DenseReference, images, run: Run) -> dict:
     loss, accuracy = evaluate(model, images, run.device)
-    return {"loss": loss, "accuracy": accuracy, **mirror.look(model)}
+    return {"loss": loss, "accuracy": accuracy, **reference.compare(model)}
 
 
 # ---- the case ------------------------------------------------------------------------------------------------------

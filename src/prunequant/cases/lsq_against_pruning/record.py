@@ -83,8 +83,8 @@ def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **c
 def cells(rows: Sequence[Mapping], **given: Any) -> list[dict]:
     """The different parameter sets among the rows that agree with `given`, in order of appearance."""
     names = ("model", "method", "mask", "bits", "length")
-    seen = dict.fromkeys(tuple(r[n] for n in names) for r in rows if all(r[k] == v for k, v in given.items()))
-    return [dict(zip(names, key)) for key in seen]
+    distinct = dict.fromkeys(tuple(r[n] for n in names) for r in rows if all(r[k] == v for k, v in given.items()))
+    return [dict(zip(names, key)) for key in distinct]
 
 
 # value → +1 if more of it is better, −1 if less
@@ -165,8 +165,8 @@ def above(differences: Sequence[np.ndarray], level: float = 0.05) -> tuple[list[
     The seeds split one pool of images anew, so the variance is Nadeau and Bengio's (`paired_resplits`); the p-values
     are Holm's over the list.
     """
-    found = [paired_resplits(d, TEST_SHARE) for d in differences]
-    return [d.mean > 0 and p < level for d, p in zip(found, holm([d.p for d in found]))], found
+    over_seeds = [paired_resplits(d, TEST_SHARE) for d in differences]
+    return [d.mean > 0 and p < level for d, p in zip(over_seeds, holm([d.p for d in over_seeds]))], over_seeds
 
 
 def _of(rows: Sequence[Mapping], cell: Mapping) -> list[Mapping]:
@@ -214,9 +214,9 @@ def taken_for_granted(
     every = [r for pair in twins for r in pair]
     losses = [tuple(r["loss"] for r in side) for pair in sides for side in pair]
     best: dict[tuple, float] = {}
-    for found in searched:
+    for search in searched:
         tried: dict[tuple, list] = {}
-        for r in found:
+        for r in search:
             tried.setdefault((r["model"], r["method"], r["bits"]), []).append((r["loss"], r["rate"]))
         best.update({key: min(each)[1] for key, each in tried.items()})
     dense = {(r["model"], r["seed"]): r["loss"] for r in originals if r["method"] == "dense"}

@@ -166,11 +166,11 @@ def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kinds = _kinds(settings, unit)
     losses, errors = {}, {}
     for done, kind in enumerate(kinds):
-        at.say(f"{unit['part']} {pattern} {fmt} {kind}", done, len(kinds))
-        made = compressed(dense, fmt, pattern, kind)
-        smollm2.set_weights(model, made)
-        found = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
-        losses[kind], errors[kind] = [float(x) for x in found], _error(dense, made)
+        at.progress(f"{unit['part']} {pattern} {fmt} {kind}", done, len(kinds))
+        weights = compressed(dense, fmt, pattern, kind)
+        smollm2.set_weights(model, weights)
+        entropies = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
+        losses[kind], errors[kind] = [float(x) for x in entropies], _error(dense, weights)
     return {"losses": losses, "error": errors}
 
 
@@ -212,9 +212,9 @@ def compressed(dense: Mapping[str, NDArray], fmt: str, pattern: str, kind: str) 
         return {n: apply_orders(w, f, pattern, (order,), ties or "first").compressed[order] for n, w in dense.items()}
 
 
-def _error(dense: Mapping[str, NDArray], made: Mapping[str, NDArray]) -> float:
+def _error(dense: Mapping[str, NDArray], changed: Mapping[str, NDArray]) -> float:
     """‖made − dense‖ over ‖dense‖, over all layers together."""
-    lost = sum(float(np.square(made[n] - w).sum(dtype=np.float64)) for n, w in dense.items())
+    lost = sum(float(np.square(changed[n] - w).sum(dtype=np.float64)) for n, w in dense.items())
     return (lost / sum(float(np.square(w).sum(dtype=np.float64)) for w in dense.values())) ** 0.5
 
 
@@ -255,8 +255,8 @@ def _grid(seed: int) -> dict:
         few = {n: w for i, (n, w) in enumerate(weights.items()) if i % 5 == 0}
         out[name] = {"FP32": {"ties": boundary_ties(few.values()), "error": 0.0}}
         for fmt in SEVEN:
-            made = {n: named(fmt).quantize(w) for n, w in few.items()}
-            out[name][fmt] = {"ties": boundary_ties(made.values()), "error": _error(few, made)}
+            quantized = {n: named(fmt).quantize(w) for n, w in few.items()}
+            out[name][fmt] = {"ties": boundary_ties(quantized.values()), "error": _error(few, quantized)}
     return out
 
 
@@ -304,7 +304,7 @@ def fine_tune(
         schedule=training.cosine(optimiser, steps, warmup=max(1, steps // 8) if steps > 1 else 0, final=0.1),
         seed=seed, device=at.device, amp=settings["amp"], hooks=hooks, clip=1.0, configuration=extra,
         checkpoint=at.scratch / f"{name}.pt" if steps >= 100 else None, every=100,
-        say=lambda done, total: at.say(name, done, total),
+        progress=lambda done, total: at.progress(name, done, total),
     )  # fmt: skip
 
 
@@ -333,18 +333,18 @@ def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dic
     hooks = []
     if kind != "d":
         gradient = "dense" if kind == "q" else "kept"
-        made = straight_through.attach(
+        compression = straight_through.attach(
             model, list(smollm2.linears(model)), named(fmt) if fmt else None, pattern or None, order,
             ties=ties or "first", gradient=gradient,
         )  # fmt: skip
-        hooks.append(made)
+        hooks.append(compression)
     losses = fine_tune(model, settings, seed, at, steps=settings["steps"], name=name, hooks=hooks, extra=dict(unit))
     if hooks:
         hooks[0].remove()
     rows = _windows(settings, unit, seed)
-    found = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
+    entropies = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
     (at.scratch / f"{name}.pt").unlink(missing_ok=True)
-    return {"losses": {kind: [float(x) for x in found]}, "training": [round(float(x), 4) for x in losses]}
+    return {"losses": {kind: [float(x) for x in entropies]}, "training": [round(float(x), 4) for x in losses]}
 
 
 CASE = Case("order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise, relevant)

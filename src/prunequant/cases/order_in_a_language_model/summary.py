@@ -55,7 +55,7 @@ def perplexity_excess(d: NDArray, s: NDArray, q: NDArray, both: NDArray) -> floa
     return float(np.exp(both.mean()) - np.exp(s.mean()) - np.exp(q.mean()) + np.exp(d.mean()))
 
 
-def over_windows(found: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequence[str]) -> list[dict]:
+def over_windows(losses: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequence[str]) -> list[dict]:
     """One entry per pattern and format of one model: losses, and differences paired over the windows.
 
     The dense and the quantized model may have been read on more windows than a pattern was: those that the pattern
@@ -63,9 +63,9 @@ def over_windows(found: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequenc
     """
     out = []
     for pattern in patterns:
-        for fmt in [f for p, f, kind in found if p == pattern and kind == "sq"]:
+        for fmt in [f for p, f, kind in losses if p == pattern and kind == "sq"]:
             kinds = {
-                k: next(iter(v.values())) for (p, f, k), v in found.items() if p in ("", pattern) and f in ("", fmt)
+                k: next(iter(v.values())) for (p, f, k), v in losses.items() if p in ("", pattern) and f in ("", fmt)
             }
             size = len(kinds["sq"])
             kinds = {k: v[:: len(v) // size] for k, v in kinds.items()}
@@ -86,12 +86,12 @@ def over_windows(found: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequenc
     return corrected(out)
 
 
-def over_seeds(found: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequence[str]) -> list[dict]:
+def over_seeds(losses: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequence[str]) -> list[dict]:
     """One entry per pattern and format: mean losses, and differences paired over the seeds that have every part."""
     out = []
     for pattern in patterns:
-        for fmt in [f for p, f, kind in found if p == pattern and kind == "sq"]:
-            kinds = {k: v for (p, f, k), v in found.items() if p in ("", pattern) and f in ("", fmt)}
+        for fmt in [f for p, f, kind in losses if p == pattern and kind == "sq"]:
+            kinds = {k: v for (p, f, k), v in losses.items() if p in ("", pattern) and f in ("", fmt)}
             need = [k for k in ("sq", "qs") if k in kinds]
             seeds = sorted(set.intersection(*(set(kinds[k]) for k in need)))
             if len(seeds) < 2:
@@ -137,7 +137,7 @@ def grid(rows: Sequence[Mapping]) -> dict:
     """Ties and errors by format: on the shipped weights, and the mean over seeds of the weights without the grid."""
     out = {}
     for base in ("shipped", "dithered"):
-        held = [row["grid"][base] for row in rows if row["part"] == "grid" and base in row.get("grid", {})]
-        if held:
-            out[base] = {f: {k: float(np.mean([h[f][k] for h in held])) for k in held[0][f]} for f in held[0]}
+        by_row = [row["grid"][base] for row in rows if row["part"] == "grid" and base in row.get("grid", {})]
+        if by_row:
+            out[base] = {f: {k: float(np.mean([h[f][k] for h in by_row])) for k in by_row[0][f]} for f in by_row[0]}
     return out

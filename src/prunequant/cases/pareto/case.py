@@ -32,7 +32,7 @@ from prunequant.timing.schemes import scheme, stored_bytes
 
 SAME_LOSS = {"fp32-packed": "fp32", "bf16-packed": "bf16"}  # the same numbers, stored in another order
 COSTS = ("bytes", "decode", "prefill")
-SEEN = 256  # tokens of a window in which the spread of the inputs is measured
+SPREAD_TOKENS = 256  # tokens of a window in which the spread of the inputs is measured
 QUANTIZED = ("int8", "int8-fbgemm", "int8-weight", "int4-weight", "int4-weight-32")
 
 PRESETS = {
@@ -163,15 +163,15 @@ def _against(model: smollm2.Llama, windows: np.ndarray, truth: Tensor) -> np.nda
 @torch.inference_mode()
 def input_spread(model: smollm2.Llama, tokens: np.ndarray) -> list[float]:
     """By linear layer: the largest input of a window over the median token's largest, one number per layer."""
-    found, hooks = [], []
+    spreads, hooks = [], []
     for layer in smollm2.linears(model).values():
-        hooks.append(layer.register_forward_hook(lambda module, given, out: found.append(_spread(given[0]))))
+        hooks.append(layer.register_forward_hook(lambda module, given, out: spreads.append(_spread(given[0]))))
     try:
         model(torch.from_numpy(tokens[None]).to(_device(model)))
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return spreads
 
 
 def _spread(x: Tensor) -> float:
@@ -200,7 +200,7 @@ def _give_back() -> None:
 
 
 @lru_cache(maxsize=1)
-def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int, device: str, data, say) -> Bench:
+def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int, device: str, data, progress) -> Bench:
     if model_name == "random":
         model = smollm2.random().to(device)
         text = np.random.default_rng(0).integers(0, model.config.vocabulary, (windows, 64))
@@ -209,12 +209,12 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
     else:
         model, truth = smollm2.load().to(device), None
         text = corpus.windows(windows, data)
-    spread = [input_spread(model, window[:SEEN]) for window in text]
+    spread = [input_spread(model, window[:SPREAD_TOKENS]) for window in text]
     stacks: dict[str, Stack] = {}
-    found: dict[str, list[float]] = {}
+    by_scheme: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
     for step, name in enumerate(schemes):
-        say(f"{name}: storing, loss", step, len(schemes))
+        progress(f"{name}: storing, loss", step, len(schemes))
         try:
             stacks[name] = stack(name, model, prompt)
         except Unavailable as reason:
@@ -222,25 +222,27 @@ def _bench(model_name: str, schemes: tuple[str, ...], windows: int, prompt: int,
             continue
         _give_back()
         same = SAME_LOSS.get(name)
-        found[name] = found[same] if same in found else list(losses(name, model, stacks[name], text, truth))
+        by_scheme[name] = by_scheme[same] if same in by_scheme else list(losses(name, model, stacks[name], text, truth))
     generator = torch.Generator().manual_seed(0)
     calls, eager = [], set()
     for which, batch in enumerate((1, prompt)):
         inputs: dict[tuple, Tensor] = {}
-        for held in stacks.values():
-            for pair in held.layers:
+        for scheme_stack in stacks.values():
+            for pair in scheme_stack.layers:
                 key = Stack._key(pair[which])
                 if key not in inputs:
                     x = torch.randn(batch, key[0], generator=generator).to(device)
                     inputs[key] = pair[which].inputs(x)
-        made: dict[str, Callable[[], object]] = {name: held.call(inputs, which) for name, held in stacks.items()}
+        thunks: dict[str, Callable[[], object]] = {
+            name: scheme_stack.call(inputs, which) for name, scheme_stack in stacks.items()
+        }
         if device != "cpu":
-            graphs = {name: captured(call) for name, call in made.items()}
-            made = {name: call for name, (call, _) in graphs.items()}
+            graphs = {name: captured(call) for name, call in thunks.items()}
+            thunks = {name: call for name, (call, _) in graphs.items()}
             eager |= {name for name, (_, whole) in graphs.items() if not whole}
-        calls.append(made)
+        calls.append(thunks)
     one, many = calls
-    return Bench(stacks, found, spread, (one, many), tuple(sorted(eager)), missing)
+    return Bench(stacks, by_scheme, spread, (one, many), tuple(sorted(eager)), missing)
 
 
 def units(settings: Mapping) -> list[dict]:
@@ -259,15 +261,19 @@ def run(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
         settings["prompt"],
         run.device,
         run.data,
-        run.say,
+        run.progress,
     )
     watch = Stopwatch(run.device, sweep=4)  # the weights of all layers together are more than the caches hold
     rows: dict[str, dict] = {name: {"unavailable": reason} for name, reason in bench.missing.items()}
-    for name, held in bench.stacks.items():
-        rows[name] = {"loss": float(bench.losses[name][seed]), "bytes": held.bytes, "change": _short(held.change, 2)}
+    for name, scheme_stack in bench.stacks.items():
+        rows[name] = {
+            "loss": float(bench.losses[name][seed]),
+            "bytes": scheme_stack.bytes,
+            "change": _short(scheme_stack.change, 2),
+        }
     baseline = tuple(settings["baseline"])
     for what, calls, rounds in zip(("decode", "prefill"), bench.calls, (settings["rounds"], 1)):
-        run.say(f"timing: {what}", seed, settings["windows"])
+        run.progress(f"timing: {what}", seed, settings["windows"])
         seconds = interleave(calls, watch, rounds=rounds, hot=False)
         base = fastest(seconds, baseline, "cold")
         for name, times in seconds.items():

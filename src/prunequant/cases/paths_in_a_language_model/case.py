@@ -122,9 +122,9 @@ def _base(model: str, steps: int, evaluate: int, device: str) -> _Base:
 
 def base(settings: Mapping, device: str = "cpu") -> _Base:
     """The model with its shipped weights; the same object for every call with the same settings."""
-    found = _base(settings["model"], settings["steps"], settings["evaluate"], device)
-    smollm2.set_weights(found.model, found.weights)
-    return found
+    shared = _base(settings["model"], settings["steps"], settings["evaluate"], device)
+    smollm2.set_weights(shared.model, shared.weights)
+    return shared
 
 
 def calibration(settings: Mapping, seed: int, kind: str = "text") -> NDArray[np.int64]:
@@ -141,27 +141,27 @@ def calibration(settings: Mapping, seed: int, kind: str = "text") -> NDArray[np.
     else:
         train, held_out, vocabulary = corpus.tokens("train"), corpus.tokens("heldout"), smollm2.Config().vocabulary
     if kind == "noise":
-        seen = rng.integers(0, vocabulary, shape)
+        tokens = rng.integers(0, vocabulary, shape)
     elif kind == "text":
         start = rng.integers(0, len(train) - shape[1], shape[0])
-        seen = train[start[:, None] + np.arange(shape[1])]
+        tokens = train[start[:, None] + np.arange(shape[1])]
     else:
         raise ValueError(f"kind is {kind!r}: give text or noise")
-    return np.concatenate([seen, held_out[4 * shape[1] : 5 * shape[1]][None]])
+    return np.concatenate([tokens, held_out[4 * shape[1] : 5 * shape[1]][None]])
 
 
-_KEPT: dict[str, tuple] = {}  # inputs of the original for the last seed: hundreds of megabytes, so only one
+_LAST_INPUTS: dict[str, tuple] = {}  # inputs of the original for the last seed: hundreds of megabytes, so only one
 
 
 def _inputs(settings: Mapping, seed: int, kind: str, device: str) -> tuple[torch.Tensor, list[Group]]:
     key = json.dumps([dict(settings), seed, kind, device], sort_keys=True)
-    if key not in _KEPT:
-        _KEPT.clear()
-        held = base(settings, device)
+    if key not in _LAST_INPUTS:
+        _LAST_INPUTS.clear()
+        shared = base(settings, device)
         tokens = torch.from_numpy(calibration(settings, seed, kind)).to(device)
-        groups = block_by_block.record_groups(smollm2.linears(held.model), lambda: held.model.features(tokens))
-        _KEPT[key] = tokens, groups
-    return _KEPT[key]
+        groups = block_by_block.record_groups(smollm2.linears(shared.model), lambda: shared.model.features(tokens))
+        _LAST_INPUTS[key] = tokens, groups
+    return _LAST_INPUTS[key]
 
 
 def no_zero(weights: NDArray, bits: int) -> NDArray:
@@ -193,7 +193,7 @@ def run(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
         report = block_by_block.compress_in_order(
             smollm2.linears(shared.model), groups, lambda: shared.model.features(tokens), rows, METHODS[method], bits,
             {n: block_by_block.row_steps(w, bits) for n, w in shared.weights.items()},
-            seed=seed, failure=settings["failure"], say=at.say,
+            seed=seed, failure=settings["failure"], progress=at.progress,
         )  # fmt: skip
         row["layers"] = _columns(report)
     losses = corpus.cross_entropies(shared.model, shared.windows, size=settings["at_once"], device=at.device)

@@ -14,22 +14,22 @@ def chosen(
     rows: Sequence[Mapping], method: str, bits: int | None = None, calibration: str | None = None
 ) -> list[Mapping]:
     """The rows of one method, by seed."""
-    found = [
+    matching = [
         row
         for row in rows
         if row["method"] == method
         and bits in (None, row["bits"])
         and (calibration is None or row["calibration"] == calibration)
     ]
-    return sorted(found, key=lambda row: row["seed"])
+    return sorted(matching, key=lambda row: row["seed"])
 
 
 def losses(rows: Sequence[Mapping], method: str, bits: int, calibration: str = "text") -> NDArray[np.float64]:
     """(seeds, windows): cross-entropy per token of every evaluation window."""
-    found = chosen(rows, method, bits, calibration)
-    if not found:
+    matching = chosen(rows, method, bits, calibration)
+    if not matching:
         raise ValueError(f"no row of {method!r} at {bits} bits, calibrated on {calibration!r}")
-    return np.array([row["losses"] for row in found])
+    return np.array([row["losses"] for row in matching])
 
 
 def compared(rows: Sequence[Mapping], method: str, other: str, bits: int, calibration: str = "text") -> dict:

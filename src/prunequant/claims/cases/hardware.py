@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from prunequant.cases import runner as case
-from prunequant.timing.schemes import kept, operations, scheme, stored_bytes
+from prunequant.timing.schemes import kept_weights, operations, scheme, stored_bytes
 
 from ..core import Budget, Evidence, Figure, Source, Verdict, claim
 
@@ -23,8 +23,8 @@ def _csr_bytes(outputs: int, inputs: int, percent: int) -> int:
     from prunequant.sparsity import magnitude
 
     w = np.random.default_rng(percent).standard_normal((outputs, inputs)).astype(np.float32)
-    held = csr_array(np.where(magnitude(w, percent / 100), w, 0))
-    return held.data.nbytes + held.indices.astype(np.int32).nbytes + held.indptr.astype(np.int32).nbytes
+    sparse = csr_array(np.where(magnitude(w, percent / 100), w, 0))
+    return sparse.data.nbytes + sparse.indices.astype(np.int32).nbytes + sparse.indptr.astype(np.int32).nbytes
 
 
 @lru_cache(maxsize=1)
@@ -84,10 +84,10 @@ def _hardware(
     first = _first_winner(rows, cost)
     batches = sorted(first)
     stored = [
-        found["bytes"] == stored_bytes(name, r["outputs"], r["inputs"])
+        entry["bytes"] == stored_bytes(name, r["outputs"], r["inputs"])
         for r in rows
-        for name, found in r["schemes"].items()
-        if "bytes" in found
+        for name, entry in r["schemes"].items()
+        if "bytes" in entry
     ]
     places = {(r["outputs"], r["inputs"], r["batch"]) for r in rows}
     passes = {(r["outputs"], r["inputs"], r["batch"], r["seed"]) for r in rows}
@@ -139,6 +139,6 @@ def _(budget: Budget) -> Evidence:
 def values_alone(name: str, outputs: int, inputs: int) -> int:
     """Bytes of the values, the places of pruned matrices and the scales left out."""
     if scheme(name).kind == "pruning":
-        return kept(name, outputs, inputs) * 4
+        return kept_weights(name, outputs, inputs) * 4
     bits = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4, "fp8": 8}[name.split("-")[0]]
     return outputs * inputs * bits // 8

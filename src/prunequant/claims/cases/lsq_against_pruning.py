@@ -64,14 +64,14 @@ def _lead(rows: list[dict], pair: tuple[dict, dict]) -> np.ndarray:
 def _ahead(cells: list[dict], **changed) -> Evidence:
     """Loss of pruning minus loss of LSQ in every cell, and what the comparison takes for granted."""
     rows, pairs = _rows(), [_pair(cell, **changed) for cell in cells]
-    above, found = lsq_record.above([_lead(rows, pair) for pair in pairs])
+    above, comparisons = lsq_record.above([_lead(rows, pair) for pair in pairs])
     figures = [Figure("cells (networks and bits)", len(cells))]
-    figures.append(Figure("cells with LSQ ahead in every seed", sum(d.positive == d.seeds for d in found)))
-    for cell, d in zip(cells, found):
+    figures.append(Figure("cells with LSQ ahead in every seed", sum(d.positive == d.seeds for d in comparisons)))
+    for cell, d in zip(cells, comparisons):
         if cell["bits"] in (2, 4):
             name = f"{cell['model']}, {cell['bits']} bits: loss saved by LSQ"
             figures.append(Figure(name, d.mean, "nats", (d.low, d.high), digits=2))
-    return Evidence({LEAD: all(above), **_granted("cpu", pairs)}, tuple(figures), trials=found[0].seeds)
+    return Evidence({LEAD: all(above), **_granted("cpu", pairs)}, tuple(figures), trials=comparisons[0].seeds)
 
 
 CELLS = [_cell(m, b) for m in MODELS for b in FEW]
@@ -126,7 +126,7 @@ def _level(bits: tuple[int, ...], other: dict | None = None, exchanged: bool = F
         nearer = pruned - quantized
         differences.append(-nearer if exchanged or cell["bits"] == 8 else nearer)
         means.append((cell, pruned.mean(), quantized.mean()))
-    above, found = lsq_record.above(differences)
+    above, comparisons = lsq_record.above(differences)
     few = [yes for cell, yes in zip(cells, above) if cell["bits"] != 8]
     eight = [yes for cell, yes in zip(cells, above) if cell["bits"] == 8]
     closer = "quantized" if exchanged else "pruned"
@@ -148,7 +148,7 @@ def _level(bits: tuple[int, ...], other: dict | None = None, exchanged: bool = F
         **_granted("cpu", pairs),
     }
     bad = "" if all(holds.values()) else text
-    return Evidence(holds, tuple(figures), trials=len(found) * found[0].seeds, counterexample=bad)
+    return Evidence(holds, tuple(figures), trials=len(comparisons) * comparisons[0].seeds, counterexample=bad)
 
 
 PRUNED_NEARER = "at 2, 3 and 4 bits the pruned network is nearer"
@@ -232,10 +232,10 @@ def _trend(start: Mapping | None = None) -> Evidence:
         Figure("pruned runs that move back, 8 bits", f"{np.sum(eight > 0)} of {eight.size}"),
         Figure("quantized runs that do, 3 to 8 bits", f"{np.sum(drifting > 0)} of {drifting.size}"),
     ]
-    for name, found in (("pruned", back), ("quantized", moved)):
+    for name, change in (("pruned", back), ("quantized", moved)):
         for model in MODELS:
             for bits in (2, 4):
-                rise = paired_resplits(found[model, bits], lsq_record.TEST_SHARE)
+                rise = paired_resplits(change[model, bits], lsq_record.TEST_SHARE)
                 figures.append(
                     Figure(f"{model}, {bits} bits, {name}: rise of CKA", rise.mean, "", (rise.low, rise.high), digits=2)
                 )
@@ -302,17 +302,17 @@ def _longer(swap: bool = False, transferred: Mapping = {}) -> Evidence:
         lead.append((f"EfficientNet-Lite0, {what}", _lead(_rows(preset), pair)))
         granted.append(_granted(preset, [pair]))
     gains, _ = lsq_record.above(more)
-    sure, found = lsq_record.above([d for _, d in lead])
-    for (name, _), d in zip(lead, found):
+    sure, comparisons = lsq_record.above([d for _, d in lead])
+    for (name, _), d in zip(lead, comparisons):
         figures.append(Figure(f"{name}: LSQ ahead by", d.mean, "nats", (d.low, d.high), digits=2))
     figures.append(Figure("leads that are sure after both corrections", f"{sum(sure)} of {len(sure)}"))
     holds = {
         MORE: all(gains),
-        AHEAD: all(d.mean > 0 for d in found),
+        AHEAD: all(d.mean > 0 for d in comparisons),
         SURE: sum(sure) == 2,
         **{name: all(g[name] for g in granted) for name in granted[0]},
     }
-    return Evidence(holds, tuple(figures), trials=found[0].seeds)
+    return Evidence(holds, tuple(figures), trials=comparisons[0].seeds)
 
 
 MORE = "pruning gains more, corrected for shared splits and for two networks"

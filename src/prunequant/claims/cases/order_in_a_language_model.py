@@ -30,8 +30,8 @@ def _record(preset: str) -> dict:
 
 def _kinds(part: str, fmt: str) -> dict[str, dict[int, NDArray]]:
     """Losses by window of every kind at 30 % in one format; "d", "s" and "q" too."""
-    found = cells(_record("cpu")["rows"], part)
-    return {kind: by_seed for (p, f, kind), by_seed in found.items() if p in ("", "0.3") and f in ("", fmt)}
+    losses = cells(_record("cpu")["rows"], part)
+    return {kind: by_seed for (p, f, kind), by_seed in losses.items() if p in ("", "0.3") and f in ("", fmt)}
 
 
 def _as_given(later: NDArray, earlier: NDArray) -> tuple[NDArray, NDArray]:
@@ -63,11 +63,11 @@ def _ahead() -> list[float]:
     """Mean cost of quantizing first in every recorded cell at 30 %: shipped weights and those without their grid."""
     out = []
     for part in ("shipped", "seeds"):
-        found = cells(_record("cpu")["rows"], part)
-        for pattern, fmt, kind in found:
+        losses = cells(_record("cpu")["rows"], part)
+        for pattern, fmt, kind in losses:
             if (pattern, kind) == ("0.3", "qs"):
-                sq = found[pattern, fmt, "sq"]
-                out.append(float(np.mean([found[pattern, fmt, kind][s].mean() - sq[s].mean() for s in sq])))
+                sq = losses[pattern, fmt, "sq"]
+                out.append(float(np.mean([losses[pattern, fmt, kind][s].mean() - sq[s].mean() for s in sq])))
     return out
 
 
@@ -148,9 +148,9 @@ def _trained(pattern: str, shuffle: Pair = _as_given, index: str = "qs") -> Evid
     rows = [row for row in record["rows"] if (row["pattern"], row["format"]) == (pattern, "MXFP4")]
     by = {kind: {row["seed"]: row for row in rows if row["kind"] == kind} for kind in ("sq", "qs", "qs magnitude")}
     seeds = sorted(by["sq"])
-    loss = {kind: np.array([np.mean(found[s]["losses"][kind]) for s in seeds]) for kind, found in by.items()}
-    start = {kind: np.array([found[s]["training"][0] for s in seeds]) for kind, found in by.items()}
-    kinds = {"d": dense, **{k: {s: np.array(r["losses"][k]) for s, r in found.items()} for k, found in by.items()}}
+    loss = {kind: np.array([np.mean(by_seed[s]["losses"][kind]) for s in seeds]) for kind, by_seed in by.items()}
+    start = {kind: np.array([by_seed[s]["training"][0] for s in seeds]) for kind, by_seed in by.items()}
+    kinds = {"d": dense, **{k: {s: np.array(r["losses"][k]) for s, r in by_seed.items()} for k, by_seed in by.items()}}
     later, earlier = shuffle(loss[index], loss["sq"])
     gap, fair = paired(later - earlier), paired(loss["qs magnitude"] - loss["sq"])
     same = int(np.sum(start["qs magnitude"] == start["sq"]))

@@ -8,7 +8,7 @@ import numpy as np
 from prunequant.cases import runner as case
 from prunequant.cases.pareto.frontier import nondominated
 from prunequant.statistics import holm, paired
-from prunequant.timing.schemes import kept, scheme, stored_bytes
+from prunequant.timing.schemes import kept_weights, scheme, stored_bytes
 
 from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 from .hardware import values_alone
@@ -37,7 +37,7 @@ def packed_bytes(name: str, outputs: int, inputs: int) -> int:
         return stored_bytes(name, outputs, inputs)
     if name.startswith("2:4"):
         return stored_bytes("2:4-bf16", outputs, inputs)
-    return 2 * kept(name, outputs, inputs) + -(-outputs * inputs // 8)
+    return 2 * kept_weights(name, outputs, inputs) + -(-outputs * inputs // 8)
 
 
 def _free(name: str, outputs: int, inputs: int) -> int:
@@ -62,7 +62,7 @@ NEAR = "int8 weights are within 0.02 nats of dense"
 
 def _pareto(budget: Budget, count: Count = packed_bytes, pair: bool = True) -> Evidence:
     rows = _record()["rows"]
-    names = [s for s, found in rows[0]["schemes"].items() if "loss" in found]
+    names = [s for s, measured in rows[0]["schemes"].items() if "loss" in measured]
     loss = {s: np.array([r["schemes"][s]["loss"] for r in rows]) for s in names}
     stored = {s: _model_bytes(s, stored_bytes) for s in names}
     packed = {s: _model_bytes(s, count) for s in names}

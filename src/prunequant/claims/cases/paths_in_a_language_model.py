@@ -18,8 +18,8 @@ def _record() -> dict:
     return case.recorded("paths-in-a-language-model")
 
 
-def _difference(name: str, found: dict) -> Figure:
-    return Figure(name, found["mean"], "nats", interval=(found["low"], found["high"]))
+def _difference(name: str, comparison: dict) -> Figure:
+    return Figure(name, comparison["mean"], "nats", interval=(comparison["low"], comparison["high"]))
 
 
 LOWER = "GPFQ is below nearest rounding: its 95 % interval lies below 0"

@@ -55,11 +55,11 @@ def _violations(
 
 def _matrix_evidence(fmt: Format, statement: str, p: float) -> Evidence:
     """Search a matrix whose scales run down the columns while groups of two run along the rows."""
-    found = counterexample(fmt, "1:2", statement, p, shape=(3, 2), axis=1, scale_axis=0, radius=3, trials=0)
-    if found is None:
+    violation = counterexample(fmt, "1:2", statement, p, shape=(3, 2), axis=1, scale_axis=0, radius=3, trials=0)
+    if violation is None:
         return Evidence({NO_VECTOR: True}, (Figure("counterexamples", 0),))
-    figures = (Figure("left side", found.left, digits=5), Figure("right side", found.right, digits=5))
-    return Evidence({NO_VECTOR: False}, figures, counterexample=str(found))
+    figures = (Figure("left side", violation.left, digits=5), Figure("right side", violation.right, digits=5))
+    return Evidence({NO_VECTOR: False}, figures, counterexample=str(violation))
 
 
 @claim(
@@ -140,8 +140,8 @@ def theorem3_6(budget: Budget) -> Evidence:
 
 def _witness(ties: str) -> Evidence:
     x = np.array([2.6, 3.4, 7.0, 0.0])
-    made = apply_orders(x, Integer(4), "1:2", ("sq", "qs"), ties)
-    excess = {p: float(made.error("qs", p) - made.error("sum", p)) for p in NORMS}
+    orders = apply_orders(x, Integer(4), "1:2", ("sq", "qs"), ties)
+    excess = {p: float(orders.error("qs", p) - orders.error("sum", p)) for p in NORMS}
     names = {1.0: "L1", 2.0: "L2", 3.0: "L3", np.inf: "L∞"}
     figures = [Figure(f"excess over the sum in {names[p]}", e) for p, e in excess.items()]
     example = counterexample(Integer(3), "1:2", "qs<=sum", 1, ties, radius=6, trials=0)
@@ -194,11 +194,11 @@ def _excess_bounds(budget: Budget, factor: float) -> Evidence:
         own = fmt.row_by_row(_radius(budget))
         step = own.step(x)
         for ties in ("first", "last"):
-            made = apply_orders(x, own, "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
-            dropped = ~made.masks["sq"]
+            orders = apply_orders(x, own, "2:4", ("sq", "qs"), ties, batch=1, axis=-1)
+            dropped = ~orders.masks["sq"]
             for p in (1.0, 2.0, np.inf):
-                excess = made.error("qs", p) - made.error("sum", p)
-                exact = norm(np.where(dropped, x - made.quantized, 0), p, (1,))
+                excess = orders.error("qs", p) - orders.error("sum", p)
+                exact = norm(np.where(dropped, x - orders.quantized, 0), p, (1,))
                 worst_exact = max(worst_exact, float((excess - factor * exact).max()))
                 if not fmt.saturates:
                     half = norm(np.where(dropped, step / 2, 0), p, (1,))
@@ -371,10 +371,10 @@ def _two_sided(budget: Budget, rows: str | int, groups: str | int) -> Evidence:
     qs_better = sq_better = 0
     for seed in range(seeds):
         x = np.random.default_rng([SEED, seed]).standard_t(3, (256, 256))
-        made = apply_orders(x, Integer(4, granularity=rows), 0.5, ("sq", "qs"), "magnitude")
-        qs_better += int(made.error("qs", 2) < made.error("sq", 2) - 1e-9)
-        made = apply_orders(x, Integer(4, granularity=groups), 0.5, ("sq", "qs"), "magnitude")
-        sq_better += int(made.error("sq", 2) < made.error("qs", 2) - 1e-9)
+        orders = apply_orders(x, Integer(4, granularity=rows), 0.5, ("sq", "qs"), "magnitude")
+        qs_better += int(orders.error("qs", 2) < orders.error("sq", 2) - 1e-9)
+        orders = apply_orders(x, Integer(4, granularity=groups), 0.5, ("sq", "qs"), "magnitude")
+        sq_better += int(orders.error("sq", 2) < orders.error("qs", 2) - 1e-9)
     figures = (
         Figure("smallest example, prune first, L2", float(one.error("sq", 2)), digits=5),
         Figure("smallest example, quantize first, L2", float(one.error("qs", 2)), digits=5),
@@ -427,10 +427,10 @@ def _joint(budget: Budget, score: Callable[[NDArray, NDArray], NDArray]) -> Evid
     for _ in range(tensors):
         x = generator.standard_t(3, (128, 128))
         for fmt in formats:
-            made = apply_orders(x, fmt, 0.5, ("sq", "qs"))
-            mask = keep_largest(score(made.x, made.quantized), 0.5)
-            error = float(np.linalg.norm(x - mask * made.quantized))
-            best = min(float(made.error("sq", 2)), float(made.error("qs", 2)))
+            orders = apply_orders(x, fmt, 0.5, ("sq", "qs"))
+            mask = keep_largest(score(orders.x, orders.quantized), 0.5)
+            error = float(np.linalg.norm(x - mask * orders.quantized))
+            best = min(float(orders.error("sq", 2)), float(orders.error("qs", 2)))
             worse += error > best * (1 + 1e-12)
             gains.append(1 - error / best)
             strictly += error < best * (1 - 1e-6)

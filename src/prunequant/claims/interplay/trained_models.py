@@ -148,9 +148,9 @@ def _excess(task: str, fmt: str, inputs: bool) -> tuple[dict, float]:
 
 def _language(fmt: str) -> tuple[Paired, float]:
     """The same for SmolLM2 as shipped, 30 % pruned, over windows of text, corrected over the seven formats."""
-    found = cells(case.recorded("order-in-a-language-model")["rows"], "shipped")
-    by = {f: {k: next(iter(found["" if k in "dq" else "0.3", "" if k in "ds" else f, k].values()))
-              for k in ("d", "s", "q", "sq")} for p, f, k in found if (p, k) == ("0.3", "sq")}  # fmt: skip
+    losses = cells(case.recorded("order-in-a-language-model")["rows"], "shipped")
+    by = {f: {k: next(iter(losses["" if k in "dq" else "0.3", "" if k in "ds" else f, k].values()))
+              for k in ("d", "s", "q", "sq")} for p, f, k in losses if (p, k) == ("0.3", "sq")}  # fmt: skip
     excess = {f: paired(v["sq"] - (v["s"] + v["q"] - v["d"])) for f, v in by.items()}
     return excess[fmt], float(dict(zip(excess, holm([e.p for e in excess.values()])))[fmt])
 

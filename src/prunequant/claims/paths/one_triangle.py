@@ -126,8 +126,8 @@ def _triangular(budget: Budget, factor_of_optq) -> Evidence:
             "OPTQ": (factor_of_optq(x), np.ones(features), False),
         }
         for name, (factor, gain, stochastic) in rules.items():
-            found = triangular_rounding(w, factor, gain, Grid(0.25, stochastic), seed=trial)
-            differing[name] += int(np.sum(found != expected[name]))
+            rounded = triangular_rounding(w, factor, gain, Grid(0.25, stochastic), seed=trial)
+            differing[name] += int(np.sum(rounded != expected[name]))
         compared += w.size
     figures = (
         *(Figure(f"{name}: weights that differ", count) for name, count in differing.items()),

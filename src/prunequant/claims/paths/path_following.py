@@ -24,11 +24,11 @@ def _walks(budget: Budget, stochastic: bool, variance_of) -> tuple[dict, list]:
         w = rng.uniform(-1, 1, features)
         for scaling in (1.0, 4.0):
             for stop in (features // 2, features):
-                seen = x[:, :stop]
+                inputs = x[:, :stop]
                 same = np.repeat(w[:stop, None], runs, axis=1)
-                q = compress(same, seen, Grid(0.5, stochastic), scaling=scaling, seed=SEED + cases).weights
-                u = seen @ (same - q)
-                variance = variance_of(0.5, scaling, theory.column_norms(seen)[0])
+                q = compress(same, inputs, Grid(0.5, stochastic), scaling=scaling, seed=SEED + cases).weights
+                u = inputs @ (same - q)
+                variance = variance_of(0.5, scaling, theory.column_norms(inputs)[0])
                 drift = max(drift, float(np.abs(u.mean(1)).max() / np.sqrt(variance / runs)))
                 share.append(float(np.linalg.eigvalsh(np.cov(u)).max()) / variance)
                 directions = rng.standard_normal((20, samples))
@@ -198,7 +198,7 @@ def as_printed() -> bool:
     return True
 
 
-KEPT = "no case passes the bound more often than it may"
+WITHIN = "no case passes the bound more often than it may"
 PRINTED = "the bound that is used is the printed one"
 
 
@@ -213,7 +213,7 @@ def coverage_evidence(rows: list[dict], what: str, note: str = "", bound_of=as_p
         Figure("cases (data × operator × scaling)", len(rows)),
         Figure("slack, largest of all cases", max(slack)),
     )
-    holds = {KEPT: all(stats.binom.sf(row[f"{what}_passed"] - 1, seeds, failure) > 1e-4 for row in rows)}
+    holds = {WITHIN: all(stats.binom.sf(row[f"{what}_passed"] - 1, seeds, failure) > 1e-4 for row in rows)}
     if what == "bound":
         holds[PRINTED] = bound_of()
     return Evidence(holds, figures, slack=min(slack), trials=seeds * len(rows), seed=SEED, note=note)
@@ -249,7 +249,7 @@ def quantization(budget: Budget) -> Evidence:
     return coverage_evidence(coverage_rows(budget, [Grid(0.25)]), "bound")
 
 
-@quantization.control("the factor max‖X_t‖ left out, inputs ten times larger", breaks=(KEPT, PRINTED))
+@quantization.control("the factor max‖X_t‖ left out, inputs ten times larger", breaks=(WITHIN, PRINTED))
 def _(budget: Budget) -> Evidence:
     x = 10 * studies.data("white", 48, 96, SEED)
     w = np.random.default_rng(SEED).uniform(-1, 1, (96, 1000))
@@ -257,5 +257,5 @@ def _(budget: Budget) -> Evidence:
     bound = theory.error_bound(0.25, 1.0, 1.0, 48, FAILURE)
     passed = int(np.sum(error > bound))
     printed = theory.error_bound(0.25, 1.0, theory.column_norms(x)[0], 48, FAILURE)
-    holds = {KEPT: stats.binom.sf(passed - 1, 1000, FAILURE) > 1e-4, PRINTED: np.isclose(bound, printed)}
+    holds = {WITHIN: stats.binom.sf(passed - 1, 1000, FAILURE) > 1e-4, PRINTED: np.isclose(bound, printed)}
     return Evidence(holds, (Figure("walks above the bound", passed),), trials=1000, seed=SEED)

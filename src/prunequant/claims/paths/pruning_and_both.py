@@ -58,11 +58,11 @@ def _family(budget: Budget, drawn_of) -> tuple[float, float]:
 def _covered(budget: Budget, operators: tuple, scalings: tuple = (1.0, 4.0)) -> Evidence:
     """Coverage of the bound, which the controls do not change: `operators` are the arguments of each."""
     return coverage_evidence(
-        coverage_rows(budget, [make(**sizes) for make, sizes in _made(operators)], scalings), "bound"
+        coverage_rows(budget, [make(**sizes) for make, sizes in _with_arguments(operators)], scalings), "bound"
     )
 
 
-def _made(operators: tuple):
+def _with_arguments(operators: tuple):
     """Classes with their arguments, from tuples (class, (name, value), …), which can be remembered."""
     return [(make, dict(sizes)) for make, *sizes in operators]
 
@@ -221,11 +221,11 @@ CASES = ((0.75, 0.25), (0.25, 0.25), (0.8, 0.25), (1.0, 0.3), (0.2, 0.3), (0.5, 
 
 def _any_step(budget: Budget, claimed) -> Evidence:
     """Exact reach and bias of the composed operator for thresholds on and off the grid, then coverage of the bound."""
-    found = [(*_reach(size, step), claimed(size, step)) for size, step in CASES]
-    shares = [moved / m for moved, _, m in found]
-    bias = max(b for _, b, _ in found)
+    measured = [(*_reach(size, step), claimed(size, step)) for size, step in CASES]
+    shares = [moved / m for moved, _, m in measured]
+    bias = max(b for _, b, _ in measured)
     operators = [PruneThenQuantize(*case) for case in CASES]
-    same = all(np.isclose(o.parameter, m) and np.isclose(o.width, m) for o, (_, _, m) in zip(operators, found))
+    same = all(np.isclose(o.parameter, m) and np.isclose(o.width, m) for o, (_, _, m) in zip(operators, measured))
     sizes = [(PruneThenQuantize, ("size", size), ("step", step)) for size, step in (CASES[0], CASES[2])]
     covered = _covered(budget, tuple(sizes), (1.0,))
     holds = {

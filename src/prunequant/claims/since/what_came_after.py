@@ -23,9 +23,9 @@ def _planes(budget: Budget, **changed) -> Evidence:
         for kind in ("white", "correlated", "relu", "outliers"):
             x = data(kind, 150, 48, seed)
             for damping in (0.0, 0.01):
-                found = since.nearest_plane(w, x, 0.25, damping, **changed)
-                differ, weights = differ + int(found["differ"]), weights + w.size
-                shares.append(found["share"])
+                measured = since.nearest_plane(w, x, 0.25, damping, **changed)
+                differ, weights = differ + int(measured["differ"]), weights + w.size
+                shares.append(measured["share"])
     share = np.array(shares)
     holds = {
         "the integers are the same": differ == 0,
@@ -75,8 +75,8 @@ def _(budget: Budget) -> Evidence:
 def _reversals(seeds: int) -> list[tuple[float, float]]:
     """Mean gap and advantage of the two cases of ours.cross_scale: INT4 with a scale per row, and per 64."""
     formats = {"": {"rows": since.FORMATS["a scale per row"]["INT4 rows"], "groups": Integer(4, granularity=64)}}
-    found = [since.order_gaps(formats, (0.5,), ("student-t 3",), shape=(256, 256), seed=s) for s in range(seeds)]
-    means = [[float(np.mean([run[i][key] for run in found])) for key in ("gap", "advantage")] for i in (0, 1)]
+    by_seed = [since.order_gaps(formats, (0.5,), ("student-t 3",), shape=(256, 256), seed=s) for s in range(seeds)]
+    means = [[float(np.mean([run[i][key] for run in by_seed])) for key in ("gap", "advantage")] for i in (0, 1)]
     return [(gap, advantage) for gap, advantage in means]
 
 
@@ -186,10 +186,10 @@ def _rates(budget: Budget, exponents=(0.5, 1.0, 2.0), forward: bool = False) -> 
         gram, _ = since.falling_gram(features, exponent, SEED)
         pivots = np.linalg.cholesky(gram).diagonal() ** 2 if forward else None
         for method in since.METHODS:
-            found = since.coded(gram, 0.1, method, neurons, SEED, pivots)
-            high[method] = found["gap"]
+            coded = since.coded(gram, 0.1, method, neurons, SEED, pivots)
+            high[method] = coded["gap"]
             theory = since.UNIFORM + since.extra_bits(gram, method)
-            off[method] = max(off[method], abs(found["gap"] - theory))
+            off[method] = max(off[method], abs(coded["gap"] - theory))
         gaps += [since.coded(gram, step, "own steps", neurons, SEED)["gap"] for step in (1.0, 2.0, 4.0)]
     extra = high["one step"] - since.UNIFORM  # of the steepest layer, the last
     given, falling = _prices(features, exponents)

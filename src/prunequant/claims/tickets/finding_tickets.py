@@ -21,9 +21,9 @@ def differencing_success(log2_bound: int, n: int, trials: int, seed: int = SEED)
     bound = 2**log2_bound
     x = generator.integers(-bound, bound + 1, (trials, n))
     targets = generator.integers(-bound, bound + 1, trials)
-    masks, found = subset_sum.karmarkar_karp_many(x, targets)
-    assert ((masks * x).sum(axis=1)[found] == targets[found]).all(), "a mask does not sum to its target"
-    return int(found.sum())
+    masks, solved = subset_sum.karmarkar_karp_many(x, targets)
+    assert ((masks * x).sum(axis=1)[solved] == targets[solved]).all(), "a mask does not sum to its target"
+    return int(solved.sum())
 
 
 MOST = "at least 95 % of the instances are solved, every mask added up again"
@@ -42,9 +42,9 @@ that sum in at least 95 % of the instances.""",
 def fast_tickets(budget: Budget) -> Evidence:
     """Success of differencing at eight samples per bit, every mask re-added."""
     trials = budget.pick(1_000, 2_000, 50_000)
-    found = {m: differencing_success(m, 8 * m, trials) for m in (8, 12, 16, 20, 24)}
-    worst = min(found.values())
-    figures = [Figure(f"success at M = 2^{m}, n = {8 * m}", f"{100 * k / trials:.1f} %") for m, k in found.items()]
+    successes = {m: differencing_success(m, 8 * m, trials) for m in (8, 12, 16, 20, 24)}
+    worst = min(successes.values())
+    figures = [Figure(f"success at M = 2^{m}, n = {8 * m}", f"{100 * k / trials:.1f} %") for m, k in successes.items()]
     holds = {MOST: clopper_pearson(worst, trials, 0.99).low >= 0.95}
     return Evidence(holds, tuple(figures), trials=trials, seed=SEED)
 
@@ -52,9 +52,9 @@ def fast_tickets(budget: Budget) -> Evidence:
 @fast_tickets.control("two samples per bit, M = 2²⁴", breaks=MOST)
 def _(budget: Budget) -> Evidence:
     trials = budget.pick(1_000, 2_000, 50_000)
-    found = differencing_success(24, 48, trials)
-    figures = (Figure("success at M = 2^24, n = 48", f"{100 * found / trials:.1f} %"),)
-    return Evidence({MOST: clopper_pearson(found, trials, 0.99).low >= 0.95}, figures, trials=trials, seed=SEED)
+    successes = differencing_success(24, 48, trials)
+    figures = (Figure("success at M = 2^24, n = 48", f"{100 * successes / trials:.1f} %"),)
+    return Evidence({MOST: clopper_pearson(successes, trials, 0.99).low >= 0.95}, figures, trials=trials, seed=SEED)
 
 
 # --- the price in samples of a cheap search -----------------------------------------------------------------------

@@ -141,8 +141,8 @@ def _uniform_after(rounding: str, end: int) -> Evidence:
             cases += 1
             uneven += masses.min() != masses.max()
             if masses.min() != masses.max() and not smallest:
-                told = ", ".join(map(str, masses))
-                smallest = f"1/{fine} to 1/{coarse}, {rounding}: the values -1 … 1 get {told} of {len(x)}"
+                listed = ", ".join(map(str, masses))
+                smallest = f"1/{fine} to 1/{coarse}, {rounding}: the values -1 … 1 get {listed} of {len(x)}"
             coarse //= 2
     figures = (Figure("pairs of steps with unequal masses", uneven), Figure("pairs of steps", cases))
     return Evidence({"all values of the coarse grid are equally likely": uneven == 0}, figures, counterexample=smallest)
@@ -197,8 +197,8 @@ def _rejection(factors: str, rounded: bool) -> Evidence:
         least[levels] = values.min() * values.size / products.size
         if not least[levels] and not named:
             named = f"{int(np.flatnonzero(values[half:] == 0)[0])}/{levels**2} is no product at δ = 1/{levels}"
-    told = " / ".join(f"{share:.3f}" for share in least.values())
-    figures = (Figure("products that can be kept, δ = 1/4, 1/8, 1/16, 1/32, 1/64", told),)
+    shares = " / ".join(f"{share:.3f}" for share in least.values())
+    figures = (Figure("products that can be kept, δ = 1/4, 1/8, 1/16, 1/32, 1/64", shares),)
     return Evidence({"a third of the products can be kept": min(least.values()) > 0.33}, figures, counterexample=named)
 
 

@@ -39,9 +39,9 @@ def first_units(levels: int, trials: int, seed: int = SEED, largest: int = 64) -
             bits, move = sides[a > 0], a * b
             sides[a > 0] = bits | (bits << move if move >= 0 else bits >> -move)
             both = sides[True] & sides[False]
-            found = {w for w in open_ if both >> (middle + w * levels) & 1}
-            out[trial, sorted(found)] = unit
-            open_ -= found
+            reached = {w for w in open_ if both >> (middle + w * levels) & 1}
+            out[trial, sorted(reached)] = unit
+            open_ -= reached
             if not open_:
                 break
     return out
@@ -92,12 +92,12 @@ def theorem3(budget: Budget) -> Evidence:
     bounds = [counting.counting_bound([1], [k]) for k in LEVELS]
     cases = [(2, 1, h) for h in (2, 3, 4, 5, 6)] + [(2, 2, h) for h in (2, 3, 4)]
     over, most, masks, functions, reached = 0, 0.0, 0, 0, 0
-    for d, levels, h, _, _, found, probes in small_sources(cases, budget.pick(4, 12, 100)):
-        targets = counting.reached_targets(found, probes, d, levels, levels)
-        over += len(found) > 2 ** (2 * d * h) or targets > len(found)
+    for d, levels, h, _, _, distinct, probes in small_sources(cases, budget.pick(4, 12, 100)):
+        targets = counting.reached_targets(distinct, probes, d, levels, levels)
+        over += len(distinct) > 2 ** (2 * d * h) or targets > len(distinct)
         if h == 6:
-            masks, functions, reached = masks + 2 ** (2 * d * h), functions + len(found), reached + targets
-        most = max(most, np.log2(len(found)) / (2 * d * h))
+            masks, functions, reached = masks + 2 ** (2 * d * h), functions + len(distinct), reached + targets
+        most = max(most, np.log2(len(distinct)) / (2 * d * h))
     listed = " / ".join
     figures = (
         Figure("random weights needed for one target weight, δ = 1/16", needed[-1]),
@@ -132,13 +132,13 @@ def _(budget: Budget) -> Evidence:
 
 @theorem3.control("counting one choice a hidden unit instead of one a weight", breaks=HALF)
 def _(budget: Budget) -> Evidence:
-    made = tickets.plan((64, 64), Fraction(1, 7), failure=0.5)
+    plan = tickets.plan((64, 64), Fraction(1, 7), failure=0.5)
     claimed = counting.counting_bound([64 * 64], [7])
     figures = (
         Figure("hidden units it would ask for, d = 64", claimed),
-        Figure("hidden units of a source certified to succeed half the time", made.widths[1]),
+        Figure("hidden units of a source certified to succeed half the time", plan.widths[1]),
     )
-    return Evidence({HALF: made.widths[1] >= claimed}, figures)
+    return Evidence({HALF: plan.widths[1] >= claimed}, figures)
 
 
 # --- corollary 1 -------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def constants(shapes: Sequence[tuple[int, ...]], levels: Sequence[int], failure:
     """Weights of certified sources over the counting bound, one ratio a (shape, 1/δ) pair."""
     pairs = list(zip(shapes, levels))
     plans = [tickets.plan(s, Fraction(1, k), failure=failure, signed_inputs=False, depth=depth) for s, k in pairs]
-    return [made.ratio for made in plans]
+    return [plan.ratio for plan in plans]
 
 
 BOUNDED = "the source is at most a hundred times the bound"

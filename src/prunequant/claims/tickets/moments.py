@@ -62,9 +62,9 @@ def _theorem4(budget: Budget, parity_factor: bool) -> Evidence:
             pairs = (theory.second_moment(*arguments) - mean) / ((2 if parity_factor else 1) * middle**2)
             first.append(n * abs(mean / middle - height))
             second.append(n * abs(pairs - height**2))
-    told = f"{error:.0e}" if error > 1e-6 else "below 1e-6"
+    difference = f"{error:.0e}" if error > 1e-6 else "below 1e-6"
     figures = (
-        Figure("largest difference of the integral and the enumeration", told),
+        Figure("largest difference of the integral and the enumeration", difference),
         Figure("discrepancies compared", compared),
         Figure("n × error of the first moment, largest", max(first), digits=2),
         Figure("n × error of the second moment, largest", max(second), digits=2),
@@ -126,8 +126,8 @@ def partition_failures(n: int, bound: int, discrepancy: int, trials: int, seed: 
     """In how many random draws from {1..M} no signs give the discrepancy."""
     x = np.random.default_rng([seed, n]).integers(1, bound + 1, (trials, n))
     twice = x.sum(axis=1) - discrepancy
-    found = subset_sum.solve_words(x, twice // 2).found & (twice % 2 == 0)
-    return trials - int(found.sum())
+    solved = subset_sum.solve_words(x, twice // 2).found & (twice % 2 == 0)
+    return trials - int(solved.sum())
 
 
 def fractions(n: int, bound: int, z: int, parity: float = 0.5) -> tuple[float, float]:
@@ -231,13 +231,13 @@ def success_given_total(n: int, bound: int, t: int, trials: int):
     """(middle of the bin, trials in it, successes) for the totals of random draws from ±{1..M}, in bins of σ√n/3."""
     rng = np.random.default_rng([SEED, n, bound])
     x = rng.integers(1, bound + 1, (trials, n)) * rng.choice([-1, 1], (trials, n))
-    found, total = subset_sum.solve_words(x, t).found, x.sum(axis=1)
+    solved, total = subset_sum.solve_words(x, t).found, x.sum(axis=1)
     width = bound * math.sqrt(n / 3) / 3
     place = np.rint(total / width).astype(int)
     for k in range(-9, 10):
         inside = place == k
         if inside.sum() >= 100:
-            yield total[inside], int(inside.sum()), int(found[inside].sum())
+            yield total[inside], int(inside.sum()), int(solved[inside].sum())
 
 
 GIVEN = "given Λ, success is at least the lower fraction, less 1/n of it"
@@ -257,9 +257,9 @@ def _lemma3(budget: Budget, total) -> Evidence:
     for n, bound, t in SMALL:
         counts, all_draws = sign_counts(n, bound), (2 * bound) ** n
         pairs.append((1 - failure_by_size_bias(counts, t) / all_draws, 1 - failure_as_if_fixed(counts, t) / all_draws))
-    told = ", ".join(f"{true:.4f} / {fixed:.4f}" for true, fixed in pairs)
+    listed = ", ".join(f"{true:.4f} / {fixed:.4f}" for true, fixed in pairs)
     figures = (
-        Figure("truth / with z fixed given its parity, seven small cases, every draw", told),
+        Figure("truth / with z fixed given its parity, seven small cases, every draw", listed),
         Figure("largest difference", max(true - fixed for true, fixed in pairs), digits=2),
     )
     holds = {
@@ -404,19 +404,19 @@ def _size_bias(budget: Budget, failing) -> Evidence:
         wrong += abs(failing(sign_counts(n, bound), t) - counted) > 1e-6
         draws += len(x)
     trials = budget.pick(4_000, 20_000, 1_000_000)
-    above, rate, told = True, [], []
+    above, rate, comparisons = True, [], []
     for samples_a_bit, m in product((1.5, 2.0), (6, 8, 10)):
         n = int(samples_a_bit * m)
         most = size_bias_bound(n, 2**m, 2**m)
         low, _ = clopper_pearson(failed := failures(n, 2**m, 2**m, trials), trials, 0.999)
         above &= low <= most
         rate.append(most / math.sqrt(math.log(n) / n))
-        told.append(f"{failed / trials:.3f} ≤ {most:.3f}")
+        comparisons.append(f"{failed / trials:.3f} ≤ {most:.3f}")
     figures = (
         Figure("small cases in which the identity fails", wrong),
         Figure("draws counted one by one", draws),
-        Figure("κ = 2/3, M = 2⁶ / 2⁸ / 2¹⁰: failure and its bound", " / ".join(told[:3])),
-        Figure("κ = 1/2, the same", " / ".join(told[3:])),
+        Figure("κ = 2/3, M = 2⁶ / 2⁸ / 2¹⁰: failure and its bound", " / ".join(comparisons[:3])),
+        Figure("κ = 1/2, the same", " / ".join(comparisons[3:])),
         Figure("bound over √(log n/n), largest", max(rate), digits=2),
     )
     holds = {

@@ -114,11 +114,11 @@ def _lemma4(budget: Budget, positive: bool) -> Evidence:
             slack.append(_paper_rate(n) / high)
     falls = all(high[-1] < rates[0] for high, rates in zip(highs.values(), measured.values()))
     beyond = 1 - failures(8, 2**16, 2**16, trials, positive=positive) / trials
-    told = " / ".join
+    joined = " / ".join
     figures = (
-        Figure("failure at κ = 1/2, t = M = 2⁸ / 2¹² / 2¹⁶", told(f"{f:.2g}" for f in measured[2.0, 1])),
-        Figure("failure at κ = 2/3, t = M, the same", told(f"{f:.2g}" for f in measured[1.5, 1])),
-        Figure("failure at κ = 2/3, t = 2M, the same", told(f"{f:.2g}" for f in measured[1.5, 2])),
+        Figure("failure at κ = 1/2, t = M = 2⁸ / 2¹² / 2¹⁶", joined(f"{f:.2g}" for f in measured[2.0, 1])),
+        Figure("failure at κ = 2/3, t = M, the same", joined(f"{f:.2g}" for f in measured[1.5, 1])),
+        Figure("failure at κ = 2/3, t = 2M, the same", joined(f"{f:.2g}" for f in measured[1.5, 2])),
         Figure("success at κ = 2, M = 2¹⁶", beyond, digits=2),
     )
     holds = {BELOW: below, FALLS: falls, "recalled: hardly any success at κ = 2": beyond < 0.05}

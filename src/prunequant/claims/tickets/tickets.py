@@ -198,7 +198,7 @@ def lemma7(budget: Budget) -> Evidence:
 
 @lemma7.control("every output is a neuron with blocks of its own", breaks=NARROW)
 def _(budget: Budget) -> Evidence:
-    return _layer(budget, lambda pair: pair, lambda made: widths_of_independent_neurons(made)[0])
+    return _layer(budget, lambda pair: pair, lambda layer_pair: widths_of_independent_neurons(layer_pair)[0])
 
 
 @lemma7.control("all outputs share one mask as well", breaks=WRONG)
@@ -230,7 +230,7 @@ def _proofs_contradicted(levels: int) -> int:
     return int((np.nan_to_num(lower) > certificate.window_failure(of, counts.shape[1])[1:, 1:]).sum())
 
 
-KEPT = "sources fail no more often than certified"
+CERTIFIED = "sources fail no more often than certified"
 
 
 def _tried(network: tickets.Network, plan: tickets.Plan, seeds: int, bound: float) -> tuple[bool, Figure]:
@@ -259,11 +259,11 @@ $m=O_\delta\bigl(\log\frac{N_t}\eta\bigr)$ units.""",
 def ticket_certificate(budget: Budget) -> Evidence:
     """Planned sources against their certificate; proved against measured failure of one block; the slope of it."""
     network, seeds = example(), budget.pick(250, 1_000, 20_000)
-    kept, figures = [], []
+    all_inside, figures = [], []
     for asked in (0.5, 0.1, 0.02):
-        made = tickets.plan(network, failure=asked)
-        inside, figure = _tried(network, made, seeds, made.certified)
-        kept.append(inside)
+        plan = tickets.plan(network, failure=asked)
+        inside, figure = _tried(network, plan, seeds, plan.certified)
+        all_inside.append(inside)
         figures.append(figure)
     small = tickets.plan(network).with_blocks([44, 44])
     counted = tickets.controls.undersized(network, small, range(seeds))
@@ -276,7 +276,7 @@ def ticket_certificate(budget: Budget) -> Evidence:
         Figure("bits of failure a unit, δ = 1/3 to 1/127", f"{min(slopes):.2f} to {max(slopes):.2f}"),
     ]
     holds = {
-        KEPT: all(kept),
+        CERTIFIED: all(all_inside),
         "sources too small miss as many weights as added": abs(counted.measured - counted.predicted)
         <= 4 * counted.standard_error,
         "no recorded block contradicts the proved bound": contradicted == 0,
@@ -285,22 +285,22 @@ def ticket_certificate(budget: Budget) -> Evidence:
     return Evidence(holds, tuple(figures), trials=seeds, seed=0)
 
 
-@ticket_certificate.control("one weight's failure for the whole network, nothing added", breaks=KEPT)
+@ticket_certificate.control("one weight's failure for the whole network, nothing added", breaks=CERTIFIED)
 def _(budget: Budget) -> Evidence:
     network = example()
-    made = tickets.plan(network).with_blocks([56, 56])
+    plan = tickets.plan(network).with_blocks([56, 56])
     single = certificate.rates(certificate.law("relu", 7, 7)).max(axis=0)[56]
-    inside, figure = _tried(network, made, budget.pick(250, 1_000, 20_000), float(single))
-    return Evidence({KEPT: inside}, (figure,), seed=0)
+    inside, figure = _tried(network, plan, budget.pick(250, 1_000, 20_000), float(single))
+    return Evidence({CERTIFIED: inside}, (figure,), seed=0)
 
 
-@ticket_certificate.control("one block counted twice, as if it were two", breaks=KEPT)
+@ticket_certificate.control("one block counted twice, as if it were two", breaks=CERTIFIED)
 def _(budget: Budget) -> Evidence:
     network = example()
     twice = sum(tickets.plan(network).with_blocks([(48, 48)] * 2).expected_failures(network))
     once = tickets.plan(network).with_blocks([48, 48])
     inside, figure = _tried(network, once, budget.pick(250, 1_000, 20_000), twice)
-    return Evidence({KEPT: inside}, (figure,), seed=0)
+    return Evidence({CERTIFIED: inside}, (figure,), seed=0)
 
 
 # --- one rate for every step, and every target at once -----------------------------------------------------------
@@ -354,7 +354,7 @@ GROWS = "the rate is the proved one or better, for every step"
 
 
 def _product_growth(budget: Budget, first: int = 1) -> Evidence:
-    rates, proofs, above, told = [], [], True, []
+    rates, proofs, above, comparisons = [], [], True, []
     for levels in budget.pick((3, 7, 15), (3, 7, 15, 31), (3, 7, 15, 31, 63)):
         proved, window = proved_rate(levels)
         rates.append(growth_rate(growth_matrix(levels, window, levels if first == 0 else 1)))
@@ -365,13 +365,13 @@ def _product_growth(budget: Budget, first: int = 1) -> Evidence:
         bound = min(1.0, levels**4 * (1 - rate / 2) ** units)
         low, _ = clopper_pearson(failed := missing_after(levels, levels**2 + 1, units, trials), trials, 0.999)
         above &= low <= bound
-        told.append(f"{failed / trials:.2g} ≤ {bound:.2g}")
+        comparisons.append(f"{failed / trials:.2g} ≤ {bound:.2g}")
     join = " / ".join
     figures = (
         Figure("exact rate λ, K = 3, 7, 15, …", join(f"{r:.3f}" for r in rates)),
         Figure("rate q of the proof", join(f"{q:.4f}" for q in proofs)),
         Figure("q at K = 2¹⁰", proved_rate(1024)[0]),
-        Figure("blocks that miss some sum, and the bound: K = 3, 96 units; K = 7, 160 units", join(told)),
+        Figure("blocks that miss some sum, and the bound: K = 3, 96 units; K = 7, 160 units", join(comparisons)),
     )
     holds = {
         GROWS: all(r >= q for r, q in zip(rates, proofs)),

@@ -123,11 +123,11 @@ def _big_m(factor: float, budget: Budget) -> Evidence:
         for j in layer.channels(budget.pick(4, 12, 32)):
             weights, gram = layer.channel(j)
             keep = len(weights) * 2 // 16
-            found = optimum.best_pruning(weights, gram, keep)
-            proved &= bool(found.proved)
-            ratios.append(box_ratio(weights, found.values))
+            best = optimum.best_pruning(weights, gram, keep)
+            proved &= bool(best.proved)
+            ratios.append(box_ratio(weights, best.values))
             _, boxed = boxed_optimum(weights, gram, keep, factor * weights.min(), factor * weights.max())
-            losses.append(optimum.dual_gap_decibel(boxed, float(found.error)))
+            losses.append(optimum.dual_gap_decibel(boxed, float(best.error)))
     cut = sum(abs(loss) > 1e-6 for loss in losses)  # below 0: what is called the optimum is none
     figures = (
         Figure("channels whose optimum the box cuts off", cut, f"of {len(losses)}"),
@@ -229,8 +229,8 @@ def roundings(name: str, channels: int) -> np.ndarray:
     layer = real_layers.layer(name)
     rows = []
     for w, g in map(layer.channel, layer.channels(channels)):
-        found = [optimum.best_quantization(w, g, b, best_scale(w, b), NODES).error for b in WIDTHS[1:]]
-        rows.append([w @ g @ w, *found])
+        errors = [optimum.best_quantization(w, g, b, best_scale(w, b), NODES).error for b in WIDTHS[1:]]
+        rows.append([w @ g @ w, *errors])
     return np.array(rows)
 
 

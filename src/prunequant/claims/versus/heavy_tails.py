@@ -130,7 +130,7 @@ def _drawn(step) -> Evidence:
     """
     read = records.read("kuzmin2023_tables.json")["figure 2"]
     whole, figures, far = StudentT(2.0), [], []
-    for bits, seen in zip(read["bits"], read["pruning wins from kurtosis"]):
+    for bits, read_off in zip(read["bits"], read["pruning wins from kurtosis"]):
         pruned = 2 * float(whole.inner(2, float(whole.magnitude_quantile(1 - bits / 16))))
 
         def margin(r, bits=bits, pruned=pruned):
@@ -139,10 +139,10 @@ def _drawn(step) -> Evidence:
             return math.log(error / pruned)
 
         law = StudentT(2.0, brentq(margin, 2.0, 60.0, xtol=1e-9))
-        far.append(abs(law.kurtosis - seen))
+        far.append(abs(law.kurtosis - read_off))
         figures += [
             Figure(f"{bits} bits: pruning is ahead from kurtosis", law.kurtosis, digits=3),
-            Figure(f"{bits} bits: read off the figure", seen),
+            Figure(f"{bits} bits: read off the figure", read_off),
         ]
     figures.append(Figure("farthest from what was read", max(far), "columns of the figure", digits=2))
     inside = max(far) < 1.5

@@ -58,9 +58,9 @@ def _printed(law, sparsity=lambda b: 1 - b / 16, stretch: float = 1.0) -> Eviden
         for (b, g), one in best.items()
     ]
     closed = 10 * math.log10(1 / theory.gaussian_pruning_error(0.75))
-    cells = minimize_scalar(lambda s: theory.gaussian_quantization_error(s, -8, 7), (0.2, 0.3, 0.5), tol=1e-10)
-    other = _by_quadrature(norm.pdf, 0.75, float(cells.x), -8, 7, 12.0)
-    rounded = 10 * math.log10(1 / cells.fun)
+    cell_scale = minimize_scalar(lambda s: theory.gaussian_quantization_error(s, -8, 7), (0.2, 0.3, 0.5), tol=1e-10)
+    other = _by_quadrature(norm.pdf, 0.75, float(cell_scale.x), -8, 7, 12.0)
+    rounded = 10 * math.log10(1 / cell_scale.fun)
     off = max(
         abs(closed - other[0]), abs(rounded - other[1]), abs(rounded - four.snr), abs(closed - pruning_snr(law, 0.75))
     )

@@ -58,10 +58,10 @@ def decibels(reference: torch.Tensor, other: torch.Tensor) -> float:
     return 10 * float(np.log10(power / noise)) if noise > 1e-20 * power else 200.0
 
 
-class Mirror(Hook):
+class DenseReference(Hook):
     """Compares a network with the dense one it started from: layer outputs on fixed images, and weights.
 
-    Also a hook of `training.fit`: it looks at `points` of the training and keeps the means over the `inner` layers.
+    Also a hook of `training.fit`: it compares at `points` of the training and keeps the means over the `inner` layers.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Mirror(Hook):
         self.outputs = activations(dense, names, self.inputs)
         self.weights = [dense.get_submodule(n).weight.detach().clone() for n in names]
         self.points: dict[int, None] = {}
-        self.seen: list[dict] = []
+        self.trajectory: list[dict] = []
         self.model: nn.Module | None = None
 
-    def look(self, model: nn.Module) -> dict[str, list[float]]:
+    def compare(self, model: nn.Module) -> dict[str, list[float]]:
         """By layer: linear CKA of its outputs, their SNR and that of its weights (dB)."""
         outputs = activations(model, self.names, self.inputs)
         weights = [model.get_submodule(n).weight.detach() for n in self.names]
@@ -86,16 +86,16 @@ class Mirror(Hook):
             "weight_snr": [round(decibels(a, b), 4) for a, b in zip(self.weights, weights)],
         }
 
-    def watch(self, model: nn.Module, points: list[int]) -> Mirror:
-        """Look now, and whenever one of these counts of steps is done."""
-        self.model, self.points, self.seen = model, dict.fromkeys(points), []
+    def watch(self, model: nn.Module, points: list[int]) -> DenseReference:
+        """Compare now, and whenever one of these counts of steps is done."""
+        self.model, self.points, self.trajectory = model, dict.fromkeys(points), []
         self.note(0)
         return self
 
     def note(self, done: int) -> None:
-        means = {k: float(np.mean(np.array(v)[self.inner])) for k, v in self.look(self.model).items()}
+        means = {k: float(np.mean(np.array(v)[self.inner])) for k, v in self.compare(self.model).items()}
         loss, accuracy = evaluate(self.model, self.images, self.device)
-        self.seen.append({"step": done, "loss": loss, "accuracy": accuracy, **means})
+        self.trajectory.append({"step": done, "loss": loss, "accuracy": accuracy, **means})
 
     def after_step(self, step: int, steps: int) -> None:
         if step + 1 in self.points:
@@ -105,7 +105,7 @@ class Mirror(Hook):
         return {"points": list(self.points), "layers": self.names}
 
     def state_dict(self) -> dict:
-        return {"seen": self.seen}
+        return {"trajectory": self.trajectory}
 
     def load_state_dict(self, state: Mapping) -> None:
-        self.seen = list(state["seen"])
+        self.trajectory = list(state["trajectory"])
