@@ -254,10 +254,10 @@ def make(
         raise ValueError(f"variants name {', '.join(unknown)}: give {', '.join((*REFERENCES, *FILES))}")
     about, compared = llama_runtime.about(), min(compared, windows)
     if any(v.endswith(CALIBRATED) for v in (*variants, *formats)) and not (at.scratch / INPUTS).exists():
-        at.say(f"inputs of {calibration} windows of training text")
+        at.log(f"inputs of {calibration} windows of training text")
         with using(torch=1):
             compressed_model.write_grams(at.scratch / INPUTS, calibration)
-    at.say(f"{len(variants)} files on {windows} windows of {corpus.WINDOW} tokens, {len(formats)} on {compared}")
+    at.log(f"{len(variants)} files on {windows} windows of {corpus.WINDOW} tokens, {len(formats)} on {compared}")
     units: list[dict] = [
         {"name": v, "windows": windows, "compared": compared, "read": read}
         | ({"calibration": calibration} if v.endswith(CALIBRATED) else {})
