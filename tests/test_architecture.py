@@ -179,14 +179,20 @@ def test_nothing_in_the_library_reads_the_book_or_the_tests(path):
             assert (node.module or "").split(".")[0] not in ("book", "tests", "tools", "benchmarks")
 
 
-def loaded_after(code):
-    program = f"import sys\n{code}\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+def loaded_after(code, names=HEAVY):
+    program = f"import sys\n{code}\nprint(*[name for name in {names!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 def test_importing_the_package_loads_nothing_heavy():
     assert loaded_after("import prunequant") == []
+
+
+def test_what_a_report_on_a_model_needs_loads_no_part_of_scipy_that_takes_a_second():
+    code = "import prunequant.cli, prunequant.checkpoint as c; c.report.__module__"
+    code += "; from prunequant import distortion; distortion.equal_size_keep(4.25, 'entropy')"
+    assert loaded_after(code, ("scipy.optimize", "scipy.special", "scipy.stats")) == []
 
 
 def test_every_room_can_be_imported_without_torch_matplotlib_or_cvxpy():

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from naive import checkpoint as naive
 from prunequant.checkpoint import Matrix, Scheme, judging
+from prunequant.checkpoint.coding import nearest
 from prunequant.checkpoint.judging import NotFinite, Settings
+from prunequant.checkpoint.methods import code_matrix
 from prunequant.distortion import (
     Gaussian,
     best_scale,
@@ -41,13 +43,13 @@ def snr(found):
     return {s.name: s.snr for s in found.schemes}
 
 
-def agree(found, x, group=128):
+def agree(found, x, group=128, exponent=0):
     """Every scheme and order loses what the twin says, to 0.3 % of the error and 65 dB below the weights."""
     power = float(np.square(x, dtype=np.float64).sum())
     ours = snr(found)
     if found.order is not None:
         ours |= {key: getattr(found.order, key) for key in ("quantize_first", "by_weights", "joint")}
-    theirs = naive.errors(x, group)
+    theirs = naive.errors(x, group, exponent)
     assert ours.keys() == theirs.keys()
     for name, error in theirs.items():
         mine = power * 10 ** (-ours[name] / 10)
@@ -93,13 +95,13 @@ def test_odd_shapes_zeros_constants_and_scales_of_all_sizes_agree_with_the_twin(
     elif spoil == "one value alone":
         x[:] = 0
         x[-1, -1] = 1
-    x = x.astype(np.float32)
-    found = judged(np.ldexp(x, exponent), Settings.checked([4.25], group, "bitmap", False, "searched"))
+    x = np.ldexp(x.astype(np.float32), exponent)
+    found = judged(x, Settings.checked([4.25], group, "bitmap", False, "searched"))
     if not x.any():
         assert all(math.isinf(s.snr) for s in found.schemes)
     else:
         largest = math.frexp(float(np.abs(x).max()))[1] - 1
-        agree(found, np.ldexp(x, -largest), group)
+        agree(found, np.ldexp(x, -largest), group, largest)
 
 
 def test_numbers_do_not_depend_on_threads_nor_on_where_blocks_end_beyond_the_last_digits(monkeypatch):
@@ -152,18 +154,44 @@ def test_a_block_of_zeros_loses_nothing_and_a_matrix_of_zeros_says_so():
     assert found.kurtosis is None and found.zeros == 128
 
 
-@pytest.mark.parametrize("size", [-100, -141, 100])
-def test_scales_that_half_precision_does_not_hold_are_charged_32_bits_and_it_is_said(size):
-    x = np.ldexp(np.random.default_rng(4).standard_normal((8, 64)), size).astype(np.float32)
-    plain = judged(np.random.default_rng(4).standard_normal((8, 64)))
-    found = judged(x)
-    at = {s.name: s.bits_per_weight for s in plain.schemes}
+def test_scales_too_small_for_half_precision_are_raised_as_they_are_when_they_are_stored():
+    x = np.ldexp(np.random.default_rng(4).standard_normal((8, 64)), -16).astype(np.float32)
+    found, plain = judged(x), judged(np.ldexp(x, 16))
+    at = {s.name: s for s in plain.schemes}
     for s in found.schemes:
         scheme = Scheme.named(s.name)
-        assert s.bits_per_weight == at[s.name] + 16 * scheme.scales(8, 64) / 512
-        assert any(s.name in note and "32 bits" in note for note in found.notes) == (scheme.bits is not None)
-        if size > -126:
-            assert s.snr == pytest.approx(snr(plain)[s.name], abs=1e-4)
+        assert s.bits_per_weight == at[s.name].bits_per_weight == scheme.stored_bits(8, 64) / 512
+        if scheme.bits is not None and scheme.pattern is None:
+            coded = nearest(x, scheme)
+            assert coded.clamped == coded.scales.size
+            error = np.square(x - coded.decode(), dtype=np.float64).sum()
+            assert s.snr == pytest.approx(10 * math.log10(found.power / error), abs=1e-3)
+    (note,) = (n for n in found.notes if "the smallest scales are raised" in n)
+    assert all(s.name in note for s in found.schemes if "INT" in s.name)
+
+
+def test_integers_are_no_schemes_for_a_matrix_that_would_be_all_zero_as_they_are_when_it_is_stored():
+    x = np.ldexp(np.random.default_rng(4).standard_normal((8, 64)), -60).astype(np.float32)
+    found = judged(x)
+    assert not any("INT" in s.name for s in found.schemes) and any(
+        "INT8 g128" in n and "be zero" in n for n in found.notes
+    )
+    with pytest.raises(ValueError, match="would be all zero"):
+        code_matrix(x, Scheme.named("INT8 channel"))
+    judged(np.ldexp(x, -81))  # below the least of float32 that has all its digits
+
+
+def test_schemes_with_scales_too_large_for_half_precision_are_absent_and_named():
+    x = np.ldexp(np.random.default_rng(4).standard_normal((8, 64)), 17).astype(np.float32)
+    found = judged(x)
+    absent = {s.name for s in judged(np.ldexp(x, -17)).schemes} - {s.name for s in found.schemes}
+    assert "INT2 tensor" in absent and "INT8 channel" not in absent
+    (note,) = (n for n in found.notes if "larger than half precision holds" in n)
+    for name in absent:
+        assert name in note
+        with pytest.raises(ValueError, match="F16 does not hold"):
+            nearest(x, Scheme.named(name))
+    assert all(c.quantization.name not in absent for c in found.budgets if c.quantization)
 
 
 def test_stored_bits_are_those_of_the_scheme_and_a_shape_that_does_not_fit_is_named():

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from prunequant import checkpoint
-from prunequant.cli import app
+from prunequant.checkpoint import coders, sharding
+from prunequant.cli import app, common
 
 DEADLY = "layers.2.weight"
 
@@ -163,7 +168,31 @@ def test_a_worker_that_finds_another_file_under_the_path_says_so(model, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_a_worker_that_does_not_find_the_inputs_says_so(model, tmp_path):
+    with checkpoint.open_model(model) as opened:
+        unit = {**sharding.place_of(opened), "name": DEADLY, "scheme": "INT4 g32"}
+    settings = vars(checkpoint.Settings(method="path"))
+    with pytest.raises(checkpoint.ModelFileError, match=r"none\.npz: there is no such file on this machine"):
+        coders.code_one(**unit, settings=settings, inputs=(str(tmp_path / "none.npz"), [["none.npz", 3]]))
+
+
 def test_no_scheduler_at_the_address_ends_in_one_line_and_exit_code_2(model, tmp_path):
     out = tmp_path / "report.json"
     done = CliRunner().invoke(app, ["report", str(model), "--cluster", "nowhere", "--json", str(out)])
     assert done.exit_code == 2 and "no Dask scheduler answers at 'nowhere'" in done.stderr and not out.exists()
+
+
+def test_workers_that_die_at_every_attempt_end_the_command_in_one_line_and_exit_code_2(capsys):
+    from distributed.scheduler import KilledWorker
+
+    for error in (
+        BrokenProcessPool("a process died"),
+        KilledWorker("code_one-1", SimpleNamespace(address="tcp://there"), 3),
+    ):
+        with pytest.raises(typer.Exit) as end, ExitStack() as stack:
+            common.executor(stack, 1, None)
+            raise error
+        assert end.value.exit_code == 2 and "the workers died" in capsys.readouterr().err
+    with pytest.raises(KeyError), ExitStack() as stack:
+        common.executor(stack, 1, None)
+        raise KeyError("another error")

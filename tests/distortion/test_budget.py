@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from prunequant import distortion as ds
-from prunequant.distortion import Gaussian, Laplace, StudentT, Uniform
+from prunequant.distortion import Gaussian, Laplace, StudentT, Uniform, equal_size_keep
+from prunequant.distortion.accounting import binary_entropy
 
 NONE = None
 CROSSOVERS = [
@@ -107,3 +109,17 @@ def test_bad_input_is_refused_with_its_name(call, message):
 
 def test_a_budget_below_the_mask_leaves_quantized_rows_only():
     assert all(np.isfinite(row.snr) for row in ds.splits(Gaussian(), 1.0, "entropy"))
+
+
+@pytest.mark.parametrize("share", [1e-300, 1e-12, 0.01, 0.3, 0.5, 0.9, 1 - 1e-9])
+@pytest.mark.parametrize("value_bits", [0.1, 1.0, 2.0, 16.0, 64.0])
+def test_the_share_kept_beside_an_entropy_coded_mask_is_the_root_that_scipy_finds(value_bits, share):
+    bits = share * value_bits
+    excess = lambda k: k * value_bits + float(binary_entropy(k)) - bits  # noqa: E731
+    keep = equal_size_keep(bits, "entropy", value_bits)
+    assert keep == pytest.approx(brentq(excess, 0.0, share, xtol=1e-15), rel=1e-12, abs=1e-14)
+    assert excess(keep) == pytest.approx(0, abs=1e-14 * max(bits, 1))
+
+
+def test_a_budget_below_what_one_weight_in_the_mask_costs_keeps_nothing():
+    assert equal_size_keep(5e-324, "entropy") == 0

@@ -21,44 +21,57 @@ def rounded(x, scale, bits):
     return q, np.square(x - scale[:, None] * q, dtype=np.float32).sum(1, dtype=np.float64)
 
 
-def searched(x, bits):
+def least_scale(exponent):
+    """The least normal number of half precision, in units of 2^exponent."""
+    return np.float32(2.0 ** min(-14 - exponent, 126))
+
+
+def searched(x, bits, exponent=0):
     """(error, scale) of each group of x (groups, n) float32: the candidates, then a step of least squares."""
+    floor = least_scale(exponent)
     largest = np.abs(x).max(1)
     held = largest > 0
     best, scale = np.full(len(x), np.inf), np.ones(len(x), np.float32)
     searching = held.copy()
     for ratio in CANDIDATES[bits]:
         s = np.where(held, half(np.float32(ratio) * largest * np.float32(2.0 ** (1 - bits))), np.float32(1))
+        s = np.maximum(s, floor)
         _, error = rounded(x, s, bits)
         better = searching & (error < best)
         best[better], scale[better] = error[better], s[better]
         searching &= ~(error > WORSE * best)
     q, _ = rounded(x, scale, bits)
     square, cross = (q * q).sum(1, dtype=np.float64), (q * x).sum(1, dtype=np.float64)
-    s = np.where(cross > 0, half(cross / np.maximum(square, 1)), scale)
+    s = np.where(cross > 0, np.maximum(half(cross / np.maximum(square, 1)), floor), scale)
     _, error = rounded(x, s, bits)
     better = held & (error < best)
     best[better], scale[better] = error[better], s[better]
     return np.where(held, best, 0.0), scale
 
 
-def grouped(x, group, bits):
-    """Σ error of integers with a scale for every `group` values of a row, the last group perhaps shorter."""
+def grouped(x, group, bits, exponent=0):
+    """Σ error of integers with a scale for every `group` values of a row, the last group perhaps shorter; infinite
+    where half precision does not hold a scale."""
     columns = x.shape[1]
     ends = range(0, columns, min(group, columns))
-    return sum(searched(np.ascontiguousarray(x[:, a : a + group]), bits)[0].sum() for a in ends)
+    found = [searched(np.ascontiguousarray(x[:, a : a + group]), bits, exponent) for a in ends]
+    held = [np.abs(x[:, a : a + group]).max(1) > 0 for a in ends]  # a group of zeros has a scale of 1
+    most = max(np.where(some, scale, 0).max() for some, (_, scale) in zip(held, found))
+    return np.inf if np.ldexp(float(most), exponent) > 65504 else sum(error.sum() for error, _ in found)
 
 
-def one_scale(x, bits):
+def one_scale(x, bits, exponent=0):
     """Σ error of integers with one scale in all: a fine list from twice the usual one down, left as `searched` does."""
     first = 2 * float(np.abs(x).max()) / 2 ** (bits - 1)
-    flat, best = x.reshape(1, -1), np.inf
+    flat, best, at = x.reshape(1, -1), np.inf, 0.0
     for step in range(320):
-        _, error = rounded(flat, half(np.float32([first * 2.0 ** (-step / 32)])), bits)
+        s = np.maximum(half(np.float32([first * 2.0 ** (-step / 32)])), least_scale(exponent))
+        _, error = rounded(flat, s, bits)
         if error[0] > WORSE * best:
             break
-        best = min(best, error[0])
-    return best
+        if error[0] < best:
+            best, at = error[0], float(s[0])
+    return np.inf if np.ldexp(at, exponent) > 65504 else best
 
 
 def largest_of(x, n, m, tie=None):
@@ -89,14 +102,17 @@ def without_half(x):
     return np.where(gone.reshape(x.shape), np.float32(0), x)
 
 
-def errors(x, group=128):
-    """Σ (x − y)² of every scheme for x (rows, columns) float32, and of the orders of 2:4 and INT4 channel."""
+def errors(x, group=128, exponent=0):
+    """Σ (x − y)² of every scheme for x (rows, columns) float32, and of the orders of 2:4 and INT4 channel.
+
+    The weights are x · 2^exponent; a scheme whose scales half precision does not hold is absent.
+    """
     columns = x.shape[1]
     found = {}
     for bits in (2, 3, 4, 8):
-        found[f"INT{bits} tensor"] = one_scale(x, bits)
-        found[f"INT{bits} channel"] = grouped(x, columns, bits)
-        found[f"INT{bits} g{group}"] = grouped(x, group, bits)
+        found[f"INT{bits} tensor"] = one_scale(x, bits, exponent)
+        found[f"INT{bits} channel"] = grouped(x, columns, bits, exponent)
+        found[f"INT{bits} g{group}"] = grouped(x, group, bits, exponent)
     for name in ("MXFP4", "MXFP6", "MXFP8", "NVFP4", "NF4"):
         found[name] = np.square(x.astype(np.float64) - formats.named(name).quantize(x.astype(np.float64))).sum()
     for share in (0.5, 0.75, 0.875):
@@ -109,10 +125,10 @@ def errors(x, group=128):
     for name in ("50%", "2:4"):
         if name in pruned:
             lost = np.square(x - pruned[name], dtype=np.float64).sum()
-            found[f"{name} INT4 channel"] = lost + grouped(pruned[name], columns, 4)
-            found[f"{name} INT4 g{group}"] = lost + grouped(pruned[name], group, 4)
+            found[f"{name} INT4 channel"] = lost + grouped(pruned[name], columns, 4, exponent)
+            found[f"{name} INT4 g{group}"] = lost + grouped(pruned[name], group, 4, exponent)
     if "2:4" in pruned:
-        _, scale = searched(x, 4)
+        _, scale = searched(x, 4, exponent)
         q, _ = rounded(x, scale, 4)
         away = np.square(x.astype(np.float64) - scale[:, None] * q)
         nothing = np.square(x, dtype=np.float64)
@@ -122,7 +138,11 @@ def errors(x, group=128):
             ("joint", largest_of(np.maximum(nothing - away, 0) + 1e-300, 2, 4)),
         ):
             found[name] = np.where(keep, away, nothing).sum()
-    return found
+    nothing = 0 < np.abs(x).max() <= least_scale(exponent) / 2
+    absent = {name for name, error in found.items() if not np.isfinite(error) or (nothing and "INT" in name)}
+    if "2:4 INT4 channel" in absent:
+        absent |= {"quantize_first", "by_weights", "joint"}
+    return {name: error for name, error in found.items() if name not in absent}
 
 
 def kurtosis(x):

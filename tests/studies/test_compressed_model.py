@@ -48,3 +48,13 @@ def test_a_lossless_matrix_has_no_ratio_and_every_other_has_one(record):
             assert ratio is None or np.isfinite(ratio)
     exact = [row for row in record["rows"] if row.get("snr") and not any(row["snr"].values())]
     assert [row["name"] for row in exact] == ["Q4_1"] and exact[0]["losses"] == record["rows"][0]["losses"]
+
+
+def test_the_plan_by_outputs_keeps_more_of_the_outputs_than_the_other_two_within_the_budget(record):
+    plan, rows = record["plan_by_outputs"], {row["name"]: row for row in record["rows"]}
+    assert rows["plan by outputs"]["bits_per_weight"] <= record["plan"]["budget"] + 1e-9
+    assert plan["bits_per_weight"] <= plan["budget"] and plan["gap"] == 0
+    assert plan["snr"] >= max(plan["uniform_snr"], plan["plan_by_weights_snr"])
+    assert sum(plan["schemes"].values()) == len(plan["tensors"]) == len(rows["plan by outputs"]["snr"])
+    matrices = rows["plan by outputs"]["snr"].keys()
+    assert plan["tensors"].keys() == matrices == record["plan"]["tensors"].keys()

@@ -600,13 +600,13 @@ function modelReportCore(options) {
       get s i32.bits tee u i32.const 0xfff i32.add get u i32.const 13 i32.shr_u i32.const 1 i32.and i32.add
       i32.const -8192 i32.and f32.bits`],
     /* The least error of a group over the candidates for its scale, factor · a, in their order until one is `worse`
-       times as bad as the best; then the scale that fits the integers of the best. */
-    ["best", "ptr:i32 n:i32 a:f32 factors:i32 count:i32 low:f32 high:f32 worse:f64 out:i32", "f64",
+       times as bad as the best; then the scale that fits the integers of the best. None is below `floor`. */
+    ["best", "ptr:i32 n:i32 a:f32 factors:i32 count:i32 low:f32 high:f32 worse:f64 floor:f32 out:i32", "f64",
       "j:i32 s:f32 error:f64 least:f64 bound:f64 at:f32", `
       f64.const Infinity tee least set bound
       block loop
         get j get count i32.ge_s br_if 1
-        get factors get j i32.const 2 i32.shl i32.add f32.load get a f32.mul call rounded set s
+        get factors get j i32.const 2 i32.shl i32.add f32.load get a f32.mul call rounded get floor f32.max set s
         get ptr get n get s get low get high get bound call integer tee error get bound f64.gt br_if 1
         get error get least f64.lt if
           get error tee least get worse f64.mul set bound get s set at
@@ -615,17 +615,19 @@ function modelReportCore(options) {
       end end
       get ptr get n get at get low get high call fitted f32.demote call rounded tee s
       f32.const 0 f32.gt if
+        get s get floor f32.max set s
         get ptr get n get s get low get high get least call integer tee error get least f64.lt if
           get error set least get s set at
         end
       end
       get out get at f32.store
       get least`],
-    ["integers", "ptr:i32 rows:i32 columns:i32 block:i32 factors:i32 count:i32 low:f32 high:f32 worse:f64 out:i32",
+    ["integers",
+      "ptr:i32 rows:i32 columns:i32 block:i32 factors:i32 count:i32 low:f32 high:f32 worse:f64 floor:f32 out:i32",
       "f64", BLOCKS, blocks(`
         get out f32.const 0 f32.store
         get a f32.const 0 f32.gt if
-          get ptr get n get a get factors get count get low get high get worse get out
+          get ptr get n get a get factors get count get low get high get worse get floor get out
           call best get all f64.add set all
         end
         get out i32.const 4 i32.add set out`)],
@@ -734,14 +736,16 @@ function modelReportCore(options) {
       }
       return up.value / down.value;
     }
-    function best(ptr, n, a, factors, count, low, high, worse, out) {
+    function best(ptr, n, a, factors, count, low, high, worse, floor, out) {
       let least = Infinity, scale = 0;
       for (let j = 0; j < count; j++) {
-        const s = rounded(round(at[(factors >> 2) + j] * a)), error = integer(ptr, n, s, low, high, worse * least);
+        const s = Math.max(rounded(round(at[(factors >> 2) + j] * a)), floor);
+        const error = integer(ptr, n, s, low, high, worse * least);
         if (error > worse * least) break;
         if (error < least) { least = error; scale = s; }
       }
-      const s = rounded(round(fitted(ptr, n, scale, low, high))), error = s > 0 ? integer(ptr, n, s, low, high, least) : least;
+      const fit = rounded(round(fitted(ptr, n, scale, low, high))), s = fit > 0 ? Math.max(fit, floor) : 0;
+      const error = s > 0 ? integer(ptr, n, s, low, high, least) : least;
       at[out >> 2] = error < least ? s : scale;
       return Math.min(error, least);
     }
@@ -776,11 +780,11 @@ function modelReportCore(options) {
         },
       },
       largest, integer, best, fitted, up, down,
-      integers: (ptr, rows, columns, block, factors, count, low, high, worse, out) => blocks(ptr, rows, columns, block,
+      integers: (ptr, rows, columns, block, factors, count, low, high, worse, floor, out) => blocks(ptr, rows, columns, block,
         (p, n, a) => {
           at[out >> 2] = 0;
           out += 4;
-          return a > 0 ? best(p, n, a, factors, count, low, high, worse, out - 4) : 0;
+          return a > 0 ? best(p, n, a, factors, count, low, high, worse, floor, out - 4) : 0;
         }),
       mx: (ptr, rows, columns, block, emax, least, shift, top) => blocks(ptr, rows, columns, block, (p, n, a) => {
         const k = (asBits(a) >>> 23) - emax;
@@ -836,13 +840,15 @@ function modelReportCore(options) {
     NF4: [64, 4, 32, 0],
   };
   const BOTH = ["2:4", "50%"], SHARES = [0.5, 0.75, 0.875];
+  /* A smaller scale is raised to the first; a scheme that needs a larger one than the second is none for the matrix. */
   const LEAST_SCALE = Math.pow(2, -14), LARGEST_SCALE = 65504;
+  const leastScale = (exponent) => Math.pow(2, Math.min(-14 - exponent, 126)); // in units of 2^exponent
   const BINS = 1 << 16, FINER = 32, OCTAVES = 10; // of the histogram; of the scales of a whole tensor
 
   const granular = (of) => (typeof of === "number" ? "g" + of : of);
 
   /* Bits a weight of a scheme, values, scales and mask. */
-  function bitsPerWeight(rows, columns, { pattern, bits, of, format, scaleBits }) {
+  function bitsPerWeight(rows, columns, { pattern, bits, of, format }) {
     const count = rows * columns;
     let kept = count, mask = 0, stored;
     if (pattern && pattern.endsWith("%")) {
@@ -855,7 +861,7 @@ function modelReportCore(options) {
     }
     if (bits) {
       const scales = of === "tensor" ? 1 : of === "channel" ? rows : rows * Math.ceil(columns / of);
-      stored = kept * bits + scales * (scaleBits || 16);
+      stored = kept * bits + scales * 16;
     } else if (format) {
       const [block, value, scale, whole] = FORMATS[format];
       stored = kept * value + rows * Math.ceil(columns / block) * scale + whole;
@@ -1048,7 +1054,7 @@ function modelReportCore(options) {
     const bins = counted.bins.filter(({ place }) => (place & 0x7fff) > 0);
     let best = Infinity, scale = 1;
     for (let j = 0; j < FINER * OCTAVES; j++) {
-      const s = toHalf(2 * largest / top * Math.pow(2, -j / FINER));
+      const s = Math.max(toHalf(2 * largest / top * Math.pow(2, -j / FINER)), leastScale(counted.exponent));
       let error = 0;
       for (const { count, mean, spread } of bins) {
         const away = mean - s * Math.max(-top, Math.min(top - 1, nearest(mean / s)));
@@ -1165,7 +1171,7 @@ function modelReportCore(options) {
     function integers(name, at, bits, of, lost) {
       const block = of === "channel" ? columns : Math.min(of, columns);
       errors[name] = lost + loops.integers(at, rows, columns, block, factorsAt[bits], CANDIDATES[bits].length, low(bits),
-        high(bits), WORSE, third);
+        high(bits), WORSE, leastScale(about.exponent), third);
       let least = Infinity, most = 0;
       const steps = new Float32Array(loops.memory.buffer, third, rows * Math.ceil(columns / block));
       if (name === "INT4 channel") stepsOfRows = steps.slice();
@@ -1279,28 +1285,33 @@ function modelReportCore(options) {
       }
     }
     if (!counted.largest) notes.push("all weights are zero: nothing is lost by any scheme, and nothing need be stored");
-    const schemes = [], refused = {};
+    const schemes = [], refused = {}, raised = [];
+    const refuse = (why, scheme) => { refused[why] = (refused[why] || []).concat(scheme.name); };
     for (const scheme of SCHEMES) {
       const neighbours = scheme.pattern && scheme.pattern.includes(":") ? Number(scheme.pattern.split(":")[1]) : 1;
       if (columns % neighbours) {
-        refused[neighbours] = (refused[neighbours] || []).concat(scheme.name);
+        refuse("rows of " + columns + " values are no whole number of groups of " + neighbours, scheme);
         continue;
       }
       const share = scheme.pattern && scheme.pattern.endsWith("%") && !scheme.bits ? parseFloat(scheme.pattern) / 100 : 0;
       const error = share ? counted.pruned(Math.floor(share * total)) : errors[scheme.name] || 0;
       const [least, most] = ends[scheme.name] ? ends[scheme.name].map((end) => end * unit) : [1, 1];
-      const beyond = least < LEAST_SCALE || most > LARGEST_SCALE;
-      if (beyond) notes.push("scales of " + scheme.name + " leave the range of half precision: 32 bits are charged for each");
+      const unstored = !scheme.bits || !counted.largest ? ""
+        : most > LARGEST_SCALE ? "a scale is larger than half precision holds"
+          : counted.largest <= LEAST_SCALE / 2 ? "every weight would be zero: half precision holds no scale that is small enough" : "";
+      if (unstored) {
+        refuse(unstored, scheme);
+        continue;
+      }
+      if (ends[scheme.name] && least <= LEAST_SCALE) raised.push(scheme.name);
       schemes.push({
-        name: scheme.name, bits_per_weight: bitsPerWeight(rows, columns, { ...scheme, scaleBits: beyond ? 32 : 16 }),
-        ...ratio(decibels(power, error)),
+        name: scheme.name, bits_per_weight: bitsPerWeight(rows, columns, scheme), ...ratio(decibels(power, error)),
       });
     }
-    const placeOf = ([, [first]]) => SCHEMES.findIndex((scheme) => scheme.name === first);
-    const firsts = Object.entries(refused).sort((a, b) => placeOf(a) - placeOf(b));
-    for (const [neighbours, names] of firsts) {
-      notes.push(names.join(", ") + ": rows of " + columns + " values are no whole number of groups of " + neighbours);
+    if (raised.length) {
+      notes.push(raised.join(", ") + ": the smallest scales are raised to the least of half precision, 2^-14");
     }
+    for (const [why, names] of Object.entries(refused)) notes.push(names.join(", ") + ": " + why);
     const prunedTo = (bits, mask) => {
       const share = keptShare(bits, mask);
       return share === null ? null : {
@@ -1317,10 +1328,10 @@ function modelReportCore(options) {
       notes.push("groups of " + GROUP + " do not divide " + columns + " columns: the last holds " + columns % GROUP);
     } else if (GROUP > columns) notes.push("rows are shorter than a group of " + GROUP + ": one group a row");
     let order = null;
-    if (measured.length && measured[0].order) {
+    if (measured.length && measured[0].order && schemes.some((scheme) => scheme.name === "2:4 INT4 channel")) {
       const after = measured.map((part) => part.order.sums).reduce((a, b) => a.map((error, i) => error + b[i]));
       const [byPlace, byWeights, joint] = after.map((error) => decibels(power, error));
-      const first = schemes.find((scheme) => scheme.name === "2:4 INT4 channel").snr;
+      const first = decibels(power, errors["2:4 INT4 channel"]);
       const value = (snr) => (snr === null ? Infinity : snr);
       order = {
         better: value(first) >= value(byPlace) ? "prune first" : "quantize first",

@@ -98,11 +98,12 @@ def _largest(x, start, stop):
 
 
 @njit(cache=True, nogil=True)
-def searched(x, group, ratios, low, high, worse, scales, errors):
+def searched(x, group, ratios, low, high, worse, floor, scales, errors):
     """The scale of every group of x (rows, columns), searched as `schemes.CANDIDATES` says, and its error.
 
-    ratios (candidates,) float32: multiples of the group's largest magnitude. scales float32, errors float64: (groups,),
-    filled. A group of zeros, or below NOTHING, gets scale 0 and error 0.
+    ratios (candidates,) float32: multiples of the group's largest magnitude. floor: the least scale that is stored,
+    which smaller ones are raised to. scales float32, errors float64: (groups,), filled. A group of zeros, or below
+    NOTHING, gets scale 0 and error 0.
     """
     rows, columns = x.shape
     flat = x.reshape(-1)
@@ -115,7 +116,7 @@ def searched(x, group, ratios, low, high, worse, scales, errors):
             if largest >= NOTHING:
                 best = np.inf
                 for j in range(ratios.size):
-                    s = half(ratios[j] * largest)
+                    s = max(half(ratios[j] * largest), floor)
                     error = _error(flat, first, stop, s, low, high)
                     if error < best:
                         best, scale = error, s
@@ -123,6 +124,7 @@ def searched(x, group, ratios, low, high, worse, scales, errors):
                         break
                 s = _fitted(flat, first, stop, scale, low, high)
                 if s > 0:
+                    s = max(s, floor)
                     error = _error(flat, first, stop, s, low, high)
                     if error < best:
                         best, scale = error, s
@@ -319,7 +321,7 @@ def warm() -> None:
     y, low, high = np.empty(8, np.float32), np.float32(-2), np.float32(1)
     scales, errors = np.ones(2, np.float32), np.empty(2)
     count(x.reshape(-1), np.zeros((BINS, 3), np.int64))
-    searched(x, 4, np.ones(2, np.float32), low, high, 2.0, scales, errors)
+    searched(x, 4, np.ones(2, np.float32), low, high, 2.0, np.float32(0), scales, errors)
     errors_at(x, 4, scales, low, high, errors)
     remainders(x, 4, scales, low, high, np.empty_like(x))
     one_scale(x, np.float32(1), low, high)

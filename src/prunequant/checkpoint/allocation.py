@@ -64,6 +64,7 @@ class Allocation:
     tensors : the scheme of each matrix, by its name
     weights, bits : of the matrices together
     untreated_bytes : of what the plan leaves as it is stored
+    overhead_bytes : of a file's headers; None where no file was asked for, see `sizing`
     error : the mean relative error of the matrices, see the module
     bound : no plan of these schemes within the budget has a smaller error
     weighting : how matrices are weighted against each other
@@ -82,6 +83,7 @@ class Allocation:
     weighting: str
     uniform: Uniform | None = None
     by_weights: tuple[str, ...] = ()
+    overhead_bytes: int | None = None
 
     @property
     def gap(self) -> float:
@@ -98,8 +100,8 @@ class Allocation:
 
     @property
     def megabytes(self) -> float:
-        """Everything: the matrices by this plan, and what stays as it is."""
-        return (-(-self.bits // 8) + self.untreated_bytes) / MEGABYTE
+        """Everything: the matrices by this plan, what stays as it is, and the headers where a file was asked for."""
+        return (-(-self.bits // 8) + self.untreated_bytes + (self.overhead_bytes or 0)) / MEGABYTE
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, for `plan.json`."""
@@ -116,6 +118,7 @@ class Allocation:
             "bits": self.bits,
             "bits_per_weight": self.bits_per_weight,
             "untreated_bytes": self.untreated_bytes,
+            "overhead_bytes": self.overhead_bytes,
             "megabytes": self.megabytes,
             "error": self.error,
             "bound": self.bound,
@@ -162,6 +165,7 @@ class Allocation:
                 arguments.choice(document["weighting"], "weighting", (*WEIGHTINGS, "outputs")),
                 _uniform_from(document["uniform"]),
                 tuple(arguments.several(document.get("by_weights", ()), "by_weights", "names of matrices")),
+                _overhead(document.get("overhead_bytes")),
             )
         except KeyError as error:
             raise wrong(f"{error} is missing") from None
@@ -238,6 +242,7 @@ def allocate(
     weighting: str = "weights",
     sensitivities: Mapping[str, float] | None = None,
     errors: Mapping[str, Mapping[str, float]] | None = None,
+    overhead_bytes: int = 0,
 ) -> Allocation:
     """The scheme of every matrix under which a model of this size loses least.
 
@@ -245,12 +250,14 @@ def allocate(
     ----------
     report : a `Report`, its JSON document, or the path of that
     budget : bits a weight, over the matrices alone, masks and scales included
-    megabytes : instead of `budget`: 10^6 bytes of everything, what no plan touches at its stored size
+    megabytes : instead of `budget`: 10^6 bytes of everything, what no plan touches at its stored size; a file has
+        headers too, see `overhead_bytes`
     schemes : names, or patterns such as "INT4 *"; all that the report judged unless given
     weighting : "weights", "tensors" or "power", see the module
     sensitivities : factors on the error of matrices, by name, at least 0; 1 where none is given
     errors : relative errors to use in place of the report's, by matrix and scheme; a matrix named here has only the
         schemes that stand here
+    overhead_bytes : what a file has beside its tensors, counted into `megabytes`; `sizing.plan_file` finds it
 
     Returns
     -------
@@ -292,9 +299,11 @@ def allocate(
         unit = "bits a weight"
     else:
         asked, name = arguments.real(megabytes, "megabytes", 0, open_low=True), "megabytes"
-        room = math.floor(min(asked * MEGABYTE, _MOST_BITS / 8) + _ROUNDING) * 8 - 8 * problem.untreated_bytes
-        ends = [(-(-bits // 8) + problem.untreated_bytes) / MEGABYTE for bits in problem.ends()]
+        beside = problem.untreated_bytes + arguments.integer(overhead_bytes, "overhead_bytes", 0)
+        room = math.floor(min(asked * MEGABYTE, _MOST_BITS / 8) + _ROUNDING) * 8 - 8 * beside
+        ends = [(-(-bits // 8) + beside) / MEGABYTE for bits in problem.ends()]
         unit = f"MB, of which {problem.untreated_bytes / MEGABYTE:.3f} are not treated"
+        unit += f" and {overhead_bytes / MEGABYTE:.3f} headers" if overhead_bytes else ""
     least, dense = problem.ends()
     if room < least or room > dense:
         raise ValueError(
@@ -450,11 +459,12 @@ def _load(source: Any, what: str) -> tuple[Mapping[str, Any], str]:
     return document, str(path)
 
 
-def schemes_of(report: Any, schemes: Sequence[str] | None = None) -> dict[str, list[str]]:
-    """The schemes that a plan may choose from, by the names of matrices; arguments and errors as for `allocate`."""
+def sizes_of(report: Any, schemes: Sequence[str] | None = None) -> dict[str, dict[str, int]]:
+    """Bits of the schemes that a plan may choose from, by the names of matrices; arguments as for `allocate`."""
     rows = document_of(report)["matrices"]
     names = [row["name"] for row in rows]
-    return {name: [*one] for name, one in zip(names, _asked([_judged(row) for row in rows], names, schemes))}
+    options = _asked([_judged(row) for row in rows], names, schemes)
+    return {name: {scheme: bits for scheme, (bits, _) in one.items()} for name, one in zip(names, options)}
 
 
 def untreated_bytes(row: Mapping) -> int:
@@ -532,6 +542,10 @@ def _errors(errors: Mapping | None, names: list[str]) -> dict[str, dict[str, flo
         arguments.instance(of, f"errors[{name!r}]", Mapping, "a mapping from schemes to errors")
         checked[name] = {s: arguments.real(e, f"errors[{name!r}][{s!r}]", 0) for s, e in of.items()}
     return checked
+
+
+def _overhead(value: Any) -> int | None:
+    return None if value is None else arguments.integer(value, "overhead_bytes")
 
 
 def _uniform_from(document: Mapping | None) -> Uniform | None:

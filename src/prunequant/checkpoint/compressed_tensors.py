@@ -147,6 +147,11 @@ def problem(matrix: Matrix, scheme: Scheme, symmetric: bool) -> str:
     return ""
 
 
+def stored_bytes(rows: int, columns: int, scheme: Scheme) -> int:
+    """What a matrix takes in the file on a symmetric grid: codes in words of 32 bits, scales, and its shape."""
+    return 4 * rows * -(-columns * (scheme.bits or 8) // 32) + 2 * scheme.scales(rows, columns) + 16
+
+
 class CompressedTensorsWriter:
     """The writer of such a folder; see `compression.Writer`.
 

@@ -8,11 +8,10 @@ from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from prunequant import arguments
 from prunequant.checkpoint import compressed_tensors, gguf_writing
-from prunequant.checkpoint.allocation import allocate
 from prunequant.checkpoint.calibration import Calibration
 from prunequant.checkpoint.coders import Progress, code_all, not_finite
 from prunequant.checkpoint.coding import Coded
@@ -25,8 +24,11 @@ from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.outcome import Compressed, Left, Row
 from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
+from prunequant.checkpoint.sizing import Predict, plan_file
 
 TARGETS = ("prunequant", "compressed-tensors", "gguf")
+GROUPS = {"prunequant": 128, "compressed-tensors": 128, "gguf": 32}  # values that share a scale, in a plan for a file
+NOT_NAMED = "the plan does not name it"
 
 
 class Writer(Protocol):
@@ -66,6 +68,7 @@ def compress(
     plan: Mapping[str, str] | None = None,
     scheme: str | None = None,
     budget: float | None = None,
+    megabytes: float | None = None,
     to: str = "prunequant",
     settings: Settings | None = None,
     calibrate: str | os.PathLike | None = None,
@@ -82,7 +85,8 @@ def compress(
     plan : the name of a scheme for the name of a matrix; what it does not name is left alone. Or
     scheme : one for all matrices that it fits, embeddings apart. Or
     budget : bits a weight, masks and scales counted, over the matrices that the file can hold so: the plan of
-        `allocate`, which is never worse than the best one scheme for all.
+        `allocate`, which is never worse than the best one scheme for all. Or
+    megabytes : 10^6 bytes that the file may have in all, headers included, planned likewise.
     to : "prunequant" (`layout`: every scheme, every bit once), "compressed-tensors" (a folder that transformers and
         vLLM load; from a folder of the same kind), "gguf" (blocks of 32 that llama.cpp loads).
     settings : the method, and what belongs to it.
@@ -118,17 +122,17 @@ def compress(
         raise TypeError(f"progress is {arguments.shown(progress)}: it must be a function of two numbers and a name")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor is {arguments.shown(executor)}: it must be a concurrent.futures executor")
-    if sum(x is not None for x in (plan, scheme, budget)) != 1:
+    if sum(x is not None for x in (plan, scheme, budget, megabytes)) != 1:
         raise ValueError("give a plan, a scheme or a budget, one of the three")
+    by_budget = plan is None and scheme is None
     turned = tuple(arguments.several(transposed, "transposed", "names of tensors, a sequence of strings"))
     if to == "gguf" and turned:
         raise ValueError("transposed is given: blocks of GGUF lie along the last axis of what is stored")
     with open_model(path, turned) as model:
-        if budget is not None:
-            bits = arguments.real(budget, "budget", 0, open_low=True)
-            plan, without, text = planned(model, bits, to, settings, executor)
+        if by_budget:
+            plan, without, text = planned(model, path, to, settings, budget, megabytes, executor)
         job = _job(model, plan, scheme, executor)
-        if budget is not None:
+        if by_budget:
             job = replace(job, left={**job.left, **without})
         inputs = None if calibrate is None else Calibration(calibrate, model).path
         if settings.method in CALIBRATED and inputs is None:
@@ -136,7 +140,7 @@ def compress(
         writer = _writer(to, path, model, job, settings)
         if target.exists() and os.path.samefile(target, path):
             raise ValueError(f"out is {target}, the model itself: give another name")
-        notes: list[str] = [*writer.notes, *([text] if budget is not None else [])]
+        notes: list[str] = [*writer.notes, *([text] if by_budget else [])]
         with closing(code_all(model, writer, settings, inputs, notes, progress, executor)) as coded:
             rows = writer.write(target, coded)
         return Compressed(
@@ -152,9 +156,15 @@ def compress(
 
 
 def planned(
-    model: Model, budget: float, to: str, settings: Settings, executor: Executor | None = None
+    model: Model,
+    path: str | os.PathLike,
+    to: str,
+    settings: Settings,
+    budget: float | None = None,
+    megabytes: float | None = None,
+    executor: Executor | None = None,
 ) -> tuple[dict[str, str], dict[str, str], str]:
-    """The plan that loses least within bits a weight among what a kind of file holds; what is left, and why; in words.
+    """The plan that loses least within a budget among what a kind of file holds; what is left, and why; in words.
 
     Raises
     ------
@@ -162,24 +172,68 @@ def planned(
     """
     if not settings.symmetric:
         raise ValueError("budget is planned for symmetric grids: with zero points give a scheme, or a plan")
-    document = report(model, group=32 if to == "gguf" else 128, executor=executor).to_json()
+    document, left = holdable(report(model, group=GROUPS[to], executor=executor).to_json(), model, to)
+    plan = plan_file(document, predictor(model, path, to, settings, left), budget, megabytes=megabytes)
+    text = f"the plan keeps {plan.snr:.2f} dB at {plan.bits_per_weight:.3f} bits a weight"
+    if plan.uniform is not None:
+        text += f"; {plan.uniform.scheme} for every matrix, the best of one scheme, {plan.uniform.snr:.2f} dB"
+    return dict(plan.tensors), left, text
+
+
+def predictor(
+    model: Model, path: str | os.PathLike, to: str, settings: Settings, left: Mapping[str, str] | None = None
+) -> Predict:
+    """The bytes of the file that `compress` writes by a plan; `left` says why a matrix has none."""
+    given = {u.name: u.reason for u in model.untreated}
+
+    def predict(plan: Mapping[str, str]) -> int:
+        chosen = {m.name: Scheme.named(plan[m.name]) for m in model.matrices if m.name in plan}
+        others = {m.name: NOT_NAMED for m in model.matrices if m.name not in plan}
+        return _writer(
+            to, path, model, Job(chosen, {**given, **others, **(left or {})}, True), settings
+        ).predicted_bytes
+
+    return predict
+
+
+def holdable(document: dict[str, Any], model: Model, to: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The document of a report with the schemes that a kind of file holds, and the matrices that it holds by none, as
+    untreated there and with the reason.
+
+    Raises
+    ------
+    ValueError : no matrix is left.
+    """
     matrices, left = {m.name: m for m in model.matrices}, {}
+    document = {**document, "matrices": [dict(row) for row in document["matrices"]]}
     for row in document["matrices"]:
         matrix = matrices[row["name"]]
         why = {s["name"]: _problem(to, matrix, Scheme.named(s["name"])) for s in row["schemes"]}
-        row["schemes"] = [s for s in row["schemes"] if not why[s["name"]]]
+        row["schemes"] = [_in_file(to, matrix, s) for s in row["schemes"] if not why[s["name"]]]
+        row["pruning"] = row["pruning"] if to == "prunequant" else []  # of which plans make schemes with a bitmap
         if not row["schemes"]:
             left[matrix.name] = next(iter(why.values()), "no scheme fits it")
+    apart = [
+        {"name": row["name"], "shape": row["shape"], "dtype": row["dtype"], "nbytes": row["stored_bytes"],
+         "reason": left[row["name"]]}
+        for row in document["matrices"] if not row["schemes"]
+    ]  # fmt: skip
+    document["untreated"] = [*document["untreated"], *apart]
     document["matrices"] = [row for row in document["matrices"] if row["schemes"]]
     if not document["matrices"]:
         raise ValueError(
             "no matrix is to be compressed within this budget: " + "; ".join(f"{n}: {why}" for n, why in left.items())
         )
-    plan = allocate(document, budget)
-    text = f"the plan keeps {plan.snr:.2f} dB at {plan.bits_per_weight:.3f} bits a weight"
-    if plan.uniform is not None:
-        text += f"; {plan.uniform.scheme} for every matrix, the best of one scheme, {plan.uniform.snr:.2f} dB"
-    return dict(plan.tensors), left, text
+    return document, left
+
+
+def _in_file(to: str, matrix: Matrix, judged: dict[str, Any]) -> dict[str, Any]:
+    """A scheme of a report with the bits that it takes in a kind of file: what has no masks stores zeros."""
+    if to == "prunequant":
+        return judged
+    kind = compressed_tensors if to == "compressed-tensors" else gguf_writing
+    bits = 8 * kind.stored_bytes(matrix.rows, matrix.columns, Scheme.named(judged["name"]))
+    return {**judged, "stored_bits": bits, "bits_per_weight": bits / matrix.weights}
 
 
 def _problem(to: str, matrix: Matrix, scheme: Scheme) -> str:
@@ -215,7 +269,7 @@ def _job(model: Model, plan: Mapping[str, str] | None, scheme: str | None, execu
         wrong = {name: s.problem(matrices[name].rows, matrices[name].columns) for name, s in chosen.items()}
         if any(wrong.values()):
             raise ValueError("the plan does not fit: " + "; ".join(f"{n}: {why}" for n, why in wrong.items() if why))
-        left.update({name: "the plan does not name it" for name in matrices if name not in plan})
+        left.update({name: NOT_NAMED for name in matrices if name not in plan})
     else:
         one = Scheme.named("" if scheme is None else scheme)
         chosen = {}

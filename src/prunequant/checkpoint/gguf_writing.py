@@ -122,6 +122,13 @@ def _floats(coded: Blocks, kind: str) -> NDArray[np.uint8]:
     return np.concatenate([scales.reshape(-1, 4), packed], axis=1).reshape(rows, -1)
 
 
+def stored_bytes(rows: int, columns: int, scheme: Scheme, symmetric: bool = True) -> int:
+    """What a matrix takes in the file, padding apart."""
+    gguf = need("gguf")
+    values, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_of(scheme, symmetric)]]
+    return rows * (columns // values) * size
+
+
 class GGUFWriter:
     """The writer of such a file; see `compression.Writer`.
 
@@ -163,8 +170,8 @@ class GGUFWriter:
         for tensor in model.tensors:  # in the order of the source
             if tensor.name in kinds:
                 matrix, kind = matrices[tensor.name], kinds[tensor.name]
-                size = self._gguf.GGML_QUANT_SIZES[self._gguf.GGMLQuantizationType[kind]]
-                nbytes = matrix.rows * (matrix.columns // size[0]) * size[1]
+                scheme = self.schemes[tensor.name]
+                nbytes = stored_bytes(matrix.rows, matrix.columns, scheme, settings.symmetric)
                 self._tensors[tensor.name] = Stored(self._source.name(tensor.name), tensor.shape, kind, nbytes)
             elif any(t.name == tensor.name for t in self._copied):
                 self._tensors[tensor.name] = self._source.stored(tensor)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from prunequant import arguments, formats
 from prunequant.checkpoint import _kernels
 from prunequant.checkpoint.matrices import Matrix
-from prunequant.checkpoint.schemes import CANDIDATES, SCALE_BITS, WORSE, Scheme
+from prunequant.checkpoint.schemes import CANDIDATES, WORSE, Scheme
 from prunequant.distortion import best_scale, equal_size_keep
 from prunequant.sparsity import pruned_count
 
@@ -39,7 +39,9 @@ BUDGETS = (2.25, 3.25, 4.25, 8.25)
 SCALES = ("searched", "exact")
 FAMILIES = ("quantization", "pruning", "both")
 BLOCK = 1 << 16  # values that are read and measured at a time, at least one row
-HALF_RANGE = (2.0**-14, 65504.0)  # scales that half precision holds with all its digits
+# Scales that half precision holds with all its digits: what is smaller is raised to the first, as `coding` does when it
+# stores them; a scheme that needs a larger one than the second is none for the matrix.
+HALF_RANGE = (2.0**-14, 65504.0)
 _NEIGHBOURS = {(2, 4): _kernels.prune_2_of_4, (4, 8): _kernels.prune_4_of_8}
 _FINER = 32  # scales of a whole tensor to an octave, tried on its histogram
 _OCTAVES = 10
@@ -279,8 +281,14 @@ class Census:
         """The scale of least error for all values, of a fine list, estimated on the bins; in half precision."""
         first = 2 * math.ldexp(self.largest, -self.exponent) / 2 ** (bits - 1)
         tried = _halves((first * 2.0 ** (-np.arange(_FINER * _OCTAVES) / _FINER)).astype(np.float32))
+        tried = np.maximum(tried, least_scale(self.exponent))
         inside = float(self.numbers @ self.spreads)
         return float(_kernels.binned_scale(self.means, self.numbers, inside, tried, 2.0 ** (bits - 1), WORSE))
+
+
+def least_scale(exponent: int) -> np.float32:
+    """The least scale that is stored, in units of 2^exponent; one that leaves nothing where that is too large."""
+    return np.float32(2.0 ** min(math.frexp(HALF_RANGE[0])[1] - 1 - exponent, 126))
 
 
 def _halves(x: NDArray | np.float32) -> NDArray[np.float32]:
@@ -364,8 +372,8 @@ class _Sums:
 class _Block:
     """The measurements of one block of rows, in units of the matrix; `sums` holds them."""
 
-    def __init__(self, x: NDArray[np.float32], settings: Settings) -> None:
-        self.x, self.settings, self.sums = x, settings, _Sums()
+    def __init__(self, x: NDArray[np.float32], settings: Settings, floor: np.float32) -> None:
+        self.x, self.settings, self.floor, self.sums = x, settings, floor, _Sums()
 
     def tensor(self, bits: int, scale: np.float32) -> None:
         """One scale for the whole matrix."""
@@ -387,9 +395,10 @@ class _Block:
         low, high = np.float32(-(2 ** (bits - 1))), np.float32(2 ** (bits - 1) - 1)
         if self.settings.scales == "exact":
             scales[:] = _exact(x, bits, group)
+            scales[scales > 0] = np.maximum(scales[scales > 0], self.floor)
             _kernels.errors_at(x, group, scales, low, high, errors)
         else:
-            _kernels.searched(x, group, ratios(bits), low, high, WORSE, scales, errors)
+            _kernels.searched(x, group, ratios(bits), low, high, WORSE, self.floor, scales, errors)
         self.sums.errors[name] = lost + float(errors.sum())
         positive = scales[scales > 0]
         if positive.size:
@@ -428,6 +437,7 @@ class Bench:
 
     def __init__(self, matrix: Matrix, counted: Census, settings: Settings) -> None:
         self.matrix, self.counted, self.settings = matrix, counted, settings
+        self.floor = least_scale(counted.exponent)
         self.tensor_scales = {bits: np.float32(counted.tensor_scale(bits)) for bits in WIDTHS}
         self.boundary = counted.boundary(pruned_count(0.5, counted.total))
         self.formats = {name: formats.named(name) for name in FORMATS}
@@ -457,7 +467,7 @@ class Bench:
         if scheme.granularity == "tensor":
             scales = np.full(len(x), self.counted.tensor_scale(scheme.bits), np.float32)
         else:
-            scales = _Block(kept, self.settings).integers("", kept, scheme.bits, group)
+            scales = _Block(kept, self.settings, self.floor).integers("", kept, scheme.bits, group)
         rest = np.empty_like(x)
         _kernels.remainders(kept, group, scales, low, high, rest)
         return rest if kept is x else (x - kept) + rest
@@ -478,7 +488,7 @@ class Bench:
     def measure(self, first: int, stop: int) -> _Sums:
         """Rows first … stop − 1 under every scheme."""
         x = self.rows(first, stop)
-        block = _Block(x, self.settings)
+        block = _Block(x, self.settings, self.floor)
         sums, columns, group = block.sums, self.matrix.columns, self.settings.group
         rows = {}
         for bits in WIDTHS:
@@ -553,7 +563,7 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, parts: list[_S
     """Sums of blocks, added in their order, as losses in dB and bits."""
     power = counted.power
     refused: dict[str, list[str]] = {}
-    schemes = []
+    schemes, raised = [], []
     for name in settings.schemes:
         scheme = Scheme.named(name)
         if why := scheme.problem(matrix.rows, matrix.columns):
@@ -570,10 +580,14 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, parts: list[_S
             if (ends)
             else (1.0, 1.0)
         )
-        if not HALF_RANGE[0] <= least <= most <= HALF_RANGE[1]:
-            bits += scheme.scales(matrix.rows, matrix.columns) * (32 - SCALE_BITS)
-            notes.append(f"scales of {name} leave the range of half precision: 32 bits are charged for each")
+        if why := _unstored(scheme, counted, most):
+            refused.setdefault(why, []).append(name)
+            continue
+        if ends and least <= HALF_RANGE[0]:
+            raised.append(name)
         schemes.append(Loss(name, bits / matrix.weights, decibels(power, error)))
+    if raised:
+        notes.append(f"{', '.join(raised)}: the smallest scales are raised to the least of half precision, 2^-14")
     notes += [f"{', '.join(names)}: {why}" for why, names in refused.items()]
     pruning = _pruning(counted, settings, {s.bits_per_weight for s in schemes if s.family == "quantization"})
     if settings.group < matrix.columns and matrix.columns % settings.group:
@@ -582,9 +596,9 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, parts: list[_S
     elif settings.group > matrix.columns:
         notes.append(f"rows are shorter than a group of {settings.group}: one group a row")
     order = None
-    if parts and parts[0].order is not None:
+    if parts and parts[0].order is not None and any(s.name == "2:4 INT4 channel" for s in schemes):
         after = [math.fsum(errors) for errors in zip(*(sums.order for sums in parts if sums.order is not None))]
-        first = next(s.snr for s in schemes if s.name == "2:4 INT4 channel")
+        first = decibels(power, math.fsum(sums.errors["2:4 INT4 channel"] for sums in parts))
         by_place, by_weights, joint = (decibels(power, error) for error in after)
         order = Order(first, by_place, by_weights, joint, sum(sums.zeros for sums in parts))
     return Judged(
@@ -609,6 +623,17 @@ def _verdict(matrix: Matrix, counted: Census, settings: Settings, parts: list[_S
         tuple(_coded(matrix, counted, schemes, parts)) if settings.entropy else (),
         tuple(notes),
     )
+
+
+def _unstored(scheme: Scheme, counted: Census, most: float) -> str:
+    """Why the scales of a matrix, the largest of them given, cannot be stored; empty when they can."""
+    if scheme.bits is None or counted.largest == 0:
+        return ""
+    if most > HALF_RANGE[1]:
+        return "a scale is larger than half precision holds"
+    if counted.largest <= HALF_RANGE[0] / 2:
+        return "every weight would be zero: half precision holds no scale that is small enough"
+    return ""
 
 
 @cache

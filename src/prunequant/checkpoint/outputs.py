@@ -74,7 +74,7 @@ def output_errors(
     """
     count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
     document = allocation.document_of(report)
-    options = allocation.schemes_of(document, schemes)
+    options = allocation.sizes_of(document, schemes)
     matrices = {m.name: m for m in model.matrices}
     if strange := [name for name in options if name not in matrices]:
         raise ValueError(f"the report is of another model: this one has no matrix {arguments.shown(strange[0])}")

@@ -33,6 +33,7 @@ GROUPS = (16, 32, 64, 128, 256)
 # each rounded to half precision. Judging goes down the list and stops at the first whose error is more than WORSE times
 # the least so far (on its way down the error may rise and fall again, by less than that). Of the scale of least error,
 # the first of equals, one step of least squares, s = Σ x q / Σ q², in half precision too, stays if its error is less.
+# No scale is below 2^-14, the least of half precision with all its digits.
 # Lost against the exact best scale (`distortion.best_scale`), errors of many groups added, the worst of Gaussian,
 # Laplace and t(3) values, in dB at 2, 3, 4, 8 bits: rows of 1536 .01, .02, .02, .20; groups of 128 .01, .02, .04,
 # .58; of 32 .01, .03, .05, 1.1 (so few an exact search fits one by one). tests/checkpoint/test_schemes.py measures it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as reader
 import math
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +16,9 @@ from rich.progress import TaskProgressColumn
 from rich.table import Table
 from rich.text import Text
 
-from .. import records
+from .. import arguments, records
 from . import report_text
-from .common import Cluster, Transposed, check_writable, executor, fail, progress_bar, tell
+from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Allocation, Model, Report
@@ -90,15 +91,15 @@ def _judged(opened: Model, cluster: str | None, *budgets: Any, **settings: Any) 
 
 
 def _measured(
-    opened: Model, judged: Report, inputs: Calibration, schemes: list[str] | None, threads: int | None
+    opened: Model, judged: Mapping[str, Any], inputs: Calibration, schemes: list[str] | None, threads: int | None
 ) -> OutputErrors:
     """Output errors of every scheme, with a bar."""
-    from ..checkpoint.allocation import schemes_of
+    from ..checkpoint.allocation import sizes_of
     from ..checkpoint.outputs import output_errors
 
     weights = {m.name: m.weights for m in opened.matrices}
     with progress_bar(Console(stderr=True), TaskProgressColumn(), transient=True) as bar:
-        total = sum(weights[name] * len(asked) for name, asked in schemes_of(judged, schemes).items())
+        total = sum(weights[name] * len(asked) for name, asked in sizes_of(judged, schemes).items())
         task = bar.add_task("outputs", total=total)
 
         def count_weights(name: str, done: int) -> None:
@@ -109,8 +110,11 @@ def _measured(
 
 def allocate(
     model: Annotated[Path, typer.Argument(help="a model, or the report that `prunequant report --json` wrote of it")],
-    budget: Annotated[float | None, typer.Option(help="bits a weight, over the matrices")] = None,
-    megabytes: Annotated[float | None, typer.Option(help="10^6 bytes of the whole model, instead of bits")] = None,
+    budget: Budget = None,
+    megabytes: Annotated[float | None, typer.Option(help="10^6 bytes of the file, as --budget 60MB")] = None,
+    to: Annotated[
+        str, typer.Option(help="the file that is planned for: prunequant, compressed-tensors or gguf")
+    ] = "prunequant",
     schemes: Annotated[
         str | None, typer.Option(help="names and patterns with commas between, such as 'INT4 *,INT8 g128'")
     ] = None,
@@ -135,11 +139,17 @@ def allocate(
     """Choose how to store every matrix, so that a model of a given size loses least."""
     from .. import checkpoint
     from ..checkpoint.calibration import Calibration
+    from ..checkpoint.compression import GROUPS, TARGETS, holdable, predictor
+    from ..checkpoint.methods import Settings
+    from ..checkpoint.sizing import plan_file
 
     check_writable(json)
     check_writable(html, "--html")
+    left: dict[str, str] = {}
     names = None if schemes is None else [part.strip() for part in schemes.split(",") if part.strip()]
     try:
+        arguments.choice(to, "to", TARGETS)
+        size = budget_of(budget)
         factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
         whole = model.suffix == ".json" and not model.name.endswith(".index.json")
         if whole and (transposed or cluster):
@@ -147,27 +157,24 @@ def allocate(
             raise ValueError(f"{option} is for a model, and {model.name} is a report: its matrices are judged already")
         if whole and calibrate is not None:
             raise ValueError(f"--calibrate needs the weights, and {model.name} is a report: give the model itself")
-        measured = None
+        if megabytes is not None:
+            size["megabytes"] = megabytes
+        options: dict[str, Any] = {"schemes": names, "weighting": weighting, "sensitivities": factors}
         if whole:
             judged: Path | Report = model
+            plan = checkpoint.allocate(model, **size, **options)
         else:
             with checkpoint.open_model(model, transposed or ()) as opened:
                 inputs = None if calibrate is None else Calibration(calibrate, opened)  # refused before any work
-                judged = _judged(opened, cluster, threads=threads)
+                judged = _judged(opened, cluster, threads=threads, group=GROUPS[to])
+                document, left = holdable(judged.document, opened, to)
                 if inputs is not None:
-                    measured = _measured(opened, judged, inputs, names, threads)
-        plan = checkpoint.allocate(
-            judged,
-            budget,
-            megabytes=megabytes,
-            schemes=names,
-            weighting=weighting,
-            sensitivities=factors,
-            errors=None if measured is None else measured.errors,
-        )
+                    measured = _measured(opened, document, inputs, names, threads)
+                    options["errors"] = measured.errors
+                plan = plan_file(document, predictor(opened, model, to, Settings()), **size, **options)
     except (TypeError, ValueError, OSError, ImportError) as error:
         fail(str(error))
-    _print_plan(plan)
+    _print_plan(plan, to, left)
     try:
         if json is not None:
             records.write_json(json, plan.to_json())
@@ -182,7 +189,7 @@ def allocate(
             print(f"{what}: {path}")
 
 
-def _print_plan(plan: Allocation) -> None:
+def _print_plan(plan: Allocation, to: str, left: Mapping[str, str]) -> None:
     """Sizes and errors of the plan and of the best uniform one, and how many matrices each scheme stores."""
     terminal = Console() if sys.stdout.isatty() else Console(width=160)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -190,18 +197,26 @@ def _print_plan(plan: Allocation) -> None:
     for heading in ("plan", "bits a weight", "MB", "SNR of outputs" if by_outputs else "SNR"):
         table.add_column(heading, overflow="fold", justify="left" if heading == "plan" else "right")
     untreated = plan.untreated_bytes / 1e6
+    beside = untreated + (plan.overhead_bytes or 0) / 1e6
     table.add_row(
         "a scheme for each matrix", f"{plan.bits_per_weight:.3f}", f"{plan.megabytes:.3f}", _decibel(plan.snr)
     )
     if plan.uniform is not None:
         same = plan.uniform
-        size = f"{same.bits / 8e6 + untreated:.3f}"
+        size = f"{same.bits / 8e6 + beside:.3f}"
         table.add_row(Text(f"all {same.scheme}"), f"{same.bits_per_weight:.3f}", size, _decibel(same.snr))
     terminal.print(table)
     if plan.uniform is None:
         tell(terminal, "no scheme for all matrices is within this budget")
     proof = "no plan of these schemes is better" if plan.gap <= 0 else f"at most {_share(plan)} from the best plan"
     tell(terminal, f"{proof}; {untreated:.3f} MB that are not treated are counted as they are stored")
+    if plan.overhead_bytes is None:
+        tell(terminal, "headers of a file are not counted: give the model, not its report, and they are")
+    else:
+        size = f"{round(plan.megabytes * 1e6):,} bytes in all, {plan.overhead_bytes:,} of them headers and padding"
+        tell(terminal, f"the file that `prunequant compress --plan` writes as {to}: {size}")
+    for name, why in left.items():
+        tell(terminal, f"left as it is: {name}: {why}")
     if by_outputs:
         count, others = len(plan.tensors) - len(plan.by_weights), plan.by_weights
         tell(terminal, f"{_matrices(count)} by the errors of their outputs for the inputs that were given")

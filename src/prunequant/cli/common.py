@@ -28,6 +28,32 @@ Cluster = Annotated[
 _DEATHS = ("KilledWorker", "FutureCancelledError", "CancelledError")  # of dask.distributed, which may not be there
 
 
+Budget = Annotated[
+    str | None, typer.Option(help="bits a weight over the matrices, such as 4.25, or a size of the file, such as 60MB")
+]
+_UNITS = {"kB": 1e-3, "MB": 1.0, "GB": 1e3}
+
+
+def budget_of(text: str | None) -> dict[str, float]:
+    """What `--budget` says, by the name that the library has for it.
+
+    Raises
+    ------
+    ValueError : neither a number nor a size.
+    """
+    if text is None:
+        return {}
+    number = text.strip()
+    unit = next((u for u in _UNITS if number.lower().endswith(u.lower())), "")
+    try:
+        value = float(number.removesuffix(number[len(number) - len(unit) :]) if unit else number)
+    except ValueError:
+        raise ValueError(
+            f"--budget is {text!r}: it must be bits a weight, such as 4.25, or a size, such as 60MB or 1.5GB"
+        ) from None
+    return {"megabytes": value * _UNITS[unit]} if unit else {"budget": value}
+
+
 def tell(terminal: Console, *parts: str | tuple[str, str]) -> None:
     """Print text as it is: what a user typed, or a library said, is never read as rich's markup."""
     terminal.print(Text.assemble(*parts), soft_wrap=True)
@@ -62,6 +88,8 @@ def leave_on_sigterm(stack: ExitStack) -> None:
 
 
 def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | None:
+    """Who does the work: a Dask cluster, processes of this machine, or None for this process."""
+    stack.enter_context(_no_workers_left())
     if cluster is not None:
         try:
             from dask.distributed import Client
@@ -79,7 +107,7 @@ def executor(stack: ExitStack, jobs: int, cluster: str | None) -> Executor | Non
 
 
 @contextmanager
-def no_workers_left() -> Iterator[None]:
+def _no_workers_left() -> Iterator[None]:
     """What a pool or a cluster says when whoever was to do the work died, again and again, as one line."""
     try:
         yield

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
-from .common import Cluster, Transposed, check_writable, executor, fail, progress_bar, tell
+from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
     from ..checkpoint import Compressed
@@ -27,7 +27,7 @@ def compress(
     out: Annotated[Path, typer.Argument(help="the file to write, or for compressed-tensors the folder")],
     plan: Annotated[Path | None, typer.Option(help="a plan.json, as `prunequant allocate` writes it")] = None,
     scheme: Annotated[str | None, typer.Option(help="one for all matrices, such as 'INT4 g128'")] = None,
-    budget: Annotated[float | None, typer.Option(help="bits a weight: the plan that loses least within them")] = None,
+    budget: Budget = None,
     to: Annotated[str, typer.Option(help="prunequant, compressed-tensors or gguf")] = "prunequant",
     method: Annotated[
         str, typer.Option(help="nearest, wanda, path, optq or sparsegpt: all but the first look at inputs")
@@ -54,7 +54,7 @@ def compress(
                 bar.update(task, completed=done, total=total, description=name or "written")
 
             written = checkpoint.compress(
-                model, out, plan=schemes, scheme=scheme, budget=budget, to=to, settings=settings,
+                model, out, plan=schemes, scheme=scheme, **budget_of(budget), to=to, settings=settings,
                 calibrate=calibrate, transposed=transposed or (), progress=show, executor=pool,
             )  # fmt: skip
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:

@@ -15,7 +15,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from prunequant import arguments
 from prunequant.sparsity import parse_pattern
@@ -109,8 +108,26 @@ def equal_size_keep(bits: float, mask: str = "free", value_bits: float = VALUE_B
         if bits <= 1:
             raise ValueError(f"bits is {bits}: a bitmap alone takes 1 bit a weight")
         return (bits - 1) / value_bits
-    excess = lambda k: k * value_bits + float(binary_entropy(k)) - bits  # noqa: E731
-    return float(brentq(excess, 0.0, bits / value_bits, xtol=1e-15))
+    return _entropy_coded_keep(bits, value_bits)
+
+
+def _entropy_coded_keep(bits: float, value_bits: float) -> float:
+    """The least root of keep·value_bits + H2(keep) = bits, by Newton's method.
+
+    The left side is concave, so that from below its root every step ends below it again, and the steps only ever go up:
+    they end when a step no longer changes the number. Every report asks for some of these: SciPy's optimizers, which
+    have a solver too, take longer to load than all else that a report of a small file does.
+    """
+    keep = bits / value_bits
+    while keep * value_bits + float(binary_entropy(keep)) >= bits:
+        keep /= 2
+    while keep > 0:
+        lacking = bits - keep * value_bits - float(binary_entropy(keep))
+        further = keep + lacking / (value_bits + math.log2((1 - keep) / keep))
+        if not keep < further:
+            break
+        keep = further
+    return keep
 
 
 def mask_overhead(bits: float, mask: str = "bitmap", of: str = "compressed") -> float:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from prunequant import arguments
 
@@ -125,7 +125,7 @@ def crossover(
             if before is None:
                 root = at
             else:
-                root = brentq(gain, before, at, xtol=1e-9) if gain_before < 0 else before
+                root = scipy.optimize.brentq(gain, before, at, xtol=1e-9) if gain_before < 0 else before
             law = family.law(float(np.exp(root)))
             return Crossover(float(np.exp(root)), law.kurtosis, quantization_snr(law, bits, grid))
         before, gain_before = at, here

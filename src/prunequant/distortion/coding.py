@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from prunequant import arguments
 
@@ -101,5 +101,7 @@ def entropy_coded(law: Law, rate: float, bits: int = 14, grid: str | ArrayLike =
     else:
         raise ValueError(f"rate is {rate}: no step of this grid of {table.levels.size} levels has that entropy")
     if before is not None:
-        step = brentq(lambda s: _entropy(law, table, s) - rate, step, before, xtol=1e-12 * step, rtol=1e-9)
+        step = scipy.optimize.brentq(
+            lambda s: _entropy(law, table, s) - rate, step, before, xtol=1e-12 * step, rtol=1e-9
+        )
     return quantization(law, bits, grid, float(step))

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from prunequant import arguments
 
@@ -236,8 +236,8 @@ class GeneralizedNormal(Law):
     @cached_property
     def _at_zero(self):
         if self.beta > 1e3:  # Γ(1/β)/β = Γ(1 + 1/β), which does not overflow
-            return 0.5 / special.gamma(1 + 1 / self.beta)
-        return self.beta / (2 * special.gamma(1 / self.beta))
+            return 0.5 / scipy.special.gamma(1 + 1 / self.beta)
+        return self.beta / (2 * scipy.special.gamma(1 / self.beta))
 
     def _full(self, order):
         if self.beta > 1e3:
@@ -255,7 +255,7 @@ class GeneralizedNormal(Law):
     def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         z, flat = self._power(t)
-        part = self._full(order) * special.gammainc((order + 1) / self.beta, z)
+        part = self._full(order) * scipy.special.gammainc((order + 1) / self.beta, z)
         if np.any(flat):
             near = np.where(flat, t, 0.0) ** (order + 1)
             part = np.where(flat, self._at_zero * near / (order + 1), part)
@@ -264,7 +264,7 @@ class GeneralizedNormal(Law):
     def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         z, flat = self._power(t)
-        part = self._full(order) * special.gammaincc((order + 1) / self.beta, z)
+        part = self._full(order) * scipy.special.gammaincc((order + 1) / self.beta, z)
         if np.any(flat):  # 1 − t^(k+1)/Γ(1 + (k+1)/β), without cancellation where t is near 1
             a = (order + 1) / self.beta
             with np.errstate(divide="ignore"):
@@ -274,7 +274,7 @@ class GeneralizedNormal(Law):
 
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         p = probabilities(probability)
-        z = special.gammaincinv(1 / self.beta, p)
+        z = scipy.special.gammaincinv(1 / self.beta, p)
         return np.where(z < _FLAT, 0.5 * p / self._at_zero, z ** (1 / self.beta))
 
 
@@ -289,20 +289,20 @@ class Gaussian(Law):
         order, t = check_order(order), half_line(t)
         half = (order + 1) / 2
         full = 2.0 ** (order / 2) * math.gamma(half) / (2 * math.sqrt(math.pi))
-        return full * special.gammainc(half, 0.5 * np.square(t))
+        return full * scipy.special.gammainc(half, 0.5 * np.square(t))
 
     def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
         if order == 0:
-            return special.ndtr(-t)
+            return scipy.special.ndtr(-t)
         if order == 1:
             return self.density(t)
         half = (order + 1) / 2
         full = 2.0 ** (order / 2) * math.gamma(half) / (2 * math.sqrt(math.pi))
-        return full * special.gammaincc(half, 0.5 * t * t)
+        return full * scipy.special.gammaincc(half, 0.5 * t * t)
 
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
-        return math.sqrt(2) * special.erfinv(probabilities(probability))
+        return math.sqrt(2) * scipy.special.erfinv(probabilities(probability))
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class Laplace(Law):
 
     def inner(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
-        return 0.5 * math.factorial(order) * special.gammainc(order + 1, t)
+        return 0.5 * math.factorial(order) * scipy.special.gammainc(order + 1, t)
 
     def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order), half_line(t)
@@ -322,7 +322,7 @@ class Laplace(Law):
             return 0.5 * np.exp(-t)
         if order == 1:
             return 0.5 * (1 + np.minimum(t, 1e3)) * np.exp(-t)
-        return 0.5 * math.factorial(order) * special.gammaincc(order + 1, t)
+        return 0.5 * math.factorial(order) * scipy.special.gammaincc(order + 1, t)
 
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         with np.errstate(divide="ignore"):  # infinite at 1
@@ -362,7 +362,7 @@ class Logistic(Law):
         if order == 0:
             return 0.5 * np.tanh(0.5 * t)
         if order > 2:
-            full = special.gamma(order + 1) * (1 - 2.0 ** (1 - order)) * special.zeta(order)
+            full = scipy.special.gamma(order + 1) * (1 - 2.0 ** (1 - order)) * scipy.special.zeta(order)
             return np.where(np.isinf(t), full, self.inner_by_quadrature(order, np.minimum(t, 80.0)))
         full = math.log(2.0) if order == 1 else math.pi**2 / 6
         near = self.inner_by_quadrature(order, np.minimum(t, 1.0))  # the closed form cancels near zero
@@ -371,16 +371,16 @@ class Logistic(Law):
     def upper(self, order: int, t: ArrayLike) -> NDArray | float:
         order, t = check_order(order, 2), half_line(t)
         if order == 0:
-            return special.expit(-t)
+            return scipy.special.expit(-t)
         x: NDArray | np.float64 = np.minimum(t, 1e300)
         decay = np.log1p(np.exp(-x))
-        first = x * special.expit(-x) + decay
+        first = x * scipy.special.expit(-x) + decay
         if order == 1:
             return first
         # by parts twice: t² S + 2 t log(1 + e^-t) − 2 Li2(−e^-t)
-        tail = special.expit(-x)
+        tail = scipy.special.expit(-x)
         square = np.where(tail > 0, np.minimum(x, 1e3) ** 2 * tail, 0.0)
-        return square + 2 * np.minimum(x, 1e3) * decay - 2 * special.spence(1.0 + np.exp(-x))
+        return square + 2 * np.minimum(x, 1e3) * decay - 2 * scipy.special.spence(1.0 + np.exp(-x))
 
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         with np.errstate(divide="ignore"):  # infinite at 1

@@ -15,8 +15,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from prunequant import arguments
 from prunequant.sparsity.masks import pruned_count
@@ -149,7 +149,7 @@ def _optimum(law: Law, grid: Grid, threshold: float, power: float) -> tuple[floa
             c, q = _moments(law, grid, np.array([s]), cut)
             return float(s * q[0] - c[0])
 
-        root = brentq(derivative, fine[i], fine[i + 1], xtol=1e-14 * fine[i + 1], rtol=1e-14)
+        root = scipy.optimize.brentq(derivative, fine[i], fine[i + 1], xtol=1e-14 * fine[i + 1], rtol=1e-14)
         candidates.append((float(_error(law, grid, np.array([root]), cut, power)[0]), root))
     error, scale = min(candidates)
     return scale, error

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from prunequant import arguments
 
@@ -69,8 +69,8 @@ class StudentT(Law):
     def _mass(self):
         """P(|X| ≤ clip) of the unconditioned law."""
         if self._narrow:
-            return float(special.betainc(0.5, self.nu / 2, self.clip**2 / (self.nu + self.clip**2)))
-        return 1.0 if self.clip is None else 1.0 - 2.0 * float(special.stdtr(self.nu, -self.clip))
+            return float(scipy.special.betainc(0.5, self.nu / 2, self.clip**2 / (self.nu + self.clip**2)))
+        return 1.0 if self.clip is None else 1.0 - 2.0 * float(scipy.special.stdtr(self.nu, -self.clip))
 
     @property
     def _narrow(self):
@@ -95,7 +95,7 @@ class StudentT(Law):
         a, b = (order + 1) / 2, (nu - order) / 2
         finite = np.where(np.isinf(t), 1.0, t)
         u = np.where(np.isinf(t), 1.0, finite * finite / (nu + finite * finite))
-        part = self._half_moment(order) * special.betainc(a, b, u)
+        part = self._half_moment(order) * scipy.special.betainc(a, b, u)
         far = (finite > 1e4 * math.sqrt(nu)) & ~np.isinf(t)
         if b < 1.5 and np.any(far):  # 1 − u has lost its digits, and the moment still grows
             part = np.where(far, self._by_sinh(order, np.where(far, finite, 0.0)), part)
@@ -110,7 +110,7 @@ class StudentT(Law):
                 ratio /= (nu - k) / 2
             return 0.5 / self._mass * nu ** (order / 2) * math.gamma((order + 1) / 2) / math.sqrt(math.pi) * ratio
         front = self._peak / self._mass
-        return front * 0.5 * nu ** ((order + 1) / 2) * special.beta((order + 1) / 2, (nu - order) / 2)
+        return front * 0.5 * nu ** ((order + 1) / 2) * scipy.special.beta((order + 1) / 2, (nu - order) / 2)
 
     def _by_sinh(self, order, t):
         nu = self.nu
@@ -128,8 +128,8 @@ class StudentT(Law):
         if order == 0 and self._narrow:
             return 0.5 - self._inner_raw(0, x)
         if order == 0:
-            beyond = 0.0 if self.clip is None else special.stdtr(nu, -self.clip)
-            return (special.stdtr(nu, -x) - beyond) / self._mass
+            beyond = 0.0 if self.clip is None else scipy.special.stdtr(nu, -self.clip)
+            return (scipy.special.stdtr(nu, -x) - beyond) / self._mass
         if order == 1:  # ∝ ∫ sinh v cosh^(−nu) v dv, an elementary primitive with the limit at nu = 1
             if self.clip is None and nu <= 1:
                 return np.full_like(x, np.inf)
@@ -146,7 +146,7 @@ class StudentT(Law):
     def magnitude_quantile(self, probability: ArrayLike) -> NDArray | float:
         p = probabilities(probability)
         if self._narrow:
-            u = special.betaincinv(0.5, self.nu / 2, p * self._mass)
+            u = scipy.special.betaincinv(0.5, self.nu / 2, p * self._mass)
             return np.minimum(np.sqrt(self.nu * u / (1 - u)), self.support)
-        guess = special.stdtrit(self.nu, 0.5 + 0.5 * np.minimum(p, 1.0) * self._mass)
+        guess = scipy.special.stdtrit(self.nu, 0.5 + 0.5 * np.minimum(p, 1.0) * self._mass)
         return np.minimum(guess, self.support)

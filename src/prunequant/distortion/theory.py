@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from prunequant import arguments
 
@@ -29,7 +29,7 @@ def gaussian_pruning_error(sparsity):
     0.276393
     """
     sparsity = _shares(sparsity)
-    t = special.ndtri((1 + sparsity) / 2)
+    t = scipy.special.ndtri((1 + sparsity) / 2)
     density = np.exp(-0.5 * t * t) / math.sqrt(2 * math.pi)
     return sparsity - 2 * t * density
 
@@ -51,7 +51,7 @@ def gaussian_quantization_error(scale: float, low: int, high: int) -> float:
     density = np.exp(-0.5 * edges**2) / math.sqrt(2 * math.pi)
     x = np.where(np.isfinite(edges), edges, 0.0)
     upper, lower = (x[1:] - 2 * c) * density[1:], (x[:-1] - 2 * c) * density[:-1]
-    return float(np.sum((1 + c**2) * np.diff(special.ndtr(edges)) - upper + lower))
+    return float(np.sum((1 + c**2) * np.diff(scipy.special.ndtr(edges)) - upper + lower))
 
 
 def laplace_pruning_error(sparsity):
@@ -79,7 +79,7 @@ def student_inner_second(nu: float, t):
         return np.arcsinh(t / math.sqrt(2)) - t / np.sqrt(2 + t * t)
     peak = math.exp(math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2)) / math.sqrt(nu * math.pi)
     density = peak * (1 + t * t / nu) ** (-(nu + 1) / 2)
-    mass = special.stdtr(nu, t) - 0.5
+    mass = scipy.special.stdtr(nu, t) - 0.5
     return nu / (nu - 2) * (mass - t * (1 + t * t / nu) * density)
 
 

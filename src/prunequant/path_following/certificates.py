@@ -14,8 +14,8 @@ Nearest rounding has no randomness to average over: what remains is the worst ca
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_triangular
 
 from ..arguments import choice
 from . import theory
@@ -46,7 +46,7 @@ def influence_of(rule: Rule, inputs: NDArray, rows: NDArray | slice = slice(None
     out = np.empty(chosen.shape)
     for i in range(0, len(chosen), _ROWS):
         part = chosen[i : i + _ROWS].T.astype(np.float64)
-        out[i : i + _ROWS] = solve_triangular(
+        out[i : i + _ROWS] = scipy.linalg.solve_triangular(
             lower, part, trans="T", lower=True, unit_diagonal=True, check_finite=False
         ).T
     return out

@@ -9,8 +9,8 @@ the least Gaussian has a closed form. No grid and no sampling is involved.
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
 from ..arguments import numbers, real
 from .checks import LARGEST
@@ -68,7 +68,7 @@ def stop_loss_gaussian(sigma: float, at: ArrayLike, mean: float = 0.0) -> NDArra
         return np.maximum(-distance, 0.0)
     with np.errstate(over="ignore"):
         z = np.clip(distance / sigma, -1e3, 1e3)  # beyond, the Gaussian is its limit
-    return sigma * density(z) - distance * ndtr(-z)
+    return sigma * density(z) - distance * scipy.special.ndtr(-z)
 
 
 def least_gaussian(values: ArrayLike, probabilities: ArrayLike) -> float:
@@ -89,7 +89,7 @@ def least_gaussian(values: ArrayLike, probabilities: ArrayLike) -> float:
     above = np.cumsum((centred * probabilities)[::-1])[::-1][1:]  # E[X; X > a] on each inner piece
     share = np.cumsum(probabilities[::-1])[::-1][1:]
     inner = (share > 0) & (share < 1)
-    return float(np.max(above[inner] / density(ndtri(share[inner]))))
+    return float(np.max(above[inner] / density(scipy.special.ndtri(share[inner]))))
 
 
 def gap_to_gaussian(values: ArrayLike, probabilities: ArrayLike, sigma: float) -> tuple[float, float]:
@@ -101,7 +101,7 @@ def gap_to_gaussian(values: ArrayLike, probabilities: ArrayLike, sigma: float) -
     (values, probabilities), sigma = checked_law(values, probabilities), check_sigma(sigma)
     mean = float(np.sum(values * probabilities))
     share = np.cumsum(probabilities[::-1])[::-1]  # P(X > a) on the piece ending at values[i]
-    touch = mean + sigma * -ndtri(np.clip(share[1:], 1e-300, 1 - 1e-16))
+    touch = mean + sigma * -scipy.special.ndtri(np.clip(share[1:], 1e-300, 1 - 1e-16))
     points = np.concatenate([values, np.clip(touch, values[:-1], values[1:])])
     gaps = stop_loss_gaussian(sigma, points, mean) - stop_loss(values, probabilities, points)
     best = int(np.argmin(gaps))

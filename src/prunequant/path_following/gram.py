@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import DTypeLike, NDArray
-from scipy.linalg import solve_triangular
 
 _CHUNK = 8192  # samples a float32 product may sum before it is added up in float64
 
@@ -165,11 +165,11 @@ def align(
     lower = np.tril(h)
     first = np.tril(b) @ w
     first[dead] = w[dead]
-    aligned = solve_triangular(lower, first, lower=True, check_finite=False)
+    aligned = scipy.linalg.solve_triangular(lower, first, lower=True, check_finite=False)
     if order > 1:
         target = b @ w
         target[dead] = w[dead]
         upper = np.triu(h, 1)
         for _ in range(order - 1):
-            aligned = solve_triangular(lower, target - upper @ aligned, lower=True, check_finite=False)
+            aligned = scipy.linalg.solve_triangular(lower, target - upper @ aligned, lower=True, check_finite=False)
     return aligned

@@ -13,9 +13,8 @@ more than three values, ceilings and certificates are the book's own.
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
 
 from ..arguments import choice, flag, integer, numbers, real
 from .checks import LARGEST, LEAST, check_failure, check_scaling, checked_matrix
@@ -198,12 +197,14 @@ def pruned_share(size: float, scaling: float, deviation: float = 1.0) -> float:
         """The right side of the fixed point less the left."""
         k = size / s
         absolute = 2 * s * (density(0.0) - density(k))
-        square = s**2 * (1 - 2 * ndtr(-k) - 2 * k * density(k))
+        square = s**2 * (1 - 2 * scipy.special.ndtr(-k) - 2 * k * density(k))
         return deviation**2 + (size * absolute - square) / (2 * scaling - 1) - s**2
 
-    s = brentq(excess, deviation, 2 * (deviation + size), xtol=1e-14 * deviation, rtol=1e-12, maxiter=2000)
+    s = scipy.optimize.brentq(
+        excess, deviation, 2 * (deviation + size), xtol=1e-14 * deviation, rtol=1e-12, maxiter=2000
+    )
     k = size / s
-    return float(1 - 2 * (density(0.0) - density(k)) / k - 2 * ndtr(-k))
+    return float(1 - 2 * (density(0.0) - density(k)) / k - 2 * scipy.special.ndtr(-k))
 
 
 def scaling_for_sparsity(sparsity: float) -> float:
@@ -223,7 +224,7 @@ def shortfall(probability: float) -> float:
     2.8919
     """
     probability = real(probability, "probability", _LEAST_TAIL, 1)
-    return float(density(ndtri(probability)) / probability)
+    return float(density(scipy.special.ndtri(probability)) / probability)
 
 
 def tail_constant(failure: float, tail: str = "best") -> float:
@@ -264,4 +265,4 @@ def two_point_scale(probability: ArrayLike, width: float = 1.0) -> NDArray | flo
     p, width = numbers(probability, "probability").astype(np.float64, copy=False), _size(width, "width")
     if not np.all((p > 0) & (p < 1)):
         raise ValueError("probability holds values outside (0, 1): each must lie strictly between 0 and 1")
-    return width * p * (1 - p) / density(ndtri(p))
+    return width * p * (1 - p) / density(scipy.special.ndtri(p))

