@@ -52,6 +52,7 @@ def write(path: str | os.PathLike, state: Mapping) -> None:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "run.pt"
     >>> write(path, {"step": 3, "weights": torch.ones(2)})
     >>> read(path)["step"], [file.name for file in path.parent.iterdir()]
