@@ -23,7 +23,7 @@ from prunequant import experiments
 from prunequant.checkpoint.calibration import Calibration
 from prunequant.checkpoint.coding import Coded, Codes, Shifted
 from prunequant.checkpoint.matrices import Matrix
-from prunequant.checkpoint.methods import CALIBRATED, Settings, certified_error, code_matrix
+from prunequant.checkpoint.methods import CALIBRATED, Settings, certified_error, code_matrix, method_used
 from prunequant.checkpoint.opening import Model
 from prunequant.checkpoint.outcome import Row, decibels
 from prunequant.checkpoint.schemes import Scheme
@@ -164,7 +164,7 @@ def judged(matrix: Matrix, w: NDArray, coded: Coded, scheme: Scheme, settings: S
     return Row(
         name=matrix.name,
         scheme=scheme.name,
-        method=settings.method,
+        method=method_used(scheme, settings.method),
         rows=matrix.rows,
         columns=matrix.columns,
         stored_bytes=0,

@@ -125,8 +125,23 @@ def _checked_gram(gram: NDArray | None, columns: int, method: str, name: str) ->
     return gram
 
 
+def method_used(scheme: Scheme, method: str) -> str:
+    """What a method comes to under a scheme: a block of a number format is rounded to nearest, whoever asks.
+
+    Examples
+    --------
+    >>> [method_used(Scheme.named(name), "path") for name in ("INT4 g32", "MXFP4", "2:4 FP16")]
+    ['path', 'nearest', 'path']
+    >>> method_used(Scheme.named("INT4 g32"), "wanda")  # which chooses what is pruned, and here nothing is
+    'nearest'
+    """
+    if method in MENDING and _mends(scheme):
+        return method
+    return "nearest" if scheme.pattern is None or method not in CALIBRATED else "wanda"
+
+
 def _coded(w: NDArray, scheme: Scheme, settings: Settings, gram: NDArray | None, name: str) -> Coded:
-    if settings.method in MENDING and gram is not None and _mends(scheme):
+    if gram is not None and method_used(scheme, settings.method) in MENDING:
         return _mended(w, scheme, settings, gram, name)
     options: dict[str, Any] = {"grid": settings.grid, "scale_dtype": settings.scale_dtype, "name": name,
                                "unit_scale": settings.unit_scale}  # fmt: skip
@@ -191,7 +206,7 @@ def certified_error(w: NDArray, coded: Coded, scheme: Scheme, settings: Settings
     float : NaN where the codes were found in another way, which guarantees nothing. See
         `path_following.coded.path_energy_bound`.
     """
-    if settings.method != "path" or gram is None or not _mends(scheme):
+    if gram is None or method_used(scheme, settings.method) != "path":
         return float("nan")
     half = np.zeros(w.shape)
     if isinstance(coded, Codes | Shifted):

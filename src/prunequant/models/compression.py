@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from prunequant import arguments, formats
 from prunequant.checkpoint.coding import Coded, Codes, Shifted
-from prunequant.checkpoint.methods import CALIBRATED, METHODS, Settings, certified_error, code_matrix
+from prunequant.checkpoint.methods import CALIBRATED, METHODS, Settings, certified_error, code_matrix, method_used
 from prunequant.checkpoint.schemes import SCALE_BITS, Scheme
 from prunequant.models.calibration import FORWARD, Forward, Grams, batches_of, run
 from prunequant.models.inventory import Inventory, LeftAlone
@@ -332,7 +332,7 @@ def _compress_site(
         name=site.name,
         kind=type(site.module).__name__,
         scheme=scheme.name,
-        method=settings.method,
+        method=method_used(scheme, settings.method),
         rows=len(weight),
         columns=before.shape[2],
         groups=site.groups,
