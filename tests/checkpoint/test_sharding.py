@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from prunequant import checkpoint
+from prunequant.checkpoint import coders, sharding
 from prunequant.cli import app, common
 
 DEADLY = "layers.2.weight"
@@ -165,6 +166,14 @@ def test_a_worker_that_finds_another_file_under_the_path_says_so(model, tmp_path
         with pytest.raises(checkpoint.ModelFileError, match=message):
             checkpoint.compress(model, tmp_path / "out", scheme="INT4 channel", executor=there)
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_worker_that_does_not_find_the_inputs_says_so(model, tmp_path):
+    with checkpoint.open_model(model) as opened:
+        unit = {**sharding.place_of(opened), "name": DEADLY, "scheme": "INT4 g32"}
+    settings = vars(checkpoint.Settings(method="path"))
+    with pytest.raises(checkpoint.ModelFileError, match=r"none\.npz: there is no such file on this machine"):
+        coders.code_one(**unit, settings=settings, inputs=(str(tmp_path / "none.npz"), [["none.npz", 3]]))
 
 
 def test_no_scheduler_at_the_address_ends_in_one_line_and_exit_code_2(model, tmp_path):

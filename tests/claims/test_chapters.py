@@ -1,11 +1,15 @@
 """Claims are found by walking the chapters' modules: nothing is skipped, nothing is imported that is not asked for."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from prunequant.claims.chapters import read_index
+from prunequant.claims.chapters import files, read_index
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
 
 DECLARED = '@claim(\n    id="{}",\n)\ndef check(budget): ...\n'
 
@@ -77,3 +81,14 @@ def test_one_claim_is_shown_or_checked_by_importing_its_chapter_alone(code):
 def test_ids_and_their_number_need_no_import():
     assert loaded_after("assert len(list(claims.registry())) == len(claims.registry()) > 60") == []
     assert loaded_after("assert 'kumar2025.lemma2' in claims.registry() and 'ours.x' not in claims.registry()") == []
+
+
+def test_a_new_claim_changes_every_page_that_counts_all_claims_or_lists_them():
+    of_all = re.compile(r"claims\.tally\(|registry\(\)\.values\(\)|\bkinds\(")
+    pages = {
+        path.relative_to(BOOK).with_suffix("").as_posix()
+        for path in BOOK.rglob("*.md")
+        if of_all.search(path.read_text(encoding="utf-8"))
+    }
+    assert {"index", "ledger"} <= pages
+    assert {f"book/reference/{page}.ipynb" for page in pages} <= set(files("tickets/subset-sums"))

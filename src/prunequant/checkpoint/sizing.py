@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from prunequant.checkpoint.allocation import Allocation, allocate, document_of, sizes_of, untreated_bytes
@@ -45,7 +46,7 @@ def plan_file(
         plan = allocate(report, budget, **options)
         return replace(plan, overhead_bytes=beside(plan.tensors, plan.bits, plan.untreated_bytes))
     sizes = sizes_of(document, options.get("schemes"))
-    smallest = {name: min(size, key=lambda scheme, size=size: size[scheme]) for name, size in sizes.items()}
+    smallest = {name: min(size.items(), key=itemgetter(1))[0] for name, size in sizes.items()}
     bits = sum(sizes[name][scheme] for name, scheme in smallest.items())
     aside = max(0, beside(smallest, bits, sum(map(untreated_bytes, document["untreated"]))))
     while True:

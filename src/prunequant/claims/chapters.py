@@ -80,8 +80,8 @@ def files(name: str) -> dict[str, str]:
             f"no claim and no chapter {name!r}: a chapter is PART/NAME with PART one of {', '.join(PARTS)}; "
             f"known claims: {', '.join(index())}"
         )
-    # the table of all claims, two pages that count them, and the answers that rest on them, with their verdicts
-    pages = ("ledger", "index", "checked", "practice/so-what-should-i-do")
+    # the table of all claims, three pages that count them, and the answers that rest on them, with their verdicts
+    pages = ("ledger", "index", "about-the-papers", "checked", "practice/so-what-should-i-do")
     return {
         f"src/prunequant/claims/{chapter.replace('-', '_')}.py": "the claim: statement, check, controls, verdict",
         test_of(chapter): "measures the chapter's claims; tests what they measure with",

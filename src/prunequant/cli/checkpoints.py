@@ -149,7 +149,7 @@ def allocate(
     names = None if schemes is None else [part.strip() for part in schemes.split(",") if part.strip()]
     try:
         arguments.choice(to, "to", TARGETS)
-        size = budget_of(budget)
+        size: dict[str, Any] = {**budget_of(budget)}
         factors = None if sensitivities is None else reader.loads(sensitivities.read_text(encoding="utf-8"))
         whole = model.suffix == ".json" and not model.name.endswith(".index.json")
         if whole and (transposed or cluster):

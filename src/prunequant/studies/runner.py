@@ -27,6 +27,7 @@ STUDIES = {
     "compressed-model": "compressed_model",
     "corpus": "corpus",
     "fashion-mnist-6000": "fashion_mnist_6000",
+    "llama-cpp": "llama_cpp_files",
     "lsq-one-shot": "lsq_one_shot",
     "lsq-rates": "lsq_rates",
     "lsq-rates-long": "lsq_rates",
