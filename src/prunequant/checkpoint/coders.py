@@ -70,13 +70,13 @@ def code_all(
     """
     matrices = {m.name: m for m in model.matrices}
     total = len(plan.schemes)
-    found = _here(model, plan, settings, calibrate)
+    results = _here(model, plan, settings, calibrate)
     if executor is not None:
-        found = _elsewhere(model, plan, settings, calibrate, executor)
+        results = _elsewhere(model, plan, settings, calibrate, executor)
     for done, name in enumerate(plan.schemes):
         if progress is not None:
             progress(done, total, name)
-        coded, row, note = next(found)
+        coded, row, note = next(results)
         if note:
             notes.append(note)
         yield matrices[name], coded, row
@@ -186,11 +186,11 @@ def _energy(w: NDArray, gram: NDArray) -> float:
 def not_finite(model: Model, names: Collection[str], executor: Executor | None = None) -> dict[str, int]:
     """The first row that holds NaN or infinity, of those matrices that have one."""
     if executor is None:
-        found = {m.name: _first_not_finite(m) for m in model.matrices if m.name in names}
+        first_places = {m.name: _first_not_finite(m) for m in model.matrices if m.name in names}
     else:
         units = [{**place_of(model), "name": name} for name in names]
-        found = {row["name"]: row["row"] for row in experiments.sweep(not_finite_one, units, executor=executor)}
-    return {name: row for name in names if (row := found[name]) is not None}
+        first_places = {row["name"]: row["row"] for row in experiments.sweep(not_finite_one, units, executor=executor)}
+    return {name: row for name in names if (row := first_places[name]) is not None}
 
 
 def not_finite_one(path: str, stamp: Sequence, transposed: Sequence[str], name: str, seed: int) -> dict[str, Any]:

@@ -118,14 +118,14 @@ def entries(name: str, scheme: Scheme, rows: int, columns: int, symmetric: bool,
     """
     module, bits = name.removesuffix(".weight"), scheme.bits or 8
     each = scheme.scales(rows, columns) // rows
-    found = [
+    listed = [
         Entry(f"{module}.weight_packed", "I32", (rows, -(-columns * bits // 32))),
         Entry(f"{module}.weight_scale", scale, (1,) if scheme.granularity == "tensor" else (rows, each)),
         Entry(f"{module}.weight_shape", "I64", (2,)),
     ]
     if not symmetric:
-        found.append(Entry(f"{module}.weight_zero_point", "I32", (-(-rows * bits // 32), each)))
-    return found
+        listed.append(Entry(f"{module}.weight_zero_point", "I32", (-(-rows * bits // 32), each)))
+    return listed
 
 
 def problem(matrix: Matrix, scheme: Scheme, symmetric: bool) -> str:

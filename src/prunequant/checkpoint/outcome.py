@@ -190,11 +190,11 @@ _KINDS = {str: "a text", bool: "true or false", dict: "an object", int: "a whole
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r:.120} stands twice")
-    return found
+    return mapping
 
 
 def _read_row(name: str, words: Any) -> dict[str, Any]:

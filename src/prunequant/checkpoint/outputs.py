@@ -83,16 +83,16 @@ def output_errors(
     with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:
         for name, names in options.items():
             gram = calibration.gram(matrices[name])
-            found = None
+            of_matrix = None
             if gram is not None:
                 step = None if weights_measured is None else partial(weights_measured, name)
-                found = relative_errors(matrices[name], gram, names, settings, executor.map, step)
+                of_matrix = relative_errors(matrices[name], gram, names, settings, executor.map, step)
             elif weights_measured is not None:
                 weights_measured(name, matrices[name].weights * len(names))
-            if found is None:
+            if of_matrix is None:
                 by_weights[name] = NO_INPUTS if gram is None else NO_OUTPUTS
             else:
-                errors[name] = found
+                errors[name] = of_matrix
     return OutputErrors(errors, by_weights)
 
 

@@ -265,8 +265,8 @@ class _Packed(Stored):
     def about_the_file(self) -> Problems:
         if self.contents.metadata.get("format") != "pt":
             yield "__metadata__", "format must be 'pt', or transformers does not load the file"
-        found = self.config.get(compressed_tensors.SETTINGS)
-        if not isinstance(found, dict):
+        settings = self.config.get(compressed_tensors.SETTINGS)
+        if not isinstance(settings, dict):
             yield compressed_tensors.CONFIG, f"it cannot be read, or has no {compressed_tensors.SETTINGS}"
             return
         try:
@@ -274,15 +274,15 @@ class _Packed(Stored):
             wanted = compressed_tensors.quantization_config(schemes, self.said["symmetric"])
         except ValueError:
             return  # a scheme that is none is named with its matrix
-        layers = _layers(found)
+        layers = _layers(settings)
         for module, arguments in _layers(wanted).items():
             if layers.pop(module, None) != arguments:
                 yield f"{module}.weight", f"{compressed_tensors.CONFIG} says something else of it, or nothing"
         for module in layers:
             yield module, f"{compressed_tensors.CONFIG} speaks of packed weights, which are not there"
         for key in ("quant_method", "format", "quantization_status", "ignore"):
-            if found.get(key) != wanted[key]:
-                yield compressed_tensors.CONFIG, f"{key} is {found.get(key)!r:.40}: it must be {wanted[key]!r}"
+            if settings.get(key) != wanted[key]:
+                yield compressed_tensors.CONFIG, f"{key} is {settings.get(key)!r:.40}: it must be {wanted[key]!r}"
 
     def words(self, name: str) -> Problems:
         yield from super().words(name)
@@ -425,12 +425,12 @@ def _sizes(shape: Any) -> bool:
 def _layers(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a quantization_config says of the weights of each module, whatever it is."""
     groups = settings.get("config_groups")
-    found: dict[str, Any] = {}
+    by_module: dict[str, Any] = {}
     for group in groups.values() if isinstance(groups, dict) else ():
         targets = group.get("targets") if isinstance(group, dict) else None
         for module in targets if isinstance(targets, list) else ():
-            found[str(module)] = {key: group.get(key) for key in ("weights", "format")}
-    return found
+            by_module[str(module)] = {key: group.get(key) for key in ("weights", "format")}
+    return by_module
 
 
 def _counted(tensor: str, wrong: NDArray[np.bool_], what: str) -> Problems:

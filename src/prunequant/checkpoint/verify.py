@@ -117,9 +117,9 @@ def _check(stored: Stored, against: Path | None, transposed: Collection[str]) ->
     problems: list[Problem] = list(stored.about_the_file())
     sound: list[str] = []
     for name in said["matrices"]:
-        found = list(_of_a_matrix(stored, name))
-        problems += found
-        sound += [] if found else [name]
+        faults = list(_of_a_matrix(stored, name))
+        problems += faults
+        sound += [] if faults else [name]
     good = 0
     for name, digest in said["sha256"].items():
         if name not in stored.tensors:

@@ -81,12 +81,12 @@ def outputs_unit(budget: float, group: int, calibration: int, seed: int, folder:
     start = time.process_time()
     with using(kernels=1), checkpoint.open_model(smollm2.weights_path()) as model:
         report = linear_layers(checkpoint.report(model, [budget], group=group).to_json())
-        found = output_errors(model, report, Calibration(Path(folder) / INPUTS, model))
-    plan = checkpoint.allocate(report, budget, errors=found.errors)
+        output_loss = output_errors(model, report, Calibration(Path(folder) / INPUTS, model))
+    plan = checkpoint.allocate(report, budget, errors=output_loss.errors)
     weights = {row["name"]: row["weights"] for row in report["matrices"]}
 
     def snr(tensors: Mapping[str, str]) -> float:
-        lost = sum(count * found.errors[name][tensors[name]] for name, count in weights.items())
+        lost = sum(count * output_loss.errors[name][tensors[name]] for name, count in weights.items())
         return round(decibel(lost / sum(weights.values())), 4)
 
     return {

@@ -55,8 +55,8 @@ def written(name: str, out: Path, inputs: Path) -> dict:
     options = FILES[name.removesuffix(CALIBRATED)]
     if name.endswith(CALIBRATED):
         options = {**options, "settings": checkpoint.Settings(method="optq"), "calibrate": inputs}
-    made = checkpoint.compress(source, out, to="gguf", **options)
-    return {"promised_bytes": made.predicted_bytes, "bytes": out.stat().st_size}
+    compressed = checkpoint.compress(source, out, to="gguf", **options)
+    return {"promised_bytes": compressed.predicted_bytes, "bytes": out.stat().st_size}
 
 
 def decoded(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -119,10 +119,10 @@ def logits(model: smollm2.Llama, tokens: NDArray) -> NDArray[np.float32]:
         return model(torch.from_numpy(np.array(tokens))[None])[0].numpy()
 
 
-def loss(found: NDArray[np.float32], tokens: NDArray) -> float:
+def loss(scores: NDArray[np.float32], tokens: NDArray) -> float:
     """Cross-entropy a token in nats, as `corpus.cross_entropies` computes it."""
     wanted = torch.from_numpy(np.array(tokens[1:]))
-    return float(F.cross_entropy(torch.from_numpy(found[:-1]), wanted, reduction="none").double().mean())
+    return float(F.cross_entropy(torch.from_numpy(scores[:-1]), wanted, reduction="none").double().mean())
 
 
 def apart(a: NDArray, b: NDArray) -> float:
@@ -143,17 +143,17 @@ def file_unit(
         old.unlink(missing_ok=True)
     try:
         with using(torch=1):
-            found = written(name, path, at / INPUTS)
+            row = written(name, path, at / INPUTS)
             llama_runtime.requantized(path, wide, "F32", "F32")
             ours = decoded(path)
-            found |= other_values(wide, ours)
+            row |= other_values(wide, ours)
             if name == RUNTIME:
-                found["other_than_package"] = other_than_package(ours)
-            found |= _runs(path, wide, layers(ours), corpus.windows(windows)[:read], compared)
+                row["other_than_package"] = other_than_package(ours)
+            row |= _runs(path, wide, layers(ours), corpus.windows(windows)[:read], compared)
     finally:
         for old in (path, wide):
             old.unlink(missing_ok=True)
-    return {**found, "cpu": round(time.process_time() - start, 1)}
+    return {**row, "cpu": round(time.process_time() - start, 1)}
 
 
 @lru_cache(maxsize=1)
@@ -236,13 +236,13 @@ def summary(rows: Sequence[Mapping], torch_losses: Mapping[str, Sequence[float]]
 
     Against those of `REFERENCES`, by llama.cpp too, and against its own by torch where these are given.
     """
-    by_name, found = {row["name"]: row["losses"] for row in rows}, []
+    by_name, comparisons = {row["name"]: row["losses"] for row in rows}, []
     for name, own in by_name.items():
         against = {r: by_name[r] for r in REFERENCES if r in by_name and r != name}
         against |= {"torch": torch_losses[name]} if name in torch_losses else {}
         differ = {other: asdict(paired(np.subtract(own, losses))) for other, losses in against.items()}
-        found.append({"name": name, "perplexity": corpus.perplexity(own), "difference": differ})
-    return found
+        comparisons.append({"name": name, "perplexity": corpus.perplexity(own), "difference": differ})
+    return comparisons
 
 
 def make(
