@@ -210,6 +210,22 @@ def several(value: Any, name: str, wanted: str = "a sequence") -> Iterable:
     return value
 
 
+def function(value: Any, name: str, wanted: str = "a function") -> Any:
+    """The value itself, if it can be called.
+
+    Examples
+    --------
+    >>> function(len, "progress")
+    <built-in function len>
+    >>> function(3, "progress", "a function of two numbers, or None")
+    Traceback (most recent call last):
+    TypeError: progress is 3: it must be a function of two numbers, or None
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {shown(value)}: it must be {wanted}")
+    return value
+
+
 def path(value: Any, name: str, *, file: bool = False) -> Path:
     """The path of a file or folder, from a string or a path; nothing need lie there.
 

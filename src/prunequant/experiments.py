@@ -411,12 +411,11 @@ def sweep(
     >>> sweep(area, grid(width=[2, 3], height=[5]))
     [{'width': 2, 'height': 5, 'seed': 0, 'area': 10}, {'width': 3, 'height': 5, 'seed': 0, 'area': 15}]
     """
-    if not callable(function):
-        raise TypeError(f"function is {arguments.shown(function)}: it must be a function of parameters and a seed")
+    arguments.function(function, "function", "a function of parameters and a seed")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor is {arguments.shown(executor)}: it must be a concurrent.futures executor")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress is {arguments.shown(progress)}: it must be a function of two numbers")
+    if progress is not None:
+        arguments.function(progress, "progress", "a function of two numbers")
     version = _version(version)
     name = _name(function, name, store is not None)
     sets, all_seeds = _parameter_sets(grid), _seeds(seeds)

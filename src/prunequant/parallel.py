@@ -15,6 +15,8 @@ from functools import wraps
 
 import numba
 
+from . import arguments
+
 
 class _Gate:
     """A lock that is taken until numba's threads are known to need none."""
@@ -38,13 +40,14 @@ def one_at_a_time(kernel: Callable) -> Callable:
 
     Such a kernel is called from Python only, never from another kernel.
     """
+    arguments.function(kernel, "kernel", "a compiled function")
 
     @wraps(kernel)
-    def call(*arguments):
+    def call(*given):
         if not _GATE.needed:
-            return kernel(*arguments)
+            return kernel(*given)
         with _GATE.lock:
-            result = kernel(*arguments)
+            result = kernel(*given)
             with suppress(ValueError):  # without compilation numba starts no threads, and has no layer
                 _GATE.needed = numba.threading_layer() == "workqueue"
             return result

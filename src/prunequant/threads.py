@@ -75,7 +75,9 @@ def using(torch: int | None = None, kernels: int | None = None) -> Iterator[int 
 
 
 def pin(threads: int | None) -> None:
-    """Set torch's number of threads where it is another; None leaves it as it is."""
+    """Set torch's number of threads, in [1, 65536], where it is another; None leaves it as it is."""
+    if threads is not None:
+        threads = arguments.integer(threads, "threads", 1, MAX_THREADS)
     import torch
 
     if threads is not None and torch.get_num_threads() != threads:
@@ -90,12 +92,19 @@ def run_rows(work: Callable[[int, int], object], rows: int, minimum: int = MIN_R
     neither be entered from two threads at once nor survive a fork, and sweeps do both. Every row is a pure function of
     its input, so the split never changes a result.
 
+    Raises
+    ------
+    TypeError, ValueError : a work that is no function, negative rows, no row a thread, pieces outside [1, 1024].
+
     Examples
     --------
     >>> run_rows(lambda start, stop: stop - start, 10)
     [10]
     """
-    threads = min(numba.get_num_threads(), max(1, rows // max(1, minimum)))
+    arguments.function(work, "work", "a function of a first row and the row after the last")
+    rows, minimum = arguments.integer(rows, "rows", 0), arguments.integer(minimum, "minimum", 1)
+    pieces = arguments.integer(pieces, "pieces", 1, 1024)
+    threads = min(numba.get_num_threads(), max(1, rows // minimum))
     if threads <= 1:
         return [work(0, rows)]
     pieces = min(pieces * threads, rows)

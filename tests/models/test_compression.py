@@ -75,6 +75,24 @@ def test_a_linear_layer_gets_what_the_scheme_gives_its_matrix(method, scheme):
     assert report.bits == Scheme.named(scheme).stored_bits(12, 16)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "columns", "note"),
+    [
+        ("INT4 g128", 100, "the last group of each row has 100 values, not 128"),
+        ("INT4 g32", 100, "the last group of each row has 4 values, not 32"),
+        ("MXFP4", 40, "the last group of each row has 8 values, not 32"),
+        ("INT4 g32", 64, ""),
+        ("INT4 channel", 100, ""),
+        ("INT4 tensor", 100, ""),
+        ("FP16", 100, ""),
+    ],
+)
+def test_a_row_that_does_not_fill_its_last_group_is_said_so(scheme, columns, note):
+    torch.manual_seed(0)
+    (layer,) = models.compress(nn.Linear(columns, 3), scheme=scheme).layers
+    assert layer.note == note
+
+
 def test_a_weight_that_is_stored_transposed_is_grouped_along_its_inputs():
     torch.manual_seed(0)
     layer, x = Conv1D(12, 16), torch.randn(50, 16)
@@ -270,7 +288,7 @@ def test_weights_that_are_not_numbers_are_left_alone_and_inputs_that_are_not_are
     small = models.compress(model, [x], scheme="INT8 channel")
     assert next(e.why for e in small.untreated if e.name == "1.weight") == "1: it holds NaN or infinity"
     x[1, 1] = math.inf
-    with pytest.raises(ValueError, match="layer 0 sees NaN or infinity in batch 2"):
+    with pytest.raises(ValueError, match="layer 0 sees NaN or infinity in batch 2 of batches"):
         models.compress(model, [torch.ones(3, 4), x], scheme="INT8 channel")
 
 
@@ -279,7 +297,14 @@ def test_weights_that_are_not_numbers_are_left_alone_and_inputs_that_are_not_are
     [
         (dict(batches=torch.ones(3, 4)), TypeError, "batches is .*such as a list"),
         (dict(batches=5), TypeError, "batches is 5"),
-        (dict(batches=[5]), TypeError, "a batch is 5"),
+        (dict(batches=[5]), TypeError, r"batches\[0\] is 5"),
+        (dict(batches=[torch.ones(3, 4), 5]), TypeError, r"batches\[1\] is 5"),
+        (dict(batches=[{"x": 1}]), TypeError, "batch is .*: the module does not take it"),
+        (dict(held_out=[[1, 2]]), TypeError, r"held_out\[0\]: batch is \[1, 2\]: the module does not take it"),
+        (dict(held_out=[5]), TypeError, r"held_out\[0\] is 5"),
+        (dict(held_out=[torch.full((3, 4), math.inf)]), ValueError, "infinity in batch 1 of held_out"),
+        (dict(forward=3), TypeError, "forward is 3: it must be a function of a module and a batch"),
+        (dict(progress="all"), TypeError, "progress is 'all': it must be a function"),
         (dict(held_out=torch.ones(3, 4)), TypeError, "held_out is"),
         (dict(scheme="INT9 channel"), ValueError, "scheme is 'INT9 channel'"),
         (dict(scheme=4), TypeError, "scheme is 4"),
@@ -293,7 +318,7 @@ def test_weights_that_are_not_numbers_are_left_alone_and_inputs_that_are_not_are
         (dict(module=nn.Linear), TypeError, "module is"),
         (dict(module=nn.ReLU()), ValueError, "no layer is to be compressed: the module has no layers that are known"),
         (dict(module=nn.LazyLinear(3)), ValueError, "parameter weight has no values yet"),
-        (dict(scheme={}), ValueError, "no layer is to be compressed: .*the plan does not name it"),
+        (dict(scheme={}), ValueError, "scheme is an empty plan"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_name(change, error, message):

@@ -8,8 +8,13 @@ float type represents, so that a cast is the same array.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
+import itertools
+import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -21,7 +26,8 @@ from safetensors.numpy import save_file
 
 from prunequant import (
     checkpoint,
-    timing,  # noqa: F401 (a room that extras.submodule is asked for)
+    records,
+    timing,
 )
 from prunequant import distortion as D
 from prunequant import formats as F
@@ -30,8 +36,11 @@ from prunequant import optimum as O
 from prunequant import path_following as P
 from prunequant import tickets as T
 from prunequant.experiments import Store
+from prunequant.finetune import checkpoints, lsq
+from prunequant.finetune import straight_through as through
 from prunequant.formats.base import to_blocks
-from prunequant.models import networks
+from prunequant.models import compression, networks
+from prunequant.pages import plotting, widgets
 from prunequant.tickets import blocks, certificate
 from prunequant.tickets.carve import prune
 from prunequant.tolerance import Tolerance
@@ -49,6 +58,7 @@ ONLY = {
     "arguments.flag": ("value",),
     "arguments.choice": ("value",),
     "arguments.instance": ("value",),
+    "arguments.function": ("value",),
     "arguments.path": ("value",),
     "arguments.several": (),  # gives back the value in the kind that it came in
     "arguments.integers": ("x",),
@@ -58,8 +68,17 @@ ONLY = {
     "formats.Integer.parameters": (),  # takes the package's own view of an array
     "experiments.plain": (),  # any value at all; its error names the type
     "experiments.unit_key": ("name", "version", "seed"),
-    "experiments.workplace": (),  # begins its work when it is entered, as does the next
-    "records.beside": (),
+    "finetune.checkpoints.check_configuration": (),  # compares what two runs wrote
+    "finetune.checkpoints.configuration": (),
+    **dict.fromkeys(  # called by the loop of finetune.training.fit
+        (
+            f"finetune.{owner}.{name}"
+            for owner in ("pruning.FixedMask", "pruning.GradualPruner", "straight_through.StraightThrough")
+            for name in ("before_forward", "after_step", "load_state_dict")
+        ),
+        (),
+    ),
+    "finetune.pruning.GradualPruner.prune": (),
     "records.write_json": ("path",),
     "records.provenance": ("command",),
 }
@@ -74,6 +93,18 @@ EXPERIMENTS = {
     "studies.paths.scaling_over_depth": "trains networks",
     "studies.paths.deep_network": "compresses a trained network",
     "tickets.certificate.record": "measures the shipped table for minutes",
+    "cases.runner.run_case": "runs a case study; tests/cases/test_runner.py gives it every argument of a wrong kind",
+    "timing.clock.limits": "measures the machine",
+    "timing.clock.captured": "needs a GPU",
+}
+
+# Constructors that one function calls, with arguments that it has checked.
+HANDLES = {
+    "finetune.lsq.LSQ": "finetune.lsq.attach",
+    "finetune.lsq.LSQWeight": "finetune.lsq.attach",
+    "finetune.straight_through.Compressed": "finetune.straight_through.attach",
+    "finetune.straight_through.StraightThrough": "finetune.straight_through.attach",
+    "pages.widgets.Widget": "pages.widgets.slider",
 }
 
 
@@ -136,6 +167,47 @@ def torch_network():
 
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).eval()
+
+
+def torch_module():
+    """A layer of each kind that is compressed, fresh, so that a call may change it."""
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval()
+
+
+def normed_module():
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+
+
+def optimiser():
+    import torch
+
+    return torch.optim.SGD(torch_module().parameters(), lr=0.5)
+
+
+def small_matrix(*shape: int):
+    import torch
+
+    return torch.from_numpy(eighths(*shape).astype(np.float32))
+
+
+def attached_weight():
+    module = torch_module()
+    through.attach(module, None, F.Integer(4), "2:4", "sq")
+    return module[0].parametrizations.weight[0]
+
+
+def batch_of(step: int) -> tuple:
+    return (samples() + step,)
+
+
+def batches() -> list:
+    return [samples(), samples() / 2]
 
 
 def samples():
@@ -486,14 +558,146 @@ ROOMS: dict[str, dict[str, Entry]] = {
     },
 }
 # Networks and studies take what the room takes that they are about.
-ROOMS["models"] = {**ROOMS["tickets"], **ROOMS["path_following"]}
+ROOMS["models"] = {
+    **ROOMS["tickets"],
+    **ROOMS["path_following"],
+    "module": torch_module,
+    "before": torch_module,
+    "after": torch_module,
+    "batches": batches,
+    "batch": samples,
+    "held_out": batches,
+    "scheme": constant("INT4 channel"),
+    "method": constant("nearest"),
+    "forward": constant(lambda module, batch: module(batch)),
+    "loss": constant(lambda output, batch: output.square().mean(1)),
+    "progress": constant(lambda done, of, name: None),
+    "part": constant("heldout"),
+}
+ROOMS["finetune"] = {
+    "model": torch_module,
+    "model_a": torch_module,
+    "model_b": torch_module,
+    "layers": constant(["0", "2"]),
+    "masks": lambda: {"0": np.arange(32).reshape(8, 4) % 2 == 0},
+    "batches": constant(batch_of),
+    "inputs": samples,
+    "count": constant(2),
+    "x": lambda: eighths(6, 4),
+    "y": lambda: eighths(6, 4, seed=3),
+    "step": constant(3),
+    "start": constant(0),
+    "end": constant(4),
+    "steps": constant(8),
+    "final": constant(0.75),
+    "bits_by_layer": lambda: {"0": 4},
+    "density_by_layer": lambda: {"0": 0.5},
+    "scales_by_layer": lambda: {"0": 8},
+    "total_bits": constant(700.0),
+}
+ROOMS["finetune"] |= {
+    "batch": lambda: (samples(),),
+    "weight": lambda: torch_module()[0].weight,
+    "w": lambda: torch_module()[0].weight.detach(),
+    "shape": constant((8, 4)),
+    "rows": lambda: torch_module()[0].weight.detach(),
+    "module": lambda: torch_module()[0],
+    "state": lambda: {"step": 3, "masks": {}},
+    "tensors": lambda: [samples()],
+    "settings": lambda: {"steps": 3},
+    "stored": lambda: {"steps": "3"},
+    "wanted": lambda: {"steps": "3"},
+    "path": constant("run.pt"),
+    "per": constant("row"),
+    "ties": constant("first"),
+    "gradient": constant("dense"),
+    "order": constant("sq"),
+    "pattern": constant("2:4"),
+    "refresh": constant(2),
+    "device": constant("cpu"),
+    "clip": constant(1.0),
+    "every": constant(2),
+    "warmup": constant(1),
+    "checkpoint": lambda: new_file("train.pt"),
+    "loss": constant(lambda model, x: model(x).square().mean()),
+    "forward": constant(lambda model, x: model(x)),
+    "optimiser": optimiser,
+    "progress": constant(lambda step, steps: None),
+    "configuration": lambda: {"rate": 0.5},
+}
+ROOMS["cases"] = {
+    "name": constant("hardware"),
+    "device": constant("cpu"),
+    "path": constant("case.json"),
+    "record": lambda: json.loads(Path("case.json").read_text(encoding="utf-8")),
+}
+ROOMS["pages"] = {
+    "name": constant("a-figure"),
+    "stops": constant(["one", "two"]),
+    "x": array(0.0, 0.5, 1.0),
+    "curves": lambda: [widgets.Curve("a", "pruning", np.arange(6.0).reshape(2, 3))],
+    "slider_label": constant("which"),
+    "x_label": constant("x"),
+    "y_label": constant("y"),
+    "readings": constant(["first", "second"]),
+    "choices": lambda: {"of": ["this", "that"]},
+    "bars": constant(["a", "b", "c"]),
+    "shares": lambda: np.arange(6.0).reshape(2, 3) / 8,
+    "notes": lambda: [["n"] * 3] * 2,
+    "start": constant(1),
+    "rows": constant(2),
+    "columns": constant(1),
+    "height": constant(3.0),
+}
+ROOMS["timing"] = {
+    "weight": lambda: small_matrix(8, 64),
+    "x": lambda: small_matrix(2, 64),
+    "top": constant(127.0),
+    "group": constant(32),
+    "device": constant("cpu"),
+    "sweep": constant(4096),
+    "call": constant(lambda: None),
+    "sibling": constant(lambda: None),
+    "siblings": lambda: {"a": lambda: None},
+    "about": constant(1e-4),
+    "calls": lambda: {"a": lambda: None, "b": lambda: None},
+    "watch": lambda: timing.clock.Stopwatch("cpu", 4096),
+    "rounds": constant(2),
+    "seconds": lambda: {"a": {"cold": [1.0, 2.0]}, "b": {"cold": [2.0, 1.5]}},
+    "names": constant(("a", "b")),
+    "kind": constant("cold"),
+    "times": constant([1.0, 2.0, 4.0]),
+    "baseline": constant([1.0, 1.5, 2.0]),
+    "moved": constant(1e9),
+    "work": constant(2e9),
+    "bandwidth": constant(2e10),
+    "peak": constant(1e11),
+    "name": constant("csr-50"),
+    "outputs": constant(8),
+    "inputs": constant(64),
+    "batch": constant(2),
+}
+ROOMS["threads"] = {
+    "torch": constant(1),
+    "kernels": constant(1),
+    "threads": constant(1),
+    "rows": constant(10),
+    "work": constant(lambda start, stop: stop - start),
+}
+ROOMS["parallel"] = {"kernel": constant(sum)}
 ROOMS["studies"] = {**ROOMS["subset_sum"], **ROOMS["path_following"]}
+
+ROOMS["models"] |= {
+    "split": constant("half"),
+    "test": constant(1),
+}
 
 CALLS: dict[str, dict[str, Entry]] = {
     "arguments.flag": {"value": constant(True)},
     "arguments.choice": {"value": constant("even"), "options": constant(("even", "stochastic"))},
     "arguments.real": {"value": constant(0.5)},
     "arguments.instance": {"kind": constant(int)},
+    "arguments.function": {"value": constant(len)},
     "arguments.path": {"value": constant("rows.json")},
     "arguments.several": {"value": constant((1, 2))},
     "arguments.output": {"name": constant("out")},
@@ -557,6 +761,19 @@ CALLS: dict[str, dict[str, Entry]] = {
         "mask": lambda: np.arange(24).reshape(8, 3) % 5 > 0,
     },
     "path_following.size_for_sparsity": {"steps": constant(4), "operator": constant(P.Prune)},
+    "models.compress": {"inputs": constant("original")},
+    "models.digits.by_class": {"labels": lambda: np.array([0, 1, 0, 1, 1, 0])},
+    "finetune.batch_norm.reestimate": {"model": normed_module},
+    "finetune.checkpoints.read": {"path": constant("kept.pt")},
+    "finetune.pruning.GradualPruner": {"every": constant(2)},
+    "finetune.sizes.account": {"mask": constant("bitmap")},
+    "finetune.training.fit": {"model": lambda: torch_module(), "steps": constant(3)},
+    "pages.plotting.figure": {"height": constant(3.0)},
+    "pages.widgets.menus": {"readings": constant(["first", "second"]), "start": constant((1,))},
+    "timing.codes.magnitude_mask": {"name": constant("csr-50")},
+    "timing.kernels.Kernel.error": {"rows": constant(2)},
+    "timing.clock.interleave": {"seconds": constant(10.0)},
+    "threads.run_rows": {"minimum": constant(2)},
     "models.networks.accuracy": {"inputs": lambda: samples(), "labels": lambda: labels()},
     "models.networks.agreement": {"inputs": lambda: samples()},
     "models.networks.output_error": {"inputs": lambda: samples()},
@@ -694,10 +911,15 @@ MAY_REFUSE = {
 # So are the spread of one seed, and the errors of a method that does not reach a sparsity.
 MAY_BE_NAN = {
     "distortion.Empirical",
+    "finetune.cka.compare",
+    "finetune.cka.linear_cka",
     "models.networks.compress_network",
     "studies.paths.compare_pruners",
     "tickets.controls.undersized",
 }
+
+# Results that are seconds of a clock, never the same twice: only that there are as many is compared.
+SECONDS = ("timing.clock.Stopwatch", "timing.clock.interleave")
 
 # Valid values whose work is long by nature, as their documentation says, and the seconds that it may take.
 LONG = {
@@ -705,6 +927,9 @@ LONG = {
     "tickets.blocks.find_attention: levels": 60.0,
     "tickets.blocks.find_shallow_residual: levels": 60.0,
     "tickets.structured.recipe_for: reach": 60.0,
+    "finetune.training.fit: steps": 120.0,  # a step takes milliseconds
+    "finetune.batch_norm.reestimate: count": 120.0,
+    "timing.clock.interleave: rounds": 60.0,  # rounds of half a millisecond, as many as are asked for
     "distortion.crossover: bits": 10.0,  # the best scale of a law of each parameter
     "studies.paths.compare_pruners: features": 10.0,  # a layer of a thousand features, pruned in eight ways
     "studies.paths.compare_quantizers: features": 10.0,
@@ -746,6 +971,14 @@ INSTANCES: dict[str, Entry] = {
     "optimum.Solution": lambda: O.nearest(np.array([0.5, -1.25, 0.875, 2.0]), gram(), 4),
     "path_following.Prepared": lambda: P.prepare(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16),
     "path_following.Result": lambda: P.compress(eighths(8, 3, seed=4) / 4, eighths(16, 8, seed=6) / 16, P.Grid(0.25)),
+    "finetune.lsq.LSQ": lambda: lsq.attach(torch_module(), 4),
+    "finetune.straight_through.StraightThrough": lambda: through.attach(
+        torch_module(), None, F.Integer(4), "2:4", "sq"
+    ),
+    "finetune.straight_through.Compressed": lambda: attached_weight(),
+    "models.compression.CompressedLayer": lambda: compression.compress(torch_module()).layers[0],
+    "pages.plotting.Role": lambda: plotting.PRUNING,
+    "timing.kernels.Kernel": lambda: timing.kernels.prepare("csr-50", small_matrix(8, 64)),
     "models.networks.LayerReport": lambda: networks.LayerReport("a", 1, 2, 3, 4, *[0.5] * 7),
     "tickets.Network": network,
     "tickets.Pair": pair,
@@ -763,7 +996,14 @@ def prepare_folder() -> None:
     weights = {name: normal(8, 64, seed=seed).astype(np.float32) for seed, name in enumerate("vw")}
     save_file(weights, "model.safetensors")
     np.savez("inputs.npz", w=normal(80, 64))
+    checkpoints.write("kept.pt", {"step": 3})
+    shutil.copy(records.find("case_hardware_cpu.json"), "case.json")
     checkpoint.compress("model.safetensors", "compressed.safetensors", scheme="INT4 g32")
+
+
+def left_out(target: Target) -> bool:
+    """Whether a callable is not called: an experiment, or a constructor that one function alone calls."""
+    return target.name in (HANDLES if target.kind == "constructor" else EXPERIMENTS)
 
 
 def entry(target: Target, name: str) -> Entry | None:
@@ -826,5 +1066,9 @@ def call(target: Target, given: dict[str, object], owner: object = None) -> obje
         else:
             named[name] = value
     if target.kind == "method":
-        return target.function(owner, *positional, **named)
-    return target.function(*positional, **named)
+        positional = [owner, *positional]
+    result = target.function(*positional, **named)
+    if isinstance(result, contextlib.AbstractContextManager) and hasattr(result, "gen"):
+        with result as inside:  # its work begins when it is entered
+            return inside
+    return list(itertools.islice(result, 100)) if inspect.isgenerator(result) else result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
+import sys
 import time
 import types
 import warnings
@@ -55,7 +56,10 @@ def leaves(value: object, depth: int = 0) -> Iterator[object]:
         for field in fields(value):
             yield from leaves(getattr(value, field.name), depth + 1)
     elif hasattr(value, "detach"):
-        yield value.detach().numpy()
+        held = value.detach()
+        yield (held.float() if str(held.dtype) == "torch.bfloat16" else held).numpy()
+    elif callable(getattr(value, "named_modules", None)):  # a torch module: the numbers that it holds
+        yield from leaves(dict(value.state_dict()), depth + 1)
     elif type(value).__module__.startswith("prunequant"):
         for name in sorted(getattr(value, "__dict__", {})):
             yield from leaves(vars(value)[name], depth + 1)
@@ -145,6 +149,8 @@ def run(target: Target, name: str | None, make: Callable[[], object] | None = No
     result = calls.call(target, given, owner)
     flat = uses(target, result) if target.kind == "constructor" else list(leaves(result))
     seconds = time.process_time() - start
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")  # it keeps what was drawn
     for key, old in before.items():
         if flags[key] != given[key].flags.writeable:
             raise Changed(f"{key} is made read-only by the call")
@@ -165,6 +171,8 @@ def allowed(error: BaseException) -> bool:
 
 def names(message: str, name: str, parameter: inspect.Parameter) -> bool:
     forms = {name, name.replace("_", " ")}
+    if name == "batches":  # an error may name the one that is at fault
+        forms.add("batch")
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         forms.add(name.rstrip("s"))
     return any(re.search(rf"(?<!\w){re.escape(form)}(?!\w)", message) for form in forms)
@@ -215,6 +223,8 @@ def _verdict(target: Target, name: str, case: Case, reference: list | None, give
     """Whether an accepted call is right."""
     if case.barred:
         return "lax", "accepted, though the dialect has no room for it"
+    if case.same and reference is not None and target.name.startswith(calls.SECONDS):
+        return ("accepted", "") if len(flat) == len(reference) else ("wrong", f"{len(flat)} values")
     if case.same and reference is not None:
         apart = difference(flat, reference, case.tolerance)
         return ("wrong", apart) if apart else ("accepted", "")

@@ -129,7 +129,7 @@ def tasks(limit: float, sample: tuple[int, int] | None, only: Iterable[str] = ()
     """One for each callable and parameter; without a parameter, the canonical call alone."""
     found = []
     for target in walk.targets():
-        if target.name in calls.EXPERIMENTS or (only and not target.name.startswith(tuple(only))):
+        if calls.left_out(target) or (only and not target.name.startswith(tuple(only))):
             continue
         for name in (None, *calls.varied(target)):
             found.append({"target": target.name, "parameter": name, "limit": limit, "sample": sample})

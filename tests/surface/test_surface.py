@@ -4,7 +4,9 @@ A fault is mended in the library, never excused here. `python -m tests.surface -
 every value of one callable.
 """
 
+import importlib
 import json
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 
@@ -45,6 +47,46 @@ def test_every_value_is_taken_as_it_is_meant_or_refused_by_name(room):
 def test_every_room_is_walked_or_stays_outside_for_a_reason():
     walked = {target.room for target in walk.targets()}
     assert walked == set(ROOMS) and not walked & set(walk.OUTSIDE) and all(walk.OUTSIDE.values())
+
+
+def test_what_stays_outside_is_there_and_says_why():
+    for path, why in walk.OUTSIDE.items():
+        module, _, name = f"prunequant.{path}".rpartition(".")
+        assert why and walk.named(importlib.import_module(module), name), path
+
+
+def test_constructors_that_are_not_tried_are_called_by_a_function_that_is():
+    known = {(target.name, target.kind) for target in walk.targets()}
+    for handle, maker in calls.HANDLES.items():
+        assert (handle, "constructor") in known
+        assert (maker, "function") in known or any(maker.startswith(outside) for outside in walk.OUTSIDE)
+
+
+def test_what_a_room_offers_when_it_is_asked_for_is_walked_and_so_are_the_modules_of_its_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "offering"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "import json\n\ndef __getattr__(name):\n    if name == 'made':\n        return len\n"
+        "    raise AttributeError(name)\n\n"
+        "def __dir__():\n    return ['json', 'made', 'other']\n"
+    )
+    (folder / "other.py").write_text("def found():\n    pass\n\ndef _hidden():\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("offering")
+    assert walk._names(module) == ["made", "other"]
+    assert walk._names(importlib.import_module("offering.other")) == ["found"]
+    assert {"models.compress", "models.compare_outputs", "models.input_grams", "threads.using"} <= {
+        target.name for target in walk.targets()
+    }
+
+
+def test_the_work_of_a_context_begins_when_it_is_entered():
+    @contextmanager
+    def entered(bits):
+        yield guarded(bits)
+
+    assert judged(entered, "bits", lambda: 4, "uint8 twin").kind == "accepted"
+    assert judged(entered, "bits", lambda: 4, "'x'").kind == "refused"
 
 
 def test_the_record_covers_every_room_and_holds_no_fault():

@@ -1,9 +1,10 @@
 """Every public callable of the library, found by walking: nothing is listed here but what stays outside, and why.
 
 A room is a module or package directly below `prunequant`. Public is what its `__all__` names, or without one every
-name without an underscore that the module itself defines; a module that an `__all__` names is walked in turn. Of a
-class these are the constructor, the public methods and `__call__`. A class that stores what it is given (a dataclass
-without `__post_init__`, a named tuple) has no constructor to try: its fields are the results of other calls.
+name without an underscore that the module itself defines or offers when it is asked for (its `__dir__`), and the
+modules of its folder, which are walked in turn. Of a class these are the constructor, the public methods and
+`__call__`. A class that stores what it is given (a dataclass without `__post_init__`, a named tuple) has no constructor
+to try: its fields are the results of other calls.
 """
 
 from __future__ import annotations
@@ -18,20 +19,67 @@ from types import ModuleType
 
 import prunequant
 
+_PRETRAINED = "reads a pretrained model or pictures of it; its own tests damage those files"
+_PARTS = "what compress and input_grams are made of: every module that they are given is taken apart by it"
+_RECORD = "makes a record of the book, or a part of it: its settings come through studies.runner"
+_BOOK = "a network or data of the book, made by its chapters and cases, which its own tests hold"
+_PAGE = "measures for one page of the book, which gives it the settings that are printed there"
+_CASE = "one case study: its settings come from presets, and from the command that cases.runner checks"
+
 OUTSIDE = {
-    "cases": "runs the case studies; needs torch and minutes",
-    "claims": "measures the other rooms; its own tests run every claim",
+    "cases.byte_model": _CASE,
+    "cases.hardware": _CASE,
+    "cases.lsq_against_pruning": _CASE,
+    "cases.order_in_a_language_model": _CASE,
+    "cases.pareto": _CASE,
+    "cases.paths_in_a_language_model": _CASE,
+    "cases.runner.Case": "made by the cases themselves",
+    "claims": "states and measures what the other rooms compute; its own tests run every claim",
     "cli": "a command, tried as a process in tests/test_cli.py",
-    "finetune": "trains networks; needs torch",
-    "pages": "draws the book's figures",
-    "parallel": "takes kernels, which are called from their own rooms",
-    "threads": "sets numbers of threads; takes functions over rows, which are called from their own rooms",
-    "timing": "measures a machine; needs torch",
+    "models.block_by_block": _CASE,
+    "models.calibration.Grams": _PARTS,
+    "models.corpus": _BOOK,
+    "models.efficientnet": _PRETRAINED,
+    "models.images": "reads and fetches files of pictures; its own tests damage them",
+    "models.integer_digits": _PRETRAINED,
+    "models.integer_efficientnet": _PRETRAINED,
+    "models.inventory": _PARTS,
+    "models.layers": _PARTS,
+    "models.perceptron": _BOOK,
+    "models.photographs": _PRETRAINED,
+    "models.small": _BOOK,
+    "models.smollm2": _PRETRAINED,
+    "studies.characters": _RECORD,
+    "studies.compressed_model": _RECORD,
+    "studies.corpus": _RECORD,
+    "studies.fashion_mnist_6000": _RECORD,
+    "studies.imagenet_ticket": _RECORD,
+    "studies.inputs": _RECORD,
+    "studies.llama_cpp_files": _RECORD,
+    "studies.llama_runtime": _RECORD,
+    "studies.lsq_one_shot": _RECORD,
+    "studies.lsq_rates": _RECORD,
+    "studies.model_reports": _RECORD,
+    "studies.order_audit": _RECORD,
+    "studies.order_effect": _RECORD,
+    "studies.order_language": _RECORD,
+    "studies.orders": _RECORD,
+    "studies.paths_coverage": _RECORD,
+    "studies.paths_networks": _RECORD,
+    "studies.paths_studies": _RECORD,
+    "studies.phase_diagram": _RECORD,
+    "studies.phase_plan": _RECORD,
+    "studies.printed": _RECORD,
+    "studies.published_tensors": _RECORD,
+    "studies.real_layers": _RECORD,
+    "studies.real_rows": _RECORD,
+    "studies.real_weights": _RECORD,
+    "studies.runner": "runs the recorded studies; tests/studies/test_runner.py gives it settings of a wrong kind",
+    "studies.since": _PAGE,
+    "studies.threshold_efficientnet": _RECORD,
+    "studies.ticket_efficientnet": _RECORD,
     "warm": "a command",
 }
-
-# Rooms of which some modules are tried: the others read files of models, or train for minutes.
-WALKED = {"models": ("networks",), "studies": ("paths",)}
 
 
 @dataclass(frozen=True)
@@ -56,11 +104,26 @@ def rooms() -> list[str]:
 
 
 def _names(module: ModuleType) -> list[str]:
-    listed = WALKED.get(module.__name__.removeprefix("prunequant.")) or getattr(module, "__all__", None)
+    listed = getattr(module, "__all__", None)
     if listed is not None:
         return list(listed)
-    own = [n for n, o in vars(module).items() if getattr(o, "__module__", None) == module.__name__]
-    return [n for n in own if not n.startswith("_")]
+    names = [n for n, o in vars(module).items() if getattr(o, "__module__", None) == module.__name__]
+    if hasattr(module, "__path__"):
+        offered = vars(module).get("__dir__")
+        names += offered() if offered else [found.name for found in pkgutil.iter_modules(module.__path__)]
+    return [n for n in dict.fromkeys(names) if not n.startswith("_") and not _imported(module, n)]
+
+
+def _imported(module: ModuleType, name: str) -> bool:
+    """Whether a module only imported this other module, of another folder."""
+    thing = vars(module).get(name)
+    return isinstance(thing, ModuleType) and not thing.__name__.startswith(f"{module.__name__}.")
+
+
+def named(module: ModuleType, name: str) -> object:
+    if not hasattr(module, name):
+        importlib.import_module(f"{module.__name__}.{name}")
+    return getattr(module, name)
 
 
 def stores_only(cls: type) -> bool:
@@ -79,6 +142,8 @@ def methods(cls: type) -> Iterator[tuple[str, Callable, str]]:
         if definer is None or not definer.__module__.startswith("prunequant"):
             continue
         raw = vars(definer)[name]
+        if name == "forward" and any(base.__module__ == "torch.nn.modules.module" for base in cls.__mro__):
+            continue  # called by torch, with what the module is called with
         if isinstance(raw, (staticmethod, classmethod)):
             yield name, getattr(cls, name), "static"
         elif inspect.isfunction(raw):
@@ -105,12 +170,15 @@ def targets() -> list[Target]:
     def walk(room: str, module: ModuleType) -> None:
         below: list[ModuleType] = []
         for name in _names(module):
-            thing = getattr(module, name)
+            path = f"{module.__name__.removeprefix('prunequant.')}.{name}"
+            if path in OUTSIDE:
+                continue
+            thing = named(module, name)
             if isinstance(thing, ModuleType):
                 below.append(thing)
             elif callable(thing) and id(thing) not in seen and _home(thing).startswith("prunequant"):
                 seen.add(id(thing))
-                found.extend(_of(room, f"{module.__name__.removeprefix('prunequant.')}.{name}", thing))
+                found.extend(_of(room, path, thing))
         for thing in below:
             if id(thing) not in seen:
                 seen.add(id(thing))

@@ -81,10 +81,14 @@ def load(name: str) -> Case:
     TypeError : the name is no string.
     ValueError : there is none; the message lists those there are.
     """
+    _check_name(name)
+    return import_module(f"{__package__}.{name.replace('-', '_')}.case").CASE
+
+
+def _check_name(name: str) -> None:
     arguments.instance(name, "name", str, f"the name of a case, such as {CASES[0]!r}")
     if name not in CASES:
-        raise ValueError(f"no case {name!r}; the cases are {', '.join(CASES)}")
-    return import_module(f"{__package__}.{name.replace('-', '_')}.case").CASE
+        raise ValueError(f"no case {name!r} of that name; the cases are {', '.join(CASES)}")
 
 
 def describe(device: str) -> dict[str, object]:
@@ -242,8 +246,11 @@ def recorded(name: str, preset: str = "cpu") -> dict:
 
     Raises
     ------
+    TypeError, ValueError : no name of a case.
     FileNotFoundError : there is none, neither in `$PRUNEQUANT_RECORDS` nor among those that ship.
     """
+    _check_name(name)
+    arguments.instance(preset, "preset", str, "the name of a preset, such as 'cpu'")
     return read_record(records.find(f"case_{name.replace('-', '_')}_{preset}.json"))
 
 
@@ -258,6 +265,9 @@ def measured(record: Mapping) -> str:
     measured on 2026-11-22 on a processor, threads: 1, seeds: 5, 3,909 s, by
       prunequant case hardware --preset cpu
     """
+    arguments.instance(record, "record", Mapping, "a record, as read_record returns it")
+    if absent := [field for field in ("provenance", "device", "seeds") if field not in record]:
+        raise ValueError(f"record lacks {', '.join(absent)}: it must be one that read_record returns")
     provenance, device = record["provenance"], record["device"]
     head = (
         f"measured on {provenance['date']} on {device['name']}, threads: {device['threads']}, "
@@ -269,7 +279,12 @@ def measured(record: Mapping) -> str:
 
 
 def on_a_gpu(name: str) -> str:
-    """When and where the GPU record of a case was made; where there is none, that there is none and what makes it."""
+    """When and where the GPU record of a case was made; where there is none, that there is none and what makes it.
+
+    Raises
+    ------
+    TypeError, ValueError : no name of a case.
+    """
     try:
         return measured(recorded(name, "gpu"))
     except FileNotFoundError:

@@ -118,8 +118,8 @@ def compress(
     settings = Settings() if settings is None else settings
     arguments.instance(settings, "settings", Settings, "a Settings")
     target = arguments.path(out, "out", file=True)
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress is {arguments.shown(progress)}: it must be a function of two numbers and a name")
+    if progress is not None:
+        arguments.function(progress, "progress", "a function of two numbers and a name")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor is {arguments.shown(executor)}: it must be a concurrent.futures executor")
     if sum(x is not None for x in (plan, scheme, budget, megabytes)) != 1:

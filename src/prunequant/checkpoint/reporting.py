@@ -186,8 +186,8 @@ def report(
     """
     settings = Settings.checked(budgets, group, mask, entropy, scales)
     for name, function in (("weights_read", weights_read), ("progress", progress)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} is {arguments.shown(function)}: it must be a function, or None")
+        if function is not None:
+            arguments.function(function, name, "a function, or None")
     source = model if isinstance(model, Model) else arguments.path(model, "model")
     with nullcontext(source) if isinstance(source, Model) else open_model(source) as opened:
         if executor is None:

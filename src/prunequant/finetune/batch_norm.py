@@ -8,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunequant.arguments import integer
+from prunequant.arguments import function, instance, integer
+from prunequant.finetune.training import parts
+
+MAX_BATCHES = 1 << 20
 
 
 def reestimate(
@@ -20,7 +23,7 @@ def reestimate(
     ----------
     model : changed in place; its mode is left as it was. Dropout is off during the passes.
     batches : function of the step that returns a tuple of tensors; steps 0 … count − 1 are used.
-    count : number of batches, from 1.
+    count : number of batches, in [1, 2**20].
     forward : forward(model, *batch); by default the model is called with the first tensor of the batch.
 
     Notes
@@ -35,7 +38,11 @@ def reestimate(
     >>> model[0].running_mean.item(), round(model[0].running_var.item(), 4)  # of 1, 3, 5, 7
     (4.0, 6.6667)
     """
-    count = integer(count, "count", 1)
+    instance(model, "model", nn.Module, "a torch module")
+    function(batches, "batches", "a function of the step")
+    if forward is not None:
+        function(forward, "forward", "a function of model and batch, or None")
+    count = integer(count, "count", 1, MAX_BATCHES)
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not layers:
         return model
@@ -63,7 +70,7 @@ def reestimate(
             layer.training, layer.momentum = True, 0.0
         with torch.no_grad():
             for step in range(count):
-                batch = [part.to(device) for part in batches(step)]
+                batch = [part.to(device) for part in parts(batches(step), step)]
                 model(batch[0]) if forward is None else forward(model, *batch)
     finally:
         for handle in handles:

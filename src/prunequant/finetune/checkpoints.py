@@ -12,11 +12,12 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import torch
 
+from prunequant import arguments
 from prunequant.records import beside
+from prunequant.timing.devices import check_device
 
 FORMAT = 1
 
@@ -44,18 +45,21 @@ def write(path: str | os.PathLike, state: Mapping) -> None:
 
     Raises
     ------
+    TypeError, ValueError : no path of a file, no mapping.
     OSError : it could not be written (a full disk, a missing folder); the message names the file, and a checkpoint that
         was there before is untouched.
 
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp()) / "run.pt"
     >>> write(path, {"step": 3, "weights": torch.ones(2)})
     >>> read(path)["step"], [file.name for file in path.parent.iterdir()]
     (3, ['run.pt'])
     """
-    path = Path(path)
+    path = arguments.path(path, "path", file=True)
+    arguments.instance(state, "state", Mapping, "a mapping of names to numbers, strings, tensors")
     try:
         with beside(path) as place, open(place, "wb") as file:
             sink = _Sink(file)
@@ -76,7 +80,7 @@ def read(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict:
     FileNotFoundError : there is none.
     ValueError : the file is damaged, or is no checkpoint of this library; the message names it.
     """
-    path = Path(path)
+    path, device = arguments.path(path, "path", file=True), check_device(device)
     try:
         with zipfile.ZipFile(path) as parts:
             damaged = parts.testzip()
@@ -85,7 +89,7 @@ def read(path: str | os.PathLike, device: str | torch.device = "cpu") -> dict:
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ValueError(f"it is not of format {FORMAT}")
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -100,7 +104,8 @@ def fingerprint(tensors: Iterable[torch.Tensor]) -> str:
     (True, 32)
     """
     digest = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
+    for number, tensor in enumerate(arguments.several(tensors, "tensors", "a sequence of tensors")):
+        arguments.instance(tensor, f"tensors[{number}]", torch.Tensor, "a tensor")
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import nn
+
+from prunequant.arguments import instance, numbers, several
+from prunequant.finetune.sizes import check_names
 
 
 def linear_cka(x: ArrayLike | torch.Tensor, y: ArrayLike | torch.Tensor) -> float:
@@ -47,7 +51,11 @@ def linear_cka(x: ArrayLike | torch.Tensor, y: ArrayLike | torch.Tensor) -> floa
 
 
 def _centred(x, name: str) -> torch.Tensor:
-    x = torch.as_tensor(x).detach().double()
+    if not isinstance(x, torch.Tensor):
+        x = torch.from_numpy(numbers(x, name, finite=False).astype(np.float64))
+    elif x.is_complex() or x.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype {x.dtype}: it must hold real numbers")
+    x = x.detach().double()
     if x.dim() < 1 or len(x) < 2:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: give at least two samples along the first axis")
     x = x.reshape(len(x), -1)
@@ -64,10 +72,11 @@ def features(
 
     `inputs` is a tensor or a sequence of batches.
     """
-    names, modules = list(layers), dict(model.named_modules())
-    for name in names:
-        if name not in modules:
-            raise ValueError(f"layers holds {name!r}: the model has no such layer")
+    names, modules = check_names(model, layers), dict(model.named_modules())
+    if not isinstance(inputs, torch.Tensor):
+        inputs = list(several(inputs, "inputs", "a tensor, or a sequence of batches"))
+        for number, batch in enumerate(inputs):
+            instance(batch, f"inputs[{number}]", torch.Tensor, "a tensor")
     out: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def keep(name):
@@ -109,6 +118,8 @@ def compare(
     >>> {name: round(value, 6) for name, value in compare(model, model, ["0", "2"], torch.randn(8, 3)).items()}
     {'0': 1.0, '2': 1.0}
     """
-    layers = list(layers)
+    for name, model in (("model_a", model_a), ("model_b", model_b)):
+        instance(model, name, nn.Module, "a torch module")
+    layers = check_names(model_a, layers)
     a, b = features(model_a, layers, inputs), features(model_b, layers, inputs)
     return {name: linear_cka(a[name], b[name]) for name in layers}

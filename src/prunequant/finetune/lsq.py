@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from prunequant import threads
-from prunequant.arguments import choice, integer
+from prunequant.arguments import choice, flag, integer, real
 from prunequant.distortion import best_scale
 from prunequant.finetune.sizes import SCALE_BITS, check_layers, dense_weight
 from prunequant.models.layers import remove_parametrizations
@@ -91,7 +91,7 @@ class LSQ:
 
     def groups(self, step_rate: float = 1e-5, **settings: float) -> list[dict]:
         """Parameter groups for one optimiser: all other parameters with the settings, the steps with their rate."""
-        steps = self.steps()
+        step_rate, steps = real(step_rate, "step_rate", 0), self.steps()
         own = {id(step) for step in steps}
         others = [p for p in self.model.parameters() if id(p) not in own]
         return [{"params": others, **settings}, {"params": steps, "lr": step_rate, "weight_decay": 0.0}]
@@ -113,6 +113,7 @@ class LSQ:
 
     def remove(self, quantized: bool = True) -> None:
         """Plain weights again: the quantized ones, or the dense ones behind them."""
+        quantized = flag(quantized, "quantized")
         for _, module in self._modules():
             remove_parametrizations(module, "weight", leave_parametrized=quantized)
 

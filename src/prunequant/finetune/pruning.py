@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-from prunequant.arguments import integer, real
+from prunequant.arguments import booleans, instance, integer, real
 from prunequant.finetune.sizes import check_layers, dense_weight
 from prunequant.finetune.training import Hook
 from prunequant.sparsity import keep_largest
@@ -34,8 +34,13 @@ def cubic(step: int, start: int, steps: int, final: float, initial: float = 0.0)
 def check_masks(model: nn.Module, masks: Mapping) -> dict[str, torch.Tensor]:
     """Masks as bool tensors on the device of their weights."""
     out = {}
-    for name in check_layers(model, masks):
-        weight, mask = dense_weight(model.get_submodule(name)), torch.as_tensor(masks[name])
+    instance(masks, "masks", Mapping, "a mapping from the name of a layer to its mask")
+    if not masks:
+        raise ValueError("masks is empty: give one layer's at least")
+    for name in check_layers(model, list(masks)):
+        weight, mask = dense_weight(model.get_submodule(name)), masks[name]
+        if not isinstance(mask, torch.Tensor):
+            mask = torch.from_numpy(booleans(mask, f"masks[{name!r}]").copy())
         if mask.dtype != torch.bool or mask.shape != weight.shape:
             raise ValueError(
                 f"masks[{name!r}] has dtype {mask.dtype} and shape {tuple(mask.shape)}: "
@@ -136,6 +141,8 @@ class GradualPruner(_Masked):
     ) -> None:
         names = check_layers(model, list(final) if layers is None and isinstance(final, Mapping) else layers)
         if isinstance(final, Mapping):
+            if absent := [name for name in names if name not in final]:
+                raise ValueError(f"final has no sparsity for {', '.join(absent[:8])}: give one for each of layers")
             self.final = {name: real(final[name], f"final of layer {name!r}", 0, 1) for name in names}
         else:
             self.final = dict.fromkeys(names, real(final, "final", 0, 1))

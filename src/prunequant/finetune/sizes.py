@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from prunequant.distortion.accounting import VALUE_BITS, equal_size_keep, mask_bits
+from prunequant.arguments import instance, integer, real, several
+from prunequant.distortion.accounting import VALUE_BITS, equal_size_keep, mask_bits, mask_pattern
 
 SCALE_BITS = 32
+MAX_SCALES = 1 << 40
 
 
 def weight_layers(model: nn.Module) -> list[str]:
@@ -20,16 +22,32 @@ def weight_layers(model: nn.Module) -> list[str]:
     >>> weight_layers(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)))
     ['0', '2']
     """
+    instance(model, "model", nn.Module, "a torch module")
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return [name for name, module in model.named_modules() if isinstance(module, kinds)]
 
 
+def check_names(model: nn.Module, layers: Iterable[str]) -> list[str]:
+    """Names of modules that the model has.
+
+    Raises
+    ------
+    TypeError, ValueError : no module, no sequence of strings, a name that the model does not have.
+    """
+    modules = dict(instance(model, "model", nn.Module, "a torch module").named_modules())
+    names = list(several(layers, "layers", "a sequence of names of layers"))
+    for number, name in enumerate(names):
+        if instance(name, f"layers[{number}]", str, "the name of a layer") not in modules:
+            raise ValueError(f"layers holds {name!r}: the model has no such layer with a weight")
+    return names
+
+
 def check_layers(model: nn.Module, layers: Iterable[str] | None) -> list[str]:
     """Names of layers of the model that have a weight; None for all of `weight_layers`."""
-    names = weight_layers(model) if layers is None else list(layers)
+    names = weight_layers(model) if layers is None else check_names(model, layers)
     modules = dict(model.named_modules())
     for name in names:
-        if name not in modules or not isinstance(getattr(modules[name], "weight", None), torch.Tensor):
+        if not isinstance(getattr(modules[name], "weight", None), torch.Tensor):
             raise ValueError(f"layers holds {name!r}: the model has no such layer with a weight")
     if not names:
         raise ValueError("layers is empty: name at least one")
@@ -40,9 +58,10 @@ def check_layers(model: nn.Module, layers: Iterable[str] | None) -> list[str]:
 
 def dense_weight(module: nn.Module) -> nn.Parameter:
     """The parameter that is trained: the weight, or what stands behind it where it is parametrized."""
+    instance(module, "module", nn.Module, "a torch module with a weight")
     if parametrize.is_parametrized(module, "weight"):
         return module.parametrizations.weight.original
-    return module.weight
+    return instance(getattr(module, "weight", None), "the weight of module", torch.Tensor, "a tensor")
 
 
 def densities(model: nn.Module, layers: Iterable[str] | None = None) -> dict[str, float]:
@@ -84,14 +103,21 @@ def account(
 
     Raises
     ------
-    ValueError : a layer the model does not have, a density outside [0, 1], an unknown mask.
+    TypeError, ValueError : a layer the model does not have, a density outside [0, 1], bits of a weight outside (0, 64],
+        an unknown mask.
 
     Examples
     --------
     >>> account(nn.Sequential(nn.Linear(8, 4)), {"0": 4}, {"0": 0.5}, "bitmap")
     {'weights': 64.0, 'masks': 32.0, 'scales': 32.0, 'rest': 64.0, 'total': 192.0}
     """
-    bits_by_layer, density_by_layer = dict(bits_by_layer or {}), dict(density_by_layer or {})
+    instance(model, "model", nn.Module, "a torch module")
+    bits_by_layer = _by_layer(bits_by_layer, "bits_by_layer", 0, 64, open_low=True)
+    density_by_layer = _by_layer(density_by_layer, "density_by_layer", 0, 1)
+    scales_by_layer = _counts(scales_by_layer)
+    value_bits = real(value_bits, "value_bits", 0, 64, open_low=True)
+    scale_bits = real(scale_bits, "scale_bits", 0, 64)
+    mask_pattern(mask)
     named = list(dict.fromkeys((*bits_by_layer, *density_by_layer)))
     weights = masks = scales = 0.0
     seen: set[int] = set()
@@ -102,14 +128,12 @@ def account(
             continue
         seen.add(id(dense))
         bits, density = bits_by_layer.get(name, value_bits), density_by_layer.get(name, 1.0)
-        if not 0 < bits <= 64:
-            raise ValueError(f"bits_by_layer[{name!r}] is {bits}: give 1 to 64 bits")
         weights += dense.numel() * density * bits
         masks += dense.numel() * mask_bits(density, mask)
         learned = _steps(module)
         seen.update(id(step) for step in learned)
         count = sum(step.numel() for step in learned) or int(bits < value_bits)
-        scales += (scales_by_layer or {}).get(name, count) * scale_bits
+        scales += scales_by_layer.get(name, count) * scale_bits
     rest = sum(t.numel() for t in _stored(model) if id(t) not in seen) * float(value_bits)
     return {
         "weights": weights, "masks": masks, "scales": float(scales), "rest": rest,
@@ -157,7 +181,9 @@ def equal_size_density(
     0.3125
     """
     layers = check_layers(model, layers)
-    others = {name: bits for name, bits in (bits_by_layer or {}).items() if name not in layers}
+    total_bits = real(total_bits, "total_bits", 0)
+    others = {name: bits for name, bits in _mapping(bits_by_layer, "bits_by_layer").items() if name not in layers}
+    value_bits = real(value_bits, "value_bits", 0, 64, open_low=True)
     fixed = account(model, {**others, **dict.fromkeys(layers, value_bits)}, value_bits=value_bits)["total"]
     count = sum({id(w): w.numel() for w in (dense_weight(model.get_submodule(n)) for n in layers)}.values())
     fixed -= count * value_bits
@@ -168,6 +194,22 @@ def equal_size_density(
             f"up to {fixed + count * value_bits:.0f} (everything kept)"
         )
     return equal_size_keep(each, mask, value_bits)
+
+
+def _mapping(given: Mapping | None, name: str) -> dict:
+    return dict(instance({} if given is None else given, name, Mapping, "a mapping by layer, or None"))
+
+
+def _by_layer(
+    given: Mapping[str, float] | None, name: str, low: float, high: float, open_low: bool = False
+) -> dict[str, float]:
+    found = _mapping(given, name)
+    return {at: real(value, f"{name}[{at!r}]", low, high, open_low=open_low) for at, value in found.items()}
+
+
+def _counts(given: Mapping[str, int] | None) -> dict[str, int]:
+    found = _mapping(given, "scales_by_layer")
+    return {at: integer(value, f"scales_by_layer[{at!r}]", 0, MAX_SCALES) for at, value in found.items()}
 
 
 def _steps(module: nn.Module) -> list[nn.Parameter]:

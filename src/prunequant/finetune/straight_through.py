@@ -14,6 +14,7 @@ and the gradient with respect to what they see is given to w unchanged. The numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -21,7 +22,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from prunequant import threads
-from prunequant.arguments import choice, instance, integer
+from prunequant.arguments import choice, flag, instance, integer, several
 from prunequant.finetune.sizes import check_layers
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format
@@ -37,6 +38,7 @@ _MAX_SEED = 2**63  # layer i takes seed + i
 
 def to_rows(weight: torch.Tensor) -> torch.Tensor:
     """A weight as (outputs, inputs) rows, the reduction axis last; filters with their input channels fastest."""
+    instance(weight, "weight", torch.Tensor, "a tensor")
     if weight.dim() <= 2:
         return weight
     return weight.movedim(1, -1).reshape(len(weight), -1)
@@ -44,6 +46,10 @@ def to_rows(weight: torch.Tensor) -> torch.Tensor:
 
 def from_rows(rows: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """The inverse of `to_rows`."""
+    instance(rows, "rows", torch.Tensor, "a tensor")
+    shape = torch.Size(integer(size, f"shape[{i}]", 0) for i, size in enumerate(several(shape, "shape")))
+    if math.prod(shape) != rows.numel():
+        raise ValueError(f"shape is {tuple(shape)}: rows hold {rows.numel()} numbers")
     if len(shape) <= 2:
         return rows.reshape(shape)
     return rows.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
@@ -83,7 +89,7 @@ class Compressed(nn.Module):
     @torch.no_grad()
     def choose(self, weight: torch.Tensor) -> torch.Tensor:
         """The mask that this order takes from this dense weight, in the weight's shape."""
-        rows = to_rows(weight.detach())
+        rows = to_rows(instance(weight, "weight", torch.Tensor, "a tensor").detach())
         if self.order in ("s", "sq"):
             score = rows.abs()
         else:
@@ -96,6 +102,7 @@ class Compressed(nn.Module):
     @torch.no_grad()
     def compress(self, weight: torch.Tensor) -> torch.Tensor:
         """What the forward pass sees, for the mask held now."""
+        instance(weight, "weight", torch.Tensor, "a tensor")
         if self.order in ("s", "sq"):
             weight = weight.masked_fill(~self.mask, 0)
         if self.order == "s":
@@ -144,6 +151,7 @@ class StraightThrough(Hook):
 
     def remove(self, compressed: bool = True) -> None:
         """Plain weights again: the compressed ones, or the dense ones behind them."""
+        compressed = flag(compressed, "compressed")
         for _, module, _ in list(self._modules()):
             remove_parametrizations(module, "weight", leave_parametrized=compressed)
 

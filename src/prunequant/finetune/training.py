@@ -18,7 +18,12 @@ import torch
 from torch import nn
 
 from prunequant import threads
+from prunequant.arguments import flag, function, instance, integer, path, real, several, shown
 from prunequant.finetune import checkpoints
+from prunequant.timing.devices import check_device
+
+MAX_SEED = 2**64 - 1
+MAX_STEPS = 10**9
 
 
 class Hook:
@@ -44,53 +49,29 @@ class Hook:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch (every device) and Python's `random`; NumPy code takes its own generators.
+    """Seed torch (every device) and Python's `random`, in [0, 2**64); NumPy code takes its own generators.
 
     >>> seed_everything(1)
     >>> float(torch.rand(1)) == (seed_everything(1), float(torch.rand(1)))[1]
     True
     """
-    _check_seed(seed)
+    seed = _check_seed(seed)
     random.seed(seed)
     torch.manual_seed(seed)
 
 
-def _check_seed(seed: int) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed is {seed!r}: give an integer that is not negative")
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """A device that exists here.
-
-    Raises
-    ------
-    ValueError : an unknown device, or one this machine (or this build of torch) does not have.
-
-    Examples
-    --------
-    >>> check_device("cpu")
-    device(type='cpu')
-    """
-    try:
-        known = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device is {device!r}: give 'cpu' or 'cuda' (or 'cuda:0', …)") from error
-    if known.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is {device!r}: give 'cpu' or 'cuda' (or 'cuda:0', …)")
-    if known.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            raise ValueError(f"device is {device!r}, but torch sees no GPU here: give 'cpu'")
-        if (known.index or 0) >= count:
-            raise ValueError(f"device is {device!r}, but there are {count} GPUs here, counted from 0")
-    return known
+def _check_seed(seed: int) -> int:
+    return integer(seed, "seed", 0, MAX_SEED)
 
 
 def cosine(
     optimiser: torch.optim.Optimizer, steps: int, warmup: int = 0, final: float = 0.01
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """A schedule: linear up over `warmup` steps, then half a cosine down to `final` times the rate at the last step.
+
+    Raises
+    ------
+    TypeError, ValueError : no optimiser, no steps, a warm-up outside [0, steps), a final share outside [0, 1].
 
     Examples
     --------
@@ -103,10 +84,9 @@ def cosine(
     >>> rates
     [1.0, 1.0, 0.55, 0.1]
     """
-    if not 0 <= warmup < steps:
-        raise ValueError(f"warmup is {warmup}: give 0 <= warmup < steps = {steps}")
-    if not 0 <= final <= 1:
-        raise ValueError(f"final is {final}: give the last rate as a share of the first, in [0, 1]")
+    instance(optimiser, "optimiser", torch.optim.Optimizer, "a torch optimiser")
+    steps = integer(steps, "steps", 1, MAX_STEPS)
+    warmup, final = integer(warmup, "warmup", 0, steps - 1), real(final, "final", 0, 1)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -115,6 +95,26 @@ def cosine(
         return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def parts(batch: object, step: int) -> tuple[torch.Tensor, ...]:
+    """A batch as its tensors, or an error that names the step that gave another thing.
+
+    Examples
+    --------
+    >>> len(parts((torch.ones(2), torch.zeros(2)), 0))
+    2
+    """
+    step = integer(step, "step", 0)
+    if not isinstance(batch, tuple | list) or not all(isinstance(part, torch.Tensor) for part in batch) or not batch:
+        raise TypeError(f"batches({step}) is {shown(batch)}: a batch must be a tuple of tensors")
+    return tuple(batch)
+
+
+def _check_loss(value: object, step: int) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        raise TypeError(f"loss gave {shown(value)} at step {step}: it must give a tensor of one number")
+    return value
 
 
 def fit(
@@ -142,11 +142,11 @@ def fit(
     model : moved to the device and trained in training mode; left in the mode it had.
     batches : function of the step 0 … steps − 1 that returns a tuple of tensors, the same for the same step (this is
         what makes a resumed run exact); they are moved to the device.
-    steps : optimiser steps, from 1.
+    steps : optimiser steps, in [1, 10**9].
     loss : loss(model, *batch) → scalar tensor.
     optimiser : a torch optimiser over the model's parameters, or a sequence of them.
     schedule : a learning-rate schedule (or a sequence), stepped after every step.
-    seed : of torch's random numbers inside (dropout); those outside are left as they were.
+    seed : in [0, 2**64), of torch's random numbers inside (dropout); those outside are left as they were.
     device : "cpu" or "cuda".
     amp : run the forward pass in bfloat16 where torch.autocast finds it safe; weights stay in their own precision.
     hooks : objects with the methods of `Hook`, called in their order.
@@ -164,7 +164,7 @@ def fit(
 
     Raises
     ------
-    ValueError : a bad argument; an unknown device; a checkpoint that is damaged or belongs to another run.
+    TypeError, ValueError : a bad argument; an unknown device; a checkpoint that is damaged or belongs to another run.
     FloatingPointError : the loss is no longer finite (noticed at the next checkpoint or at the end; no checkpoint of
         such a state is written).
     OSError : the checkpoint cannot be written; the one before is kept.
@@ -179,17 +179,28 @@ def fit(
     >>> len(losses), losses[-1] < 1e-6
     (200, True)
     """
-    for name, value in (("steps", steps), ("every", every)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} is {value!r}: give a number of steps from 1")
-    _check_seed(seed)
-    device = check_device(device)
-    optimisers, schedules = _sequence(optimiser), _sequence(schedule)
+    instance(model, "model", nn.Module, "a torch module")
+    function(batches, "batches", "a function of the step"), function(loss, "loss", "a function of model and batch")
+    steps, every = integer(steps, "steps", 1, MAX_STEPS), integer(every, "every", 1)
+    seed, device, amp = _check_seed(seed), check_device(device), flag(amp, "amp")
+    optimisers = _sequence(optimiser, "optimiser", torch.optim.Optimizer)
+    schedules = _sequence(schedule, "schedule", torch.optim.lr_scheduler.LRScheduler)
+    checkpoint = None if checkpoint is None else path(checkpoint, "checkpoint", file=True)
+    clip = None if clip is None else real(clip, "clip", 0, open_low=True)
+    if progress is not None:
+        function(progress, "progress", "a function of two numbers, or None")
+    instance(
+        {} if configuration is None else configuration, "configuration", dict, "a dictionary of plain values, or None"
+    )
+    hooks = tuple(several(hooks, "hooks", "a sequence of hooks"))
+    for number, hook in enumerate(hooks):
+        for name in ("before_forward", "after_step"):
+            function(getattr(hook, name, None), f"hooks[{number}].{name}", "a method, as of `Hook`")
     was_training = model.training
     model.to(device).train()
     with threads.using() as pinned, _deterministic(device), torch.random.fork_rng(_cuda_devices(device)):
         torch.manual_seed(seed)
-        state = _Run(model, optimisers, schedules, tuple(hooks), torch.zeros(steps, device=device), device)
+        state = _Run(model, optimisers, schedules, hooks, torch.zeros(steps, device=device), device)
         start, settings = 0, {}
         if checkpoint is not None:
             settings = _settings(state, batches, loss, steps, seed, amp, clip, configuration)
@@ -198,13 +209,13 @@ def fit(
         for step in range(start, steps):
             for hook in state.hooks:
                 hook.before_forward(step, steps)
-            batch = [part.to(device, non_blocking=True) for part in batches(step)]
+            batch = [part.to(device, non_blocking=True) for part in parts(batches(step), step)]
             threads.pin(pinned)
             for each in optimisers:
                 each.zero_grad(set_to_none=True)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
                 value = loss(model, *batch)
-            value.backward()
+            _check_loss(value, step).backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             for each in optimisers:
@@ -219,7 +230,7 @@ def fit(
             if done == steps or (checkpoint is not None and done % every == 0):
                 state.check_finite(done)
             if checkpoint is not None and (done == steps or done % every == 0):
-                state.save(Path(checkpoint), done, settings)
+                state.save(checkpoint, done, settings)
             if progress is not None:
                 progress(done, steps)
     for each in optimisers:
@@ -300,7 +311,7 @@ def _settings(state: _Run, batches, loss, steps, seed, amp, clip, extra) -> dict
             "hooks": [[type(hook).__name__, getattr(hook, "configuration", dict)()] for hook in state.hooks],
             "model": [[name, list(value.shape)] for name, value in state.model.state_dict().items()],
             "initial weights": checkpoints.fingerprint(state.model.state_dict().values()),
-            "first batch": checkpoints.fingerprint(batches(0)),
+            "first batch": checkpoints.fingerprint(parts(batches(0), 0)),
             "configuration": extra,
         }
     )
@@ -316,10 +327,11 @@ def _plain(state: dict) -> dict:
     return {key: value for key, value in state.items() if isinstance(value, plain)}
 
 
-def _sequence(value) -> tuple:
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+def _sequence(value: object, name: str, kind: type) -> tuple:
+    found = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
+    for each in found:
+        instance(each, name, kind, f"a torch {kind.__name__}, or a sequence of them")
+    return found
 
 
 def _cuda_devices(device: torch.device) -> list[int]:

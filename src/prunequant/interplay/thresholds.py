@@ -74,10 +74,7 @@ def threshold(
         if a.shape != arrays[0].shape:
             raise ValueError(f"{name} has shape {a.shape}, dense {arrays[0].shape}: give the same seeds for all four")
     if transform is not None:
-        if not callable(transform):
-            raise TypeError(
-                f"transform is {arguments.shown(transform)}: it must be a function of an array, such as np.exp"
-            )
+        arguments.function(transform, "transform", "a function of an array, such as np.exp")
         for at, name in enumerate(names):
             changed = arguments.numbers(transform(arrays[at]), f"transform({name})").astype(np.float64)
             if changed.shape != arrays[at].shape:

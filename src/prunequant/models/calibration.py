@@ -24,6 +24,8 @@ from prunequant.path_following.checks import check_seed
 Batch: TypeAlias = Tensor | tuple | list | Mapping[str, Any]
 Forward: TypeAlias = Callable[[nn.Module, Any], Any]
 
+_NO_BATCHES = "{name} is {given}: it must be an iterable of batches, such as a list [x]"
+FORWARD = "a function of a module and a batch"
 _ROWS = 4096  # drawn a batch for a layer of few features; else four times its features
 
 
@@ -38,28 +40,47 @@ def run(module: nn.Module, batch: Batch) -> Any:
     >>> [tuple(run(layer, batch).shape) for batch in (x, (x,), {"input": x})]
     [(5, 3), (5, 3), (5, 3)]
     """
-    if isinstance(batch, Tensor):
-        return module(batch)
-    if isinstance(batch, Mapping):
-        return module(**batch)
-    if isinstance(batch, tuple | list):
-        return module(*batch)
-    raise TypeError(
-        f"a batch is {shown(batch)}: it must be a tensor, a tuple of arguments or a dictionary of named ones; for"
+    arguments.instance(module, "module", nn.Module, "a torch module")
+    if not isinstance(batch, Tensor | Mapping | tuple | list):
+        raise TypeError(_not_a_batch(batch, "batch"))
+    try:
+        if isinstance(batch, Tensor):
+            return module(batch)
+        return module(**batch) if isinstance(batch, Mapping) else module(*batch)
+    except TypeError as error:
+        raise TypeError(f"batch is {shown(batch)}: the module does not take it ({error})") from error
+
+
+def _not_a_batch(batch: object, name: str) -> str:
+    return (
+        f"{name} is {shown(batch)}: it must be a tensor, a tuple of arguments or a dictionary of named ones; for"
         " another form give `forward`, a function of module and batch"
     )
 
 
-def batches_of(batches: object, name: str = "batches") -> Iterator:
+def batches_of(batches: object, name: str = "batches", forward: Forward | None = None) -> Iterator:
     """The batches one by one; a single tensor or dictionary is none: its rows would be taken for batches.
+
+    With `run` as `forward` each must have a form that `run` knows.
 
     Raises
     ------
-    TypeError : batches that are no iterable of batches.
+    TypeError : batches that are no iterable of batches; at its turn, a batch of another form.
     """
-    if isinstance(batches, Tensor | Mapping | str) or not isinstance(batches, Iterable):
-        raise TypeError(f"{name} is {shown(batches)}: it must be an iterable of batches, such as a list [x]")
-    return iter(batches)
+    if isinstance(batches, Tensor | Mapping | str | bytes) or not isinstance(batches, Iterable):
+        raise TypeError(_NO_BATCHES.format(name=name, given=shown(batches)))
+    try:
+        given = (batch for batch in batches)
+    except TypeError:  # an array without axes
+        raise TypeError(_NO_BATCHES.format(name=name, given=shown(batches))) from None
+    return _known(given, name) if forward is run else given
+
+
+def _known(batches: Iterator, name: str) -> Iterator[Batch]:
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, Tensor | Mapping | tuple | list):
+            raise TypeError(_not_a_batch(batch, f"{name}[{number}]"))
+        yield batch
 
 
 def input_grams(
@@ -86,9 +107,10 @@ def input_grams(
     """
     arguments.instance(module, "module", nn.Module, "a torch module")
     samples = None if samples is None else arguments.integer(samples, "samples", 1)
+    arguments.function(forward, "forward", FORWARD)
     inventory = Inventory(module)
     grams = Grams(inventory.key, samples, check_seed(seed))
-    grams.collect(module, inventory.open, batches_of(batches), forward)
+    grams.collect(module, inventory.open, batches_of(batches, forward=forward), forward)
     by_name: dict[str, NDArray[np.float64]] = {}
     differing: set[str] = set()
     for site in inventory.leaders:
@@ -127,9 +149,17 @@ class Grams:
         self._last: tuple[Tensor, int, NDArray] | None = None  # layers that share their input come in a row
 
     def collect(
-        self, model: nn.Module, sites: Iterable[Site], batches: Iterable, forward: Forward = run, stop: bool = False
+        self,
+        model: nn.Module,
+        sites: Iterable[Site],
+        batches: Iterable,
+        forward: Forward = run,
+        stop: bool = False,
+        name: str = "batches",
     ) -> None:
         """Run a module on batches and see what these layers see; `stop` each run when all of them have been used.
+
+        An error names the batches by `name`.
 
         Raises
         ------
@@ -142,12 +172,17 @@ class Grams:
 
                 def see(site: Site, x: Tensor, number=number, uses=uses) -> None:
                     uses[site.name] = uses.get(site.name, 0) + 1
-                    self._add(site, x, number)
+                    self._add(site, x, number, name)
                     if stop and len(uses) == len(sites):
                         raise _Enough
 
                 with watching(model, sites, see), suppress(_Enough):
-                    forward(model, batch)
+                    try:
+                        forward(model, batch)
+                    except TypeError as error:
+                        if forward is not run:
+                            raise
+                        raise TypeError(f"{name}[{number - 1}]: {error}") from error
                 self._last = None
                 self._count(uses)
 
@@ -159,7 +194,7 @@ class Grams:
         for key, times in counts.items():
             self.uses.setdefault(key, times)
 
-    def _add(self, site: Site, x: Tensor, batch: int) -> None:
+    def _add(self, site: Site, x: Tensor, batch: int, name: str) -> None:
         count, features = site.samples(x), site.weight[0].numel()
         if count == 0:
             return
@@ -168,7 +203,9 @@ class Grams:
         version = x._version if shares else 0
         same = shares and self._last is not None and self._last[0] is x and self._last[1] == version
         if not same or self._last is None:
-            gram = _grams(site.patches(x, chosen_rows(count, wanted, self.seed, batch)), site.name, batch)
+            gram = _grams(
+                site.patches(x, chosen_rows(count, wanted, self.seed, batch)), site.name, f"batch {batch} of {name}"
+            )
             self._last = (x, version, gram)
         if key in self.matrices:
             self.matrices[key] += self._last[2]
@@ -185,9 +222,9 @@ class _Enough(Exception):
     """What was to be seen has been seen."""
 
 
-def _grams(patches: NDArray, name: str, batch: int) -> NDArray[np.float64]:
+def _grams(patches: NDArray, name: str, batch: str) -> NDArray[np.float64]:
     """(groups, features, features) of (groups, rows, features)."""
     wide = patches.astype(np.float64)
     if not np.isfinite(wide).all():
-        raise ValueError(f"layer {name} sees NaN or infinity in batch {batch}: the module or the batch is at fault")
+        raise ValueError(f"layer {name} sees NaN or infinity in {batch}: the module or the batch is at fault")
     return wide.swapaxes(1, 2) @ wide

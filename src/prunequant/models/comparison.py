@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from prunequant import arguments, statistics
 from prunequant.arguments import shown
-from prunequant.models.calibration import Forward, batches_of, run
+from prunequant.models.calibration import FORWARD, Forward, batches_of, run
 from prunequant.models.layers import evaluating
 
 
@@ -107,13 +107,14 @@ def compare_outputs(
     """
     for name, module in (("before", before), ("after", after)):
         arguments.instance(module, name, nn.Module, "a torch module")
-    if loss is not None and not callable(loss):
-        raise TypeError(f"loss is {shown(loss)}: it must be a function of an output and its batch, or None")
+    if loss is not None:
+        arguments.function(loss, "loss", "a function of an output and its batch, or None")
+    arguments.function(forward, "forward", FORWARD)
     confidence = arguments.real(confidence, "confidence", 0, 1, open_low=True, open_high=True)
     losses: tuple[list[NDArray], list[NDArray]] = ([], [])
     agreement, cosine, squares = [], [], np.zeros(2)
     with torch.no_grad(), evaluating(before, after):
-        for number, batch in enumerate(batches_of(batches), 1):
+        for number, batch in enumerate(batches_of(batches, forward=forward), 1):
             pair = [_output(forward(module, batch), number) for module in (before, after)]
             if pair[0].shape != pair[1].shape:
                 raise ValueError(f"batch {number} gives {tuple(pair[0].shape)} before and {tuple(pair[1].shape)} after")

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunequant import arguments
+from prunequant import arguments, formats
 from prunequant.checkpoint.coding import Coded, Codes, Shifted
 from prunequant.checkpoint.methods import CALIBRATED, METHODS, Settings, certified_error, code_matrix
 from prunequant.checkpoint.schemes import SCALE_BITS, Scheme
-from prunequant.models.calibration import Forward, Grams, batches_of, run
+from prunequant.models.calibration import FORWARD, Forward, Grams, batches_of, run
 from prunequant.models.inventory import Inventory, LeftAlone
 from prunequant.models.layers import Site
 from prunequant.path_following.checks import check_seed
@@ -193,11 +193,14 @@ def compress(
     arguments.instance(module, "module", nn.Module, "a torch module")
     samples = None if samples is None else arguments.integer(samples, "samples", 1)
     seed, in_place = check_seed(seed), arguments.flag(in_place, "in_place")
+    arguments.function(forward, "forward", FORWARD)
+    if progress is not None:
+        arguments.function(progress, "progress", "a function of two numbers and a name, or None")
     in_order = arguments.choice(inputs, "inputs", INPUTS) == "compressed"
     if batches is None and (in_order or settings.method in CALIBRATED):
         what = "inputs is 'compressed'" if in_order else f"method is '{settings.method}'"
         raise ValueError(f"{what}, which looks at inputs: give batches")
-    given: Iterable | None = None if batches is None else batches_of(batches)
+    given: Iterable | None = None if batches is None else batches_of(batches, forward=forward)
     if in_order:
         given = list(given or ())
     inventory = Inventory(module, buffers=True)
@@ -209,7 +212,7 @@ def compress(
             if site.key not in calibrated.matrices:
                 inventory.left[site.key] = "did not run on the batches"
     if held_out is not None:
-        heldout.collect(module, inventory.open, batches_of(held_out, "held_out"), forward)
+        heldout.collect(module, inventory.open, batches_of(held_out, "held_out", forward), forward, name="held_out")
     leaders = {site.name: site for site in inventory.leaders}
     if not leaders:
         reasons = "; ".join(f"{site.name or 'the module'}: {inventory.left[site.key]}" for site in inventory.sites)
@@ -249,6 +252,8 @@ def _schemes(scheme: str | Mapping[str, str], inventory: Inventory) -> dict[tupl
     """The scheme of every weight that is to have one, by its key; why another has none goes to the inventory."""
     one = None if isinstance(scheme, Mapping) else Scheme.named(scheme)
     plan = {name: Scheme.named(of) for name, of in scheme.items()} if isinstance(scheme, Mapping) else {}
+    if one is None and not plan:
+        raise ValueError("scheme is an empty plan: it must name a layer or a parameter")
     chosen: dict[tuple, Scheme] = {}
     known: set[str] = set()
     for site in inventory.sites:
@@ -282,6 +287,15 @@ def _by_rows(values: NDArray, groups: int) -> NDArray:
     return values.reshape(groups, len(values) // groups, -1)
 
 
+def _short_group(scheme: Scheme, columns: int) -> str:
+    """That the values of a row do not fill their last group, where they do not."""
+    of_format = scheme.format is not None and scheme.format != "FP16"
+    group = formats.named(scheme.format or "").block_size if of_format else scheme.granularity
+    if not isinstance(group, int) or group == 0 or columns % group == 0:
+        return ""
+    return f"the last group of each row has {columns % group} values, not {group}"
+
+
 def _compress_site(
     site: Site,
     scheme: Scheme,
@@ -312,6 +326,8 @@ def _compress_site(
         notes.append(f"{clamped} scales were raised to the least that 16 bits hold")
     if not before.any():
         notes.append("every weight is zero, as it was")
+    if short := _short_group(scheme, before.shape[2]):
+        notes.append(short)
     report = CompressedLayer(
         name=site.name,
         kind=type(site.module).__name__,

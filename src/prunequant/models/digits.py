@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant.arguments import choice, integer
+from prunequant.arguments import choice, integer, integers
 from prunequant.extras import need
 
 PIXELS = 16  # the largest value of a pixel
@@ -87,7 +87,7 @@ def by_class(labels: NDArray, test: int, seed: int) -> tuple[NDArray[np.intp], N
 
     Raises
     ------
-    ValueError : a class has no image left to train on.
+    TypeError, ValueError : labels that are no row of integers; a class has no image left to train on.
 
     Examples
     --------
@@ -95,12 +95,15 @@ def by_class(labels: NDArray, test: int, seed: int) -> tuple[NDArray[np.intp], N
     >>> len(train), len(test)
     (4, 2)
     """
+    labels, test, seed = integers(labels, "labels"), integer(test, "test", 1), integer(seed, "seed", 0, 2**64 - 1)
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {labels.shape}: it must be (images,)")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1797]))
     order = rng.permutation(len(labels))
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        if not 1 <= test < len(members):
+        if not test < len(members):
             raise ValueError(f"test is {test}: class {label} has {len(members)} images, give 1 to {len(members) - 1}")
         chosen[members[:test]] = True
     return order[~chosen[order]], order[chosen[order]]

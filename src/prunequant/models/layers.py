@@ -160,10 +160,14 @@ def watching(model: nn.Module, watched: list[Site], act: Callable[[Site, torch.T
 
     def layer(module, args, kwargs):
         (site,) = by_module[module]
-        act(site, args[0] if args else kwargs["input"])
+        x = args[0] if args else kwargs.get("input")
+        if isinstance(x, torch.Tensor):  # else the module refuses it, in its own words
+            act(site, x)
 
     def attention(module, args, kwargs):
         given = dict(zip(_PARTS, args)) | kwargs
+        if not all(isinstance(given.get(part), torch.Tensor) for part in _PARTS):
+            return
         for site in by_module.get(module, []):
             act(site, given[site.name.rpartition(".")[2]])
         for site in by_module.get(module.out_proj, []):

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prunequant import arguments
 from prunequant.extras import need
 
 if TYPE_CHECKING:
@@ -170,14 +171,22 @@ def figure(
 
     Parameters
     ----------
-    rows, columns : panels. Side by side they share one width: more than two columns are too small on a phone.
-    height : inches of the whole figure; `HEIGHT` for one row, a little less for each of several.
+    rows, columns : panels, in [1, 64]. Side by side they share one width: more than two columns are too small on a
+        phone.
+    height : inches of the whole figure, in (0, 1000]; `HEIGHT` for one row, a little less for each of several.
     more : passed to `matplotlib.pyplot.subplots`.
 
     Returns
     -------
     figure, axes : as `matplotlib.pyplot.subplots` gives them.
+
+    Raises
+    ------
+    TypeError, ValueError : a number of panels or a height that is none.
     """
+    rows, columns = arguments.integer(rows, "rows", 1, 64), arguments.integer(columns, "columns", 1, 64)
+    if height is not None:
+        height = arguments.real(height, "height", 0, 1000, open_low=True)
     need("matplotlib")
     import matplotlib.pyplot as plt
 

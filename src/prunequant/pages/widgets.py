@@ -170,16 +170,18 @@ def menus(
     arguments.instance(choices, "choices", Mapping, "a mapping from the label of each menu to its options")
     choices = {label: _texts(given, f"choices[{label!r}]") for label, given in choices.items()}
     shares = arguments.numbers(shares, "shares", finite=False)
-    shares, notes, readings = np.asarray(shares, dtype=float), np.asarray(notes), np.asarray(readings)
+    shares, notes, readings = shares.astype(float), _strings(notes, "notes"), _strings(readings, "readings")
+    arguments.instance(fallback, "fallback", str, "a string")
     options = tuple(len(given) for given in choices.values())
     if shares.shape != (*options, len(bars)) or notes.shape != shares.shape:
-        raise ValueError(f"shares has shape {shares.shape}, notes {notes.shape}: need {(*options, len(bars))}")
+        raise ValueError(
+            f"shares has shape {shares.shape}, notes {notes.shape}: need {(*options, len(bars))}, choices by bars"
+        )
     if readings.shape != options:
         raise ValueError(f"readings has shape {readings.shape}: need {options}")
     if not (np.all(shares >= 0) and np.all(shares <= 1)):
         raise ValueError("shares must lie in [0, 1]")
-    if role not in ROLES:
-        raise ValueError(f"role is {role!r}: one of {', '.join(ROLES)}")
+    role = arguments.choice(role, "role", ROLES)
     start = (0,) * len(options) if start is None else tuple(arguments.several(start, "start"))
     if len(start) != len(options):
         raise ValueError(f"start has {len(start)} entries for {len(options)} menus")
@@ -238,6 +240,17 @@ def _name(name: str) -> str:
 def _texts(given: Sequence[str], name: str) -> list[str]:
     texts = list(arguments.several(given, name, "a sequence of strings"))
     return [arguments.instance(text, f"{name}[{i}]", str, "a string") for i, text in enumerate(texts)]
+
+
+def _strings(given: ArrayLike, name: str) -> np.ndarray:
+    """An array of strings; a nested sequence of other lengths is none."""
+    try:
+        found = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} is {arguments.shown(given)}: it must be an array of strings ({error})") from None
+    if found.dtype.kind != "U":
+        raise TypeError(f"{name} is {arguments.shown(given)}: it must be an array of strings")
+    return found
 
 
 def _dash(role: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import flag, integer, real, shown
+from ..arguments import flag, function, integer, real
 from . import _kernels
 from .checks import LEAST, check_output, check_seed, check_stream, checked_matrix
 from .gram import align
@@ -260,8 +260,8 @@ def size_for_sparsity(
         flag(stochastic, "stochastic"),
     )
     steps, seed = integer(steps, "steps", 0, MAX_STEPS), check_seed(seed)
-    if operator is not None and not callable(operator):
-        raise TypeError(f"operator is {shown(operator)}: it must be a function of the size K, or None")
+    if operator is not None:
+        function(operator, "operator", "a function of the size K, or None")
     make = operator or (lambda size: Prune(size, stochastic))
     layer = prepare(weights, inputs, **options)
     low, high = 0.0, float(np.abs(layer.layer.weights).max())

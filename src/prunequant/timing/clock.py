@@ -19,8 +19,14 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from prunequant import arguments
+from prunequant.timing.devices import check_device
+
 LEAST = 5e-4  # seconds that a hot sample lasts at least on a CPU
 HOT_CALLS = 20  # calls in a hot sample on a GPU
+MAX_SWEEP = 1 << 30
+MAX_ROUNDS = 10_000
+KINDS = ("cold", "hot")
 WAIT = 400_000  # clock ticks of the device for which a launch queue is held back
 
 
@@ -30,15 +36,19 @@ class Stopwatch:
     Parameters
     ----------
     device : "cpu" or "cuda".
-    sweep : bytes that pass through the caches before a cold call; twice the largest cache or more.
+    sweep : bytes that pass through the caches before a cold call, in [4, 2**30]; twice the largest cache or more.
     """
 
     def __init__(self, device: str, sweep: int = 96 << 20) -> None:
-        self.cuda = torch.device(device).type == "cuda"
-        self._sweep = torch.ones(max(sweep // 4, 1), device=device)
+        found, sweep = check_device(device), arguments.integer(sweep, "sweep", 4, MAX_SWEEP)
+        self.cuda = found.type == "cuda"
+        self._sweep = torch.ones(sweep // 4, device=found)
 
     def cold(self, call: Callable[[], object], sibling: Callable[[], object] | None = None) -> float:
         """Seconds of a single call with emptied caches; a sibling, the same on other weights, warms the program."""
+        arguments.function(call, "call")
+        if sibling is not None:
+            arguments.function(sibling, "sibling", "a function, or None")
         self._sweep.zero_() if self.cuda else self._sweep.sum()
         if sibling is not None:
             sibling()
@@ -50,6 +60,8 @@ class Stopwatch:
 
     def hot(self, call: Callable[[], object], about: float) -> float:
         """Seconds per call in a run of calls after an uncounted one; `about` says roughly how long one takes."""
+        arguments.function(call, "call")
+        about = arguments.real(about, "about", 0)
         call()
         if self.cuda:
             return self._events(call, HOT_CALLS) / HOT_CALLS
@@ -105,11 +117,13 @@ def interleave(
     Parameters
     ----------
     siblings : by name the same work on other weights, called before a cold time.
-    rounds : rounds that count. Fewer, but at least 3, if they would take longer than `seconds`.
+    rounds : rounds that count, in [1, 10000]. Fewer, but at least 3, if they would take longer than `seconds`.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds is {rounds}: at least 1 is needed")
-    siblings = siblings or {}
+    calls, siblings = _functions(calls, "calls"), _functions({} if siblings is None else siblings, "siblings")
+    arguments.instance(watch, "watch", Stopwatch, "a Stopwatch")
+    rounds, hot = arguments.integer(rounds, "rounds", 1, MAX_ROUNDS), arguments.flag(hot, "hot")
+    if not (isinstance(seconds, float) and seconds == float("inf")):
+        seconds = arguments.real(seconds, "seconds", 0)
     out: dict[str, dict[str, list[float]]] = {name: {"cold": [], "hot": []} for name in calls}
     about = {}
     begin = time.perf_counter()
@@ -129,22 +143,49 @@ def interleave(
 
 def fastest(seconds: Mapping[str, Mapping[str, list[float]]], names: tuple[str, ...], kind: str) -> list[float]:
     """Per round, the shortest time among these contenders: the baseline that a ratio is taken to."""
-    present = [seconds[name][kind] for name in names if name in seconds]
+    kind = arguments.choice(kind, "kind", KINDS)
+    arguments.instance(seconds, "seconds", Mapping, "what interleave returns")
+    words = [
+        arguments.instance(name, f"names[{i}]", str, "the name of a contender")
+        for i, name in enumerate(arguments.several(names, "names", "a sequence of names"))
+    ]
+    present = [_times(seconds[name][kind], "seconds") for name in words if name in seconds]
     if not present:
-        raise ValueError(f"none of {', '.join(names)} was timed: a ratio needs a baseline")
+        raise ValueError(
+            f"names is {', '.join(words) or 'empty'}: none of them is in seconds, and a ratio needs a baseline"
+        )
     return [min(times) for times in zip(*present, strict=True)]
 
 
 def median_ratio(times: list[float], baseline: list[float]) -> float:
     """Median over rounds of time / baseline of the same round."""
-    return statistics.median(a / b for a, b in zip(times, baseline, strict=True))
+    found, base = _times(times, "times"), _times(baseline, "baseline")
+    if len(found) != len(base) or not all(base):
+        raise ValueError(
+            f"times and baseline have {len(found)} and {len(base)} values: give the same rounds, none of 0 s"
+        )
+    return statistics.median(a / b for a, b in zip(found, base))
 
 
 def quartiles(times: list[float]) -> list[float]:
     """Lower quartile, median, upper quartile; of fewer than two values the value itself."""
+    times = _times(times, "times")
     if len(times) < 2:
         return [times[0]] * 3
     return list(statistics.quantiles(times, n=4, method="inclusive"))
+
+
+def _times(given: object, name: str) -> list[float]:
+    """Seconds of some rounds, of one at least."""
+    found = arguments.numbers(given, name)
+    if found.ndim != 1 or not found.size or (found < 0).any():
+        raise ValueError(f"{name} has shape {found.shape}: it must hold the seconds of each round, none negative")
+    return found.astype(float).tolist()
+
+
+def _functions(given: Mapping[str, Callable[[], object]], name: str) -> dict[str, Callable[[], object]]:
+    found = dict(arguments.instance(given, name, Mapping, "a mapping from names to functions"))
+    return {at: arguments.function(call, f"{name}[{at!r}]") for at, call in found.items()}
 
 
 def limits(device: str, *, size: int = 64 << 20, order: int = 1024, rounds: int = 3) -> dict[str, float]:
@@ -192,7 +233,7 @@ def limits(device: str, *, size: int = 64 << 20, order: int = 1024, rounds: int 
 def state(device: str) -> dict[str, object]:
     """What disturbs a timing: load average on a CPU, clocks, power and temperature of a GPU where the driver tells."""
     about: dict[str, object] = {"load": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {}
-    if torch.device(device).type == "cuda":
+    if check_device(device).type == "cuda":
         query = "clocks.sm,clocks.mem,power.draw,temperature.gpu"
         command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
         try:

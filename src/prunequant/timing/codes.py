@@ -5,11 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prunequant.arguments import instance, integer, real
 from prunequant.timing.schemes import kept_weights
+
+
+def _matrix(weight: Tensor, multiple: int = 1) -> Tensor:
+    """A matrix of floats whose rows have a multiple of so many values, or an error that says what it is."""
+    wanted = "a matrix of floats" + (f", each row a multiple of {multiple} values" if multiple > 1 else "")
+    instance(weight, "weight", Tensor, wanted)
+    if weight.dim() != 2 or not weight.is_floating_point() or weight.shape[1] % multiple or not weight.numel():
+        raise ValueError(f"weight is {tuple(weight.shape)} {weight.dtype}: it must be {wanted}")
+    return weight
 
 
 def row_codes(weight: Tensor, top: float) -> tuple[Tensor, Tensor]:
     """weight / scale with one scale per row, largest magnitude / top, and the scales (n, 1); zero rows get scale 1."""
+    weight, top = _matrix(weight), real(top, "top", 0, open_low=True)
     scale = weight.abs().amax(1, keepdim=True) / top
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     return weight / scale, scale
@@ -22,7 +33,7 @@ def two_of_four(weight: Tensor) -> Tensor:
 
 def two_of_four_mask(weight: Tensor) -> Tensor:
     """True for the two larger magnitudes of every four neighbours of a row."""
-    groups = weight.reshape(-1, 4)
+    groups = _matrix(weight, 4).reshape(-1, 4)
     keep = torch.zeros_like(groups, dtype=torch.bool)
     return keep.scatter_(1, groups.abs().topk(2, dim=1).indices, True).reshape(weight.shape)
 
@@ -32,7 +43,7 @@ def magnitude_mask(weight: Tensor, name: str) -> Tensor:
 
     Of equal magnitudes at the threshold the first are kept.
     """
-    count = kept_weights(name, *weight.shape)
+    count = kept_weights(name, *_matrix(weight).shape)
     size = weight.flatten().abs()
     if count == size.numel():
         return torch.ones_like(weight, dtype=torch.bool)
@@ -48,7 +59,8 @@ def four_bit_codes(weight: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
 
     value = (code − 8)·scale + offset; the scale spans the least and the largest of its group, as Q4_1 does.
     """
-    n, k = weight.shape
+    group = integer(group, "group", 1)
+    n, k = _matrix(weight, group).shape
     blocks = weight.reshape(n, k // group, group)
     low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
     scale = ((high - low) / 15).clamp_min(1e-30).bfloat16().float()

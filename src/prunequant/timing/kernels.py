@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prunequant.arguments import instance, integer
 from prunequant.timing.codes import four_bit_codes, magnitude_mask, row_codes, two_of_four, two_of_four_mask
 from prunequant.timing.schemes import group_of, scheme, stored_bytes
 
 FLOAT8 = torch.float8_e4m3fn
+LARGEST_BATCH = 1 << 16
 PAD = 32  # rows to which CUDA's int8 and fp8 products of few rows are padded
 
 
@@ -58,6 +60,10 @@ class Kernel:
 
     def inputs(self, x: Tensor) -> Tensor:
         """(batch, k) float32 in the type and layout that `run` reads."""
+        instance(x, "x", Tensor, "a tensor (batch, inputs)")
+        if x.dim() != 2 or x.shape[1] != self.weights.shape[1] or not len(x) or not x.is_floating_point():
+            wanted = f"(batch, {self.weights.shape[1]}) floats"
+            raise ValueError(f"x is {tuple(x.shape)} {x.dtype}: it must be {wanted}")
         x = x.to(self.dtype)
         if not self.transposed:
             return x.contiguous()
@@ -70,6 +76,8 @@ class Kernel:
 
     def error(self, x: Tensor, rows: int = 64) -> float:
         """‖y − exact‖/‖exact‖ over the first rows of a batch: what the arithmetic of the kernel adds."""
+        self.inputs(x)
+        rows = integer(rows, "rows", 1)
         sample = x if self.name == "int8-fbgemm" else x[:rows]  # its inputs share one scale, which all of them decide
         exact = (self.exact or self._product)(sample)[:rows]
         return float((self(x)[:rows].double() - exact).norm() / exact.norm())
@@ -85,7 +93,7 @@ def prepare(name: str, weight: Tensor, batch: int = 1) -> Kernel:
     ----------
     name : a scheme of `linear_schemes`.
     weight : (n, k) float32, on the device where it will be multiplied.
-    batch : the batch it is packed for, where packing depends on it.
+    batch : the batch it is packed for, in [1, 65536], where packing depends on it.
 
     Raises
     ------
@@ -93,6 +101,8 @@ def prepare(name: str, weight: Tensor, batch: int = 1) -> Kernel:
     ValueError : an unknown scheme.
     """
     scheme(name)
+    instance(weight, "weight", Tensor, "an (outputs, inputs) float32 matrix")
+    batch = integer(batch, "batch", 1, LARGEST_BATCH)
     if weight.ndim != 2 or weight.dtype != torch.float32:
         raise ValueError(f"weight is {tuple(weight.shape)} {weight.dtype}: give an (outputs, inputs) float32 matrix")
     try:

@@ -23,6 +23,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from prunequant import arguments
+
 KINDS = ("dense", "quantization", "pruning", "both")
 _FIXED = {
     "fp32": ("dense float32", "dense"),
@@ -40,6 +42,7 @@ _FIXED = {
     "2:4-fp8": ("2:4 fp8, inputs too", "both"),
     "2:4-csr": ("2:4 in CSR", "pruning"),
 }
+LARGEST = 1 << 24  # outputs, inputs, rows of a batch
 _SPARSE = re.compile(r"(csr|scipy)-(\d{1,2})")
 
 
@@ -67,19 +70,21 @@ def scheme(name: str) -> Scheme:
     >>> scheme("csr-90")
     Scheme(name='csr-90', label='CSR, 90 % pruned', kind='pruning', pruned=0.9)
     """
+    arguments.instance(name, "name", str, "the name of a scheme, such as 'csr-50'")
     if name in _FIXED:
         label, kind = _FIXED[name]
         return Scheme(name, label, kind, 0.5 if name.startswith("2:4") else 0.0)
     matched = _SPARSE.fullmatch(name)
     if not matched or not 1 <= int(matched[2]) <= 99:
-        raise ValueError(f"no scheme {name!r}: give one of {', '.join(_FIXED)}, csr-P or scipy-P with P from 1 to 99")
+        known = f"{', '.join(_FIXED)}, csr-P or scipy-P with P from 1 to 99"
+        raise ValueError(f"name is {arguments.shown(name)}: there is no such scheme; give one of {known}")
     label = "CSR" if matched[1] == "csr" else "CSR of SciPy"
     return Scheme(name, f"{label}, {matched[2]} % pruned", "pruning", int(matched[2]) / 100)
 
 
 def kept_weights(name: str, outputs: int, inputs: int) -> int:
     """Weights that are not pruned: all but the integer part of (pruned fraction)·nk, or half for 2:4."""
-    size = outputs * inputs
+    size = _size(outputs, "outputs") * _size(inputs, "inputs")
     return size - int(round(100 * scheme(name).pruned) * size // 100)
 
 
@@ -89,11 +94,11 @@ def stored_bytes(name: str, outputs: int, inputs: int) -> int:
     Parameters
     ----------
     name : a scheme of this module.
-    outputs, inputs : the sizes; inputs a multiple of the group of a grouped scheme, of 4 for 2:4.
+    outputs, inputs : the sizes, in [1, 2**24]; inputs a multiple of the group of a grouped scheme, of 4 for 2:4.
 
     Raises
     ------
-    ValueError : an unknown scheme, or sizes it cannot store.
+    TypeError, ValueError : an unknown scheme, or sizes it cannot store.
 
     Examples
     --------
@@ -101,8 +106,7 @@ def stored_bytes(name: str, outputs: int, inputs: int) -> int:
     [1327104, 334080, 186624, 1329412]
     """
     kind = scheme(name)
-    if outputs < 1 or inputs < 1:
-        raise ValueError(f"outputs is {outputs}, inputs is {inputs}: both must be at least 1")
+    outputs, inputs = _size(outputs, "outputs"), _size(inputs, "inputs")
     size = outputs * inputs
     if name.startswith("int4"):
         group = group_of(name)
@@ -123,19 +127,20 @@ def stored_bytes(name: str, outputs: int, inputs: int) -> int:
 
 def group_of(name: str) -> int:
     """Inputs that share a scale in a grouped scheme."""
-    return 32 if name.endswith("-32") else 64
+    return 32 if scheme(name).name.endswith("-32") else 64
 
 
 def operations(name: str, outputs: int, inputs: int, batch: int) -> int:
     """Multiplications and additions that the scheme cannot avoid: 2 · (weights kept) · batch."""
-    return 2 * kept_weights(name, outputs, inputs) * batch
+    return 2 * kept_weights(name, outputs, inputs) * _size(batch, "batch")
 
 
 def moved_bytes(name: str, outputs: int, inputs: int, batch: int) -> int:
     """Bytes that must cross the memory bus once: the stored weights, and float32 (or bfloat16) inputs and outputs."""
+    name, batch = scheme(name).name, _size(batch, "batch")
     halves = name.startswith(("bf16", "fp8", "int4")) or name in ("int8-weight", "2:4-bf16", "2:4-fp8")
     value = 2 if halves else 4
-    return stored_bytes(name, outputs, inputs) + value * batch * (outputs + inputs)
+    return stored_bytes(name, outputs, inputs) + value * batch * (int(outputs) + int(inputs))
 
 
 def roofline(moved: float, work: float, bandwidth: float, peak: float) -> float:
@@ -146,4 +151,11 @@ def roofline(moved: float, work: float, bandwidth: float, peak: float) -> float:
     >>> roofline(1e9, 1e9, bandwidth=2e10, peak=1e11)
     0.05
     """
+    moved, work = arguments.real(moved, "moved", 0), arguments.real(work, "work", 0)
+    bandwidth = arguments.real(bandwidth, "bandwidth", 0, open_low=True)
+    peak = arguments.real(peak, "peak", 0, open_low=True)
     return max(moved / bandwidth, work / peak)
+
+
+def _size(value: int, name: str) -> int:
+    return arguments.integer(value, name, 1, LARGEST)
