@@ -4,17 +4,45 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Mapping
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant import arguments
+from prunequant import arguments, records
 from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.opening import Model
 
 GRAM = ".gram"
 ROUNDING = 1e-3  # of the largest sum of squares: what sums in narrow floats may be off by
+
+
+def write_inputs(path: str | os.PathLike, arrays: Mapping[str, NDArray]) -> None:
+    """Write inputs, or Gram matrices, as the .npz file that `Calibration` reads: whole, or not at all.
+
+    Parameters
+    ----------
+    path : of the file, under this name, whatever its suffix
+    arrays : by NAME or NAME.gram, as `Calibration` takes them
+
+    Raises
+    ------
+    OSError : the file could not be written; what was there before is untouched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "grams.npz"
+    >>> write_inputs(path, {"layer.weight.gram": np.eye(2)})
+    >>> np.load(path)["layer.weight.gram"].tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    arguments.instance(arrays, "arrays", Mapping, "arrays by their names")
+    named: dict[str, NDArray] = {name: arguments.numbers(array, f"array {name}") for name, array in arrays.items()}
+    with records.beside(path) as place, place.open("wb") as out:
+        np.savez(out, allow_pickle=False, **named)
 
 
 class Calibration:

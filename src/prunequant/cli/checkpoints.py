@@ -18,6 +18,7 @@ from rich.text import Text
 
 from .. import arguments, records
 from . import report_text
+from .calibrating import TEXT, SaveCalibration, Window, Windows, inputs_file
 from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
@@ -127,9 +128,12 @@ def allocate(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            "--calibrate", "--gram", help=".npz of inputs, or Gram matrices, by matrix: plan by output errors"
+            "--calibrate", "--gram", help=f".npz of inputs, or Gram matrices, by matrix, {TEXT}: plan by output errors"
         ),
     ] = None,
+    windows: Windows = None,
+    window: Window = None,
+    save_calibration: SaveCalibration = None,
     transposed: Transposed = None,
     cluster: Cluster = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
@@ -138,10 +142,7 @@ def allocate(
 ) -> None:
     """Choose how to store every matrix, so that a model of a given size loses least."""
     from .. import checkpoint
-    from ..checkpoint.calibration import Calibration
-    from ..checkpoint.compression import GROUPS, TARGETS, holdable, predictor
-    from ..checkpoint.methods import Settings
-    from ..checkpoint.sizing import plan_file
+    from ..checkpoint.compression import TARGETS
 
     check_writable(json)
     check_writable(html, "--html")
@@ -160,18 +161,14 @@ def allocate(
         if megabytes is not None:
             size["megabytes"] = megabytes
         options: dict[str, Any] = {"schemes": names, "weighting": weighting, "sensitivities": factors}
-        if whole:
-            judged: Path | Report = model
-            plan = checkpoint.allocate(model, **size, **options)
-        else:
-            with checkpoint.open_model(model, transposed or ()) as opened:
-                inputs = None if calibrate is None else Calibration(calibrate, opened)  # refused before any work
-                judged = _judged(opened, cluster, threads=threads, group=GROUPS[to])
-                document, left = holdable(judged.document, opened, to)
-                if inputs is not None:
-                    measured = _measured(opened, document, inputs, names, threads)
-                    options["errors"] = measured.errors
-                plan = plan_file(document, predictor(opened, model, to, Settings()), **size, **options)
+        with ExitStack() as stack:
+            file = inputs_file(stack, model, calibrate, transposed, cluster, windows, window, save_calibration)
+            if whole:
+                judged: Path | Report = model
+                plan = checkpoint.allocate(model, **size, **options)
+            else:
+                opened = stack.enter_context(checkpoint.open_model(model, transposed or ()))
+                judged, plan, left = _planned(opened, file, to, cluster, threads, size, options)
     except (TypeError, ValueError, OSError, ImportError) as error:
         fail(str(error))
     _print_plan(plan, to, left)
@@ -187,6 +184,30 @@ def allocate(
     for what, path in (("plan", json), ("page", html)):
         if path is not None:
             print(f"{what}: {path}")
+
+
+def _planned(
+    opened: Model,
+    file: Path | None,
+    to: str,
+    cluster: str | None,
+    threads: int | None,
+    size: dict[str, Any],
+    options: dict[str, Any],
+) -> tuple[Report, Allocation, dict[str, str]]:
+    """The report on a model, the plan of a size, by the errors of outputs where there are inputs, and what is left."""
+    from ..checkpoint.calibration import Calibration
+    from ..checkpoint.compression import GROUPS, holdable, predictor
+    from ..checkpoint.methods import Settings
+    from ..checkpoint.sizing import plan_file
+
+    inputs = None if file is None else Calibration(file, opened)  # refused before any work
+    judged = _judged(opened, cluster, threads=threads, group=GROUPS[to])
+    document, left = holdable(judged.document, opened, to)
+    if inputs is not None:
+        measured = _measured(opened, document, inputs, options["schemes"], threads)
+        options = {**options, "errors": measured.errors}
+    return judged, plan_file(document, predictor(opened, opened.path, to, Settings()), **size, **options), left
 
 
 def _print_plan(plan: Allocation, to: str, left: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
+from .calibrating import TEXT, SaveCalibration, Window, Windows, inputs_file
 from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ def compress(
         str, typer.Option(help="nearest, wanda, path, optq or sparsegpt: all but the first look at inputs")
     ] = "nearest",
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="integers with a zero point of every group")] = False,
-    calibrate: Annotated[Path | None, typer.Option(help=".npz of inputs, or Gram matrices, by matrix")] = None,
+    calibrate: Annotated[Path | None, typer.Option(help=f".npz of inputs, or Gram matrices, by matrix, {TEXT}")] = None,
+    windows: Windows = None,
+    window: Window = None,
+    save_calibration: SaveCalibration = None,
     transposed: Transposed = None,
     cluster: Cluster = None,
     json: Annotated[Path | None, typer.Option(help="write what became of every tensor here")] = None,
@@ -46,16 +50,19 @@ def compress(
     try:
         settings = checkpoint.Settings(method, grid="zero point" if asymmetric else "symmetric")
         schemes = None if plan is None else _read_plan(plan)
-        with ExitStack() as stack, progress_bar(terminal) as bar:
+        size = budget_of(budget)
+        with ExitStack() as stack:
             pool = executor(stack, 1, cluster)
+            inputs = inputs_file(stack, model, calibrate, transposed, cluster, windows, window, save_calibration)
+            bar = stack.enter_context(progress_bar(terminal))
             task = bar.add_task("compressing")
 
             def show(done: int, total: int, name: str) -> None:
                 bar.update(task, completed=done, total=total, description=name or "written")
 
             written = checkpoint.compress(
-                model, out, plan=schemes, scheme=scheme, **budget_of(budget), to=to, settings=settings,
-                calibrate=calibrate, transposed=transposed or (), progress=show, executor=pool,
+                model, out, plan=schemes, scheme=scheme, **size, to=to, settings=settings,
+                calibrate=inputs, transposed=transposed or (), progress=show, executor=pool,
             )  # fmt: skip
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))

@@ -15,6 +15,7 @@ _OFFERED = {
     "Comparison": "comparison",
     "compare_outputs": "comparison",
     "input_grams": "calibration",
+    "text_grams": "text",
 }
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from prunequant import checkpoint, records
 from prunequant.checkpoint.allocation import decibel
-from prunequant.checkpoint.calibration import Calibration
+from prunequant.checkpoint.calibration import Calibration, write_inputs
 from prunequant.checkpoint.outputs import output_errors
 from prunequant.checkpoint.verify import stored_matrices
 from prunequant.models import corpus, smollm2
@@ -197,8 +197,7 @@ def write_grams(path: Path, windows: int) -> None:
     with torch.inference_mode():
         for row in corpus.batch(0, size=windows, length=corpus.WINDOW, seed=0):
             model.features(torch.tensor(row)[None])
-    with records.beside(path) as place, place.open("wb") as out:
-        np.savez(out, allow_pickle=False, **{f"{named[name]}.gram": gram.numpy() for name, gram in grams.items()})
+    write_inputs(path, {f"{named[name]}.gram": gram.numpy() for name, gram in grams.items()})
 
 
 def _sees_text(name: str) -> bool:
