@@ -20,6 +20,7 @@ from types import ModuleType
 import prunequant
 
 _PRETRAINED = "reads a pretrained model or pictures of it; its own tests damage those files"
+_TRANSFORMERS = "loads a model by transformers, which takes seconds; its own tests give it what cannot be loaded"
 _PARTS = "what compress and input_grams are made of: every module that they are given is taken apart by it"
 _RECORD = "makes a record of the book, or a part of it: its settings come through studies.runner"
 _BOOK = "a network or data of the book, made by its chapters and cases, which its own tests hold"
@@ -49,6 +50,8 @@ OUTSIDE = {
     "models.photographs": _PRETRAINED,
     "models.small": _BOOK,
     "models.smollm2": _PRETRAINED,
+    "models.text": _TRANSFORMERS,
+    "models.text_grams": _TRANSFORMERS,
     "studies.characters": _RECORD,
     "studies.compressed_model": _RECORD,
     "studies.corpus": _RECORD,
