@@ -48,6 +48,7 @@ def text_grams(
     -------
     {"NAME.gram": (columns, columns) float64}, Σ x xᵀ over all tokens, for every matrix NAME of the file that is the
     weight of a linear layer, and of nothing else (as a tied embedding is); for `checkpoint.calibration.write_inputs`.
+    The first token of a window counts as any other, though its inputs can be far the largest.
 
     Raises
     ------
