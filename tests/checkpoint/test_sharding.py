@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from prunequant import checkpoint
 from prunequant.checkpoint import coders, sharding
+from prunequant.checkpoint.calibration import Calibration, write_inputs
+from prunequant.checkpoint.outputs import output_errors
 from prunequant.cli import app, common
 
 DEADLY = "layers.2.weight"
@@ -139,6 +141,31 @@ def test_compress_takes_the_address_of_a_cluster(model, cluster, tmp_path):
     for out, more in (("here", []), ("there", ["--cluster", cluster.scheduler_address])):
         done = CliRunner().invoke(app, [*line[:2], str(tmp_path / out), *line[2:], *more])
         assert done.exit_code == 0, done.output
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+
+
+def test_two_dask_workers_make_the_same_plan_by_outputs(model, dask, cluster, tmp_path):
+    rng = np.random.default_rng(2)
+    grams = {f"layers.{i}.weight.gram": np.cov(rng.standard_t(3, (64 + 32 * (i % 3), 200))) for i in (0, 1, 2, 5)}
+    write_inputs(tmp_path / "inputs.npz", {**grams, "layers.1.weight.gram": np.zeros((96, 96))})
+    with checkpoint.open_model(model) as opened:
+        report = checkpoint.report(opened)
+        inputs, schemes = Calibration(tmp_path / "inputs.npz", opened), ["INT3 *", "INT4 *", "NVFP4"]
+        counted = []
+        alone = output_errors(opened, report, inputs, schemes)
+        together = output_errors(
+            opened, report, inputs, schemes, executor=dask, progress=lambda *done: counted.append(done)
+        )
+    assert together == alone and list(together.errors) == list(alone.errors) == [
+        f"layers.{i}.weight" for i in (0, 2, 5)
+    ]
+    assert set(alone.by_weights) == {"layers.1.weight", "layers.3.weight"}  # 4 holds infinity
+    assert counted[-1] == (5, 5)
+    line = ["allocate", str(model), "--budget", "4.25", "--schemes", ",".join(schemes)]
+    line += ["--calibrate", str(tmp_path / "inputs.npz")]
+    for plan, more in (("here", []), ("there", ["--cluster", cluster.scheduler_address])):
+        done = CliRunner().invoke(app, [*line, "--json", str(tmp_path / plan), *more])
+        assert done.exit_code == 0 and "by the errors of their outputs" in done.output, done.output
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +26,7 @@ from prunequant.checkpoint.methods import CALIBRATED, Settings, certified_error,
 from prunequant.checkpoint.opening import Model
 from prunequant.checkpoint.outcome import Row, decibels
 from prunequant.checkpoint.schemes import Scheme
-from prunequant.checkpoint.sharding import matrix_here, model_here, place_of, same_file, sizes
+from prunequant.checkpoint.sharding import inputs_here, matrix_here, place_of, place_of_inputs
 
 IN_FLIGHT = 1 << 29  # weights that are coded elsewhere, or wait here to be written, a byte or two each
 _ROWS = 1 << 20  # values looked at together for NaN
@@ -95,7 +94,7 @@ def _elsewhere(
     model: Model, plan: Plan, settings: Settings, calibrate: Path | None, executor: Executor
 ) -> Iterator[tuple[Coded, Row, str]]:
     matrices = {m.name: m for m in model.matrices}
-    inputs = None if calibrate is None else (str(calibrate.resolve()), sizes(calibrate))
+    inputs = None if calibrate is None else place_of_inputs(calibrate)
     waiting, pending = deque(plan.schemes), deque[tuple[str, Future]]()
     flying = 0
     try:
@@ -129,14 +128,8 @@ def code_one(
     matrix = matrix_here(path, stamp, transposed, name)
     read = None
     if inputs is not None:
-        read = _inputs(inputs[0], same_file(*inputs), path, tuple(map(tuple, stamp)), tuple(transposed))
+        read = inputs_here(inputs, path, stamp, transposed)
     return code(matrix, Scheme.named(scheme), Settings(**settings), read)
-
-
-@lru_cache(maxsize=1)
-def _inputs(path: str, changed: int, model: str, stamp: tuple, transposed: tuple[str, ...]) -> Calibration:
-    """The inputs, which know the names of the model's matrices: looked up once, not once a matrix."""
-    return Calibration(path, model_here(model, [list(file) for file in stamp], transposed))
 
 
 def code(matrix: Matrix, scheme: Scheme, settings: Settings, inputs: Calibration | None) -> tuple[Coded, Row, str]:

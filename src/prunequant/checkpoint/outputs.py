@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant import arguments
+from prunequant import arguments, experiments
 from prunequant.checkpoint import allocation, judging
 from prunequant.checkpoint.calibration import Calibration
 from prunequant.checkpoint.judging import Bench, Settings, Spread
 from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.opening import Model
 from prunequant.checkpoint.schemes import Scheme
-from prunequant.checkpoint.sharding import MAX_THREADS
+from prunequant.checkpoint.sharding import MAX_THREADS, inputs_here, matrix_here, place_of, place_of_inputs
 
 BLOCK = 1 << 19  # values that are multiplied by a Gram matrix at a time, at least one row
 NO_INPUTS, NO_OUTPUTS = "the file has no inputs for it", "its outputs are zero for these inputs"
+
+Found: TypeAlias = tuple[dict[str, float] | None, str]  # the errors of a matrix by scheme, or why there are none
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def output_errors(
     schemes: Sequence[str] | None = None,
     threads: int | None = None,
     weights_measured: Callable[[str, int], None] | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> OutputErrors:
     """The relative output error of every matrix under every scheme that a report judged.
 
@@ -62,10 +66,14 @@ def output_errors(
     schemes : names or patterns, as for `allocate`: the others are not measured
     threads : 1 to 1024, as many as numba has unless given; they share the rows of a matrix
     weights_measured : called with a name and a number of weights, for each scheme of each matrix its weights in all
+    executor : of processes or a cluster, which find the model and the inputs under the same paths, and take a matrix
+        each: the same numbers. Then `threads` and `weights_measured` are not used, and
+    progress : is called with matrices done and in all.
 
     Raises
     ------
     ValueError : a report of another model, or settings that it lacks; a file of inputs that is damaged
+    ModelFileError : a path that leads a process elsewhere to another file, or to none.
 
     Notes
     -----
@@ -79,21 +87,73 @@ def output_errors(
     if strange := [name for name in options if name not in matrices]:
         raise ValueError(f"the report is of another model: this one has no matrix {arguments.shown(strange[0])}")
     settings = settings_of(document)
-    errors, by_weights = {}, {}
-    with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as executor:
-        for name, names in options.items():
+    if executor is not None:
+        by_matrix = _elsewhere(model, options, settings, calibration, executor, progress)
+    else:
+        by_matrix = _here(matrices, options, settings, calibration, count, weights_measured)
+    errors = {name: found for name, (found, _) in by_matrix.items() if found is not None}
+    return OutputErrors(errors, {name: why for name, (_, why) in by_matrix.items() if name not in errors})
+
+
+def _here(
+    matrices: Mapping[str, Matrix],
+    options: Mapping[str, Iterable[str]],
+    settings: Settings,
+    calibration: Calibration,
+    threads: int,
+    weights_measured: Callable[[str, int], None] | None = None,
+) -> dict[str, Found]:
+    """What every matrix loses under its schemes, one after the other."""
+    by_matrix: dict[str, Found] = {}
+    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as executor:
+        for name, schemes in options.items():
+            names = list(schemes)
             gram = calibration.gram(matrices[name])
-            of_matrix = None
             if gram is not None:
                 step = None if weights_measured is None else partial(weights_measured, name)
-                of_matrix = relative_errors(matrices[name], gram, names, settings, executor.map, step)
-            elif weights_measured is not None:
-                weights_measured(name, matrices[name].weights * len(names))
-            if of_matrix is None:
-                by_weights[name] = NO_INPUTS if gram is None else NO_OUTPUTS
+                errors = relative_errors(matrices[name], gram, names, settings, executor.map, step)
+                by_matrix[name] = errors, NO_OUTPUTS if errors is None else ""
             else:
-                errors[name] = of_matrix
-    return OutputErrors(errors, by_weights)
+                by_matrix[name] = None, NO_INPUTS
+                if weights_measured is not None:
+                    weights_measured(name, matrices[name].weights * len(names))
+    return by_matrix
+
+
+def _elsewhere(
+    model: Model,
+    options: Mapping[str, Iterable[str]],
+    settings: Settings,
+    calibration: Calibration,
+    executor: Executor,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Found]:
+    weights = {m.name: m.weights for m in model.matrices}
+    asked = {**vars(settings), "budgets": list(settings.budgets)}
+    place = {**place_of(model), "inputs": list(place_of_inputs(calibration.path)), "settings": asked}
+    largest = sorted(options, key=lambda name: -weights[name])  # the last to end is then a small one
+    units = [{**place, "name": name, "schemes": list(options[name])} for name in largest]
+    rows = experiments.sweep(errors_of_one, units, executor=executor, progress=progress)
+    by_name = {row["name"]: (row["errors"], row["why"]) for row in rows}
+    return {name: by_name[name] for name in options}
+
+
+def errors_of_one(
+    path: str,
+    stamp: Sequence,
+    transposed: Sequence[str],
+    inputs: Sequence,
+    settings: dict[str, Any],
+    name: str,
+    schemes: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """The same of one matrix, by one thread of a process that opens the files by itself; a unit of a sweep."""
+    matrix = matrix_here(path, stamp, transposed, name)
+    calibration = inputs_here((inputs[0], inputs[1]), path, stamp, transposed)
+    asked = Settings(**{**settings, "budgets": tuple(settings["budgets"])})
+    errors, why = _here({name: matrix}, {name: schemes}, asked, calibration, threads=1)[name]
+    return {"errors": errors, "why": why}
 
 
 def settings_of(document: Mapping[str, Any]) -> Settings:

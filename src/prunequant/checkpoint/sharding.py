@@ -16,6 +16,7 @@ import numba
 
 from prunequant import arguments, experiments
 from prunequant.checkpoint import judging
+from prunequant.checkpoint.calibration import Calibration
 from prunequant.checkpoint.files import ModelFileError
 from prunequant.checkpoint.judging import Judged, NotFinite, Settings, Spread
 from prunequant.checkpoint.matrices import Matrix, Untreated
@@ -117,6 +118,27 @@ def place_of(model: Model) -> dict[str, Any]:
     return {
         "path": str(model.path.resolve()), "stamp": sizes(model.path), "transposed": list(model.transposed),
     }  # fmt: skip
+
+
+def place_of_inputs(path: Path) -> tuple[str, list[list]]:
+    """What a process elsewhere needs to find the same inputs: the first argument of `inputs_here`."""
+    return str(path.resolve()), sizes(path)
+
+
+def inputs_here(place: tuple[str, Sequence], path: str, stamp: Sequence, transposed: Sequence[str]) -> Calibration:
+    """The inputs of a model that another process has open, for this one to read.
+
+    Raises
+    ------
+    ModelFileError : one of the two paths leads to another file, or to none.
+    """
+    return _inputs(place[0], same_file(*place), path, tuple(map(tuple, stamp)), tuple(transposed))
+
+
+@lru_cache(maxsize=1)
+def _inputs(path: str, changed: int, model: str, stamp: tuple, transposed: tuple[str, ...]) -> Calibration:
+    """The inputs, which know the names of the model's matrices: looked up once, not once a matrix."""
+    return Calibration(path, model_here(model, [list(file) for file in stamp], transposed))
 
 
 def sizes(path: Path) -> list[list]:

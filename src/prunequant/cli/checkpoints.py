@@ -92,21 +92,33 @@ def _judged(opened: Model, cluster: str | None, *budgets: Any, **settings: Any) 
 
 
 def _measured(
-    opened: Model, judged: Mapping[str, Any], inputs: Calibration, schemes: list[str] | None, threads: int | None
+    opened: Model,
+    judged: Mapping[str, Any],
+    inputs: Calibration,
+    schemes: list[str] | None,
+    threads: int | None,
+    cluster: str | None,
 ) -> OutputErrors:
-    """Output errors of every scheme, with a bar."""
+    """Output errors of every scheme, by this machine's threads or by a cluster, with a bar."""
     from ..checkpoint.allocation import sizes_of
     from ..checkpoint.outputs import output_errors
 
     weights = {m.name: m.weights for m in opened.matrices}
-    with progress_bar(Console(stderr=True), TaskProgressColumn(), transient=True) as bar:
+    with (
+        ExitStack() as stack,
+        progress_bar(Console(stderr=True), TaskProgressColumn(), transient=True) as bar,
+    ):
+        pool = executor(stack, 1, cluster)
         total = sum(weights[name] * len(asked) for name, asked in sizes_of(judged, schemes).items())
         task = bar.add_task("outputs", total=total)
 
         def count_weights(name: str, done: int) -> None:
             bar.update(task, advance=done, description=report_text.shortened(name, 32))
 
-        return output_errors(opened, judged, inputs, schemes, threads, count_weights)
+        def counted(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description="outputs of matrices")
+
+        return output_errors(opened, judged, inputs, schemes, threads, count_weights, pool, counted)
 
 
 def allocate(
@@ -205,7 +217,7 @@ def _planned(
     judged = _judged(opened, cluster, threads=threads, group=GROUPS[to])
     document, left = holdable(judged.document, opened, to)
     if inputs is not None:
-        measured = _measured(opened, document, inputs, options["schemes"], threads)
+        measured = _measured(opened, document, inputs, options["schemes"], threads, cluster)
         options = {**options, "errors": measured.errors}
     return judged, plan_file(document, predictor(opened, opened.path, to, Settings()), **size, **options), left
 
