@@ -393,7 +393,7 @@ ROOMS: dict[str, dict[str, Entry]] = {
         "columns": constant(64),
         "report": lambda: model_report().to_json(),
         "budget": constant(5.0),
-        "megabytes": constant(0.001),
+        "megabytes": constant(0.0025),
         "schemes": constant(("INT4 *", "INT8 g32")),
         "sensitivities": lambda: {"w": 2.0},
         "errors": lambda: {"w": {"INT4 channel": 0.25, "INT8 channel": 0.125}},
@@ -896,6 +896,7 @@ INSTEAD_OF = {
     ("checkpoint.allocate", "megabytes"): ("budget",),
     ("checkpoint.compress", "budget"): ("scheme",),
     ("checkpoint.compress", "plan"): ("scheme",),
+    ("checkpoint.compress", "megabytes"): ("scheme",),
 }
 
 # Calls that may refuse every argument, and say why: a law of atoms has no density, these blocks choose their scale.
@@ -1070,5 +1071,8 @@ def call(target: Target, given: dict[str, object], owner: object = None) -> obje
     result = target.function(*positional, **named)
     if isinstance(result, contextlib.AbstractContextManager) and hasattr(result, "gen"):
         with result as inside:  # its work begins when it is entered
+            if isinstance(inside, Path) and not inside.exists():  # a place to write to, of a new name at every call
+                inside.touch()
+                return inside.parent
             return inside
     return list(itertools.islice(result, 100)) if inspect.isgenerator(result) else result

@@ -289,6 +289,7 @@ def allocate(
     >>> dict(plan.tensors), plan.bits_per_weight, round(plan.snr, 1), plan.uniform.scheme, round(plan.uniform.snr, 1)
     ({'a': 'INT4 channel', 'b': 'INT8 channel'}, 6.25, 21.8, 'INT4 channel', 10.7)
     """
+    headers = arguments.integer(overhead_bytes, "overhead_bytes", 0)
     problem = Problem.of(report, schemes, weighting, sensitivities, errors)
     if (budget is None) == (megabytes is None):
         raise ValueError("give a budget: either bits a weight, or megabytes")
@@ -299,11 +300,11 @@ def allocate(
         unit = "bits a weight"
     else:
         asked, name = arguments.real(megabytes, "megabytes", 0, open_low=True), "megabytes"
-        beside = problem.untreated_bytes + arguments.integer(overhead_bytes, "overhead_bytes", 0)
+        beside = problem.untreated_bytes + headers
         room = math.floor(min(asked * MEGABYTE, _MOST_BITS / 8) + _ROUNDING) * 8 - 8 * beside
         ends = [(-(-bits // 8) + beside) / MEGABYTE for bits in problem.ends()]
         unit = f"MB, of which {problem.untreated_bytes / MEGABYTE:.3f} are not treated"
-        unit += f" and {overhead_bytes / MEGABYTE:.3f} headers" if overhead_bytes else ""
+        unit += f" and {headers / MEGABYTE:.3f} headers" if headers else ""
     least, dense = problem.ends()
     if room < least or room > dense:
         raise ValueError(

@@ -123,7 +123,7 @@ def compress(
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor is {arguments.shown(executor)}: it must be a concurrent.futures executor")
     if sum(x is not None for x in (plan, scheme, budget, megabytes)) != 1:
-        raise ValueError("give a plan, a scheme or a budget, one of the three")
+        raise ValueError("give one of four: a plan, a scheme, a budget of bits a weight, or megabytes")
     by_budget = plan is None and scheme is None
     turned = tuple(arguments.several(transposed, "transposed", "names of tensors, a sequence of strings"))
     if to == "gguf" and turned:
