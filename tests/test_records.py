@@ -95,13 +95,13 @@ def test_provenance_holds_every_field_that_the_committed_records_hold_and_more_w
 # What is opened for writing elsewhere, and why; all else is written by `records`.
 OWN = {
     "cases/hardware/case.py": "prints to the process that asked",
+    "checkpoint/calibration.py": "inside `beside`",
     "checkpoint/compressed_tensors.py": "a folder, written beside and renamed as a whole",
     "checkpoint/gguf_writing.py": "inside `beside`",
     "checkpoint/layout.py": "inside `beside`",
     "experiments.py": "the store appends under a lock, line by line; the lock file of a run is empty",
     "finetune/checkpoints.py": "inside `beside`",
     "models/images.py": "inside `beside`",
-    "studies/compressed_model.py": "inside `beside`",
     "studies/corpus.py": "packed in memory",
     "studies/fashion_mnist_6000.py": "packed in memory",
 }
