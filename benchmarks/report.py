@@ -3,12 +3,14 @@
     python benchmarks/report.py --threads 2            writes book/results/benchmark_report.json
     python benchmarks/report.py --quick                seconds, no record
     python benchmarks/report.py --memory 0.4 4         peak memory on made files of so many GB, deleted afterwards
+    python benchmarks/report.py --models --threads 2   seconds on the two models of the book, in this process
 
 The twin does the same in NumPy, whole arrays at a time. Memory is the largest anonymous resident set (RssAnon) of a
 process of its own, sampled while it works: what the system keeps of the file in its cache is not the program's.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -59,10 +61,24 @@ def peak(gigabytes: float) -> dict:
         return {"gigabytes": 0.1 * shards, "seconds": time.perf_counter() - start, "peak_mb": most / 1e3}
 
 
+def model_seconds(threads: int, rounds: int) -> list[dict]:
+    """The median, and every round, of a report on each model, kernels loaded."""
+    from prunequant import checkpoint
+    from prunequant.models import efficientnet, smollm2
+
+    paths = {"EfficientNet-Lite0": efficientnet.weights_path(), "SmolLM2-135M": smollm2.weights_path()}
+    seconds = interleave({n: lambda p=p: checkpoint.report(p, threads=threads) for n, p in paths.items()}, rounds)
+    return [{"name": n, "seconds": statistics.median(t), "rounds": t} for n, t in seconds.items()]
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--memory", type=float, nargs="+", help="sizes of files in GB")
+    options.add_argument("--models", action="store_true", help="seconds on the two models of the book")
     given = options.parse_args()
+    if given.models:
+        print(json.dumps(model_seconds(given.threads, rounds(given)), indent=1))
+        return
     if given.memory:
         print(json.dumps([peak(size) for size in given.memory], indent=1))
         return

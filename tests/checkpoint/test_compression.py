@@ -358,3 +358,35 @@ def test_a_grid_with_a_minimum_finds_the_weights_of_a_q4_1_file_again(quantized,
     anew = compress(quantized, tmp_path / "q4_1.gguf", scheme="INT4 g32", to="gguf", settings=settings)
     coarser = compress(quantized, tmp_path / "q4_0.gguf", scheme="INT4 g32", to="gguf")
     assert min(r.snr for r in anew.rows) > max(r.snr for r in coarser.rows) + 20
+
+
+@pytest.mark.parametrize("name", ["INT4 g32", "MXFP4", "2:4 INT4 channel"])
+def test_the_file_has_the_same_bytes_whatever_the_number_of_threads(name, folder, tmp_path):
+    files = []
+    for threads in (1, np.uint8(2), 7, None):
+        shown = []
+        written = compress(
+            folder,
+            tmp_path / f"{threads}.file",
+            scheme=name,
+            threads=threads,
+            progress=lambda *done: shown.append(done),
+        )
+        assert [row.name for row in written.rows] == [n for _, _, n in shown[:-1]] and shown[-1] == (2, 2, "")
+        files.append((tmp_path / f"{threads}.file").read_bytes())
+    assert files[0] == files[1] == files[2] == files[3]
+
+
+def test_an_error_of_one_thread_ends_the_others_and_leaves_no_file(folder, tmp_path):
+    tensors = {f"layer.{i}.weight": np.full((64, 64), 10.0 ** (20 if i == 1 else 0)) for i in range(9)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"layer\.1\.weight"):
+        compress(tmp_path / "w.safetensors", tmp_path / "out.safetensors", scheme="INT4 g32", threads=3)
+    assert [path.name for path in tmp_path.glob("*") if path.is_file()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("threads, error", [(0, ValueError), (1025, ValueError), (2.5, TypeError), ("2", TypeError)])
+def test_threads_are_refused_by_name_before_any_work(threads, error, folder, tmp_path):
+    with pytest.raises(error, match="threads is"):
+        compress(folder, tmp_path / "out", scheme="INT4 g32", threads=threads)
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Who codes the matrices of a model that is compressed: this process one by one, or processes anywhere.
+"""Who codes the matrices of a model that is compressed: threads here, or processes anywhere.
 
 Every such process opens the model, and the inputs, by itself (see `sharding`); what travels back are the codes, and the
 row of what became of the matrix. They are handed on in the order of the file, whoever was done first, so that the
@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +51,7 @@ def code_all(
     notes: list[str],
     progress: Progress | None = None,
     executor: Executor | None = None,
+    threads: int = 1,
 ) -> Generator[tuple[Matrix, Coded, Row], None, None]:
     """Every matrix of a plan, coded, with its row, in the order of the plan.
 
@@ -61,6 +63,8 @@ def code_all(
     progress : called with (matrices done, matrices in all, name)
     executor : of processes or a cluster, which find the files under the same paths; a Dask cluster gives the matrix of
         a worker that died to another
+    threads : of this process where no executor is given; each has a matrix of its own, and no number depends on how
+        many there are
 
     Raises
     ------
@@ -69,7 +73,7 @@ def code_all(
     """
     matrices = {m.name: m for m in model.matrices}
     total = len(plan.schemes)
-    results = _here(model, plan, settings, calibrate)
+    results = _here(model, plan, settings, calibrate, threads)
     if executor is not None:
         results = _elsewhere(model, plan, settings, calibrate, executor)
     for done, name in enumerate(plan.schemes):
@@ -83,11 +87,25 @@ def code_all(
         progress(total, total, "")
 
 
-def _here(model: Model, plan: Plan, settings: Settings, calibrate: Path | None) -> Iterator[tuple[Coded, Row, str]]:
+def _here(
+    model: Model, plan: Plan, settings: Settings, calibrate: Path | None, threads: int
+) -> Iterator[tuple[Coded, Row, str]]:
     inputs = None if calibrate is None else Calibration(calibrate, model)
     matrices = {m.name: m for m in model.matrices}
-    for name, scheme in plan.schemes.items():
-        yield code(matrices[name], scheme, plan.settings(matrices[name], settings), inputs)
+    # Kernels of the formats are parallel by themselves: here every thread has a matrix of its own.
+    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        pending = deque[Future]()
+        try:
+            for name, scheme in plan.schemes.items():
+                if len(pending) > threads:  # so that few matrices are in memory, and no thread waits for the writer
+                    yield pending.popleft().result()
+                one = plan.settings(matrices[name], settings)
+                pending.append(pool.submit(code, matrices[name], scheme, one, inputs))
+            while pending:
+                yield pending.popleft().result()
+        finally:  # as in `_elsewhere`
+            for future in pending:
+                future.cancel()
 
 
 def _elsewhere(

@@ -24,6 +24,7 @@ from prunequant.checkpoint.opening import Model, open_model
 from prunequant.checkpoint.outcome import Compressed, Left, Row
 from prunequant.checkpoint.reporting import report
 from prunequant.checkpoint.schemes import Scheme
+from prunequant.checkpoint.sharding import thread_count
 from prunequant.checkpoint.sizing import Predict, plan_file
 
 TARGETS = ("prunequant", "compressed-tensors", "gguf")
@@ -75,6 +76,7 @@ def compress(
     transposed: Collection[str] = (),
     progress: Progress | None = None,
     executor: Executor | None = None,
+    threads: int | None = None,
 ) -> Compressed:
     """Compress the matrices of a model file and write a file that others load.
 
@@ -97,6 +99,8 @@ def compress(
     executor : of processes or a cluster, to code the matrices one by one: `experiments.processes(jobs)`, or a Dask
         client's `get_executor()`. Every process opens `path` and `calibrate` by itself, so that each must find them
         under the same paths; `out` is written here. The file is the same to the last byte.
+    threads : that code matrices in this process, 1 to 1024, as many as numba has unless given; not used with an
+        executor. The file is the same to the last byte.
 
     Returns
     -------
@@ -110,9 +114,9 @@ def compress(
 
     Notes
     -----
-    One matrix is in memory at a time, with its codes; with an executor the codes of half a billion weights may be. The
-    file is written beside and renamed, so that whenever this ends, by an error or a kill, there is a whole file or
-    none.
+    A matrix for each thread and one more are in memory, with their codes; with an executor the codes of half a billion
+    weights may be. The file is written beside and renamed, so that whenever this ends, by an error or a kill, there is
+    a whole file or none.
     """
     arguments.choice(to, "to", TARGETS)
     settings = Settings() if settings is None else settings
@@ -122,6 +126,7 @@ def compress(
         arguments.function(progress, "progress", "a function of two numbers and a name")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor is {arguments.shown(executor)}: it must be a concurrent.futures executor")
+    count = thread_count(threads)
     if sum(x is not None for x in (plan, scheme, budget, megabytes)) != 1:
         raise ValueError("give one of four: a plan, a scheme, a budget of bits a weight, or megabytes")
     by_budget = plan is None and scheme is None
@@ -130,7 +135,7 @@ def compress(
         raise ValueError("transposed is given: blocks of GGUF lie along the last axis of what is stored")
     with open_model(path, turned) as model:
         if by_budget:
-            plan, without, text = planned(model, path, to, settings, budget, megabytes, executor)
+            plan, without, text = planned(model, path, to, settings, budget, megabytes, executor, count)
         job = _job(model, plan, scheme, executor)
         if by_budget:
             job = replace(job, left={**job.left, **without})
@@ -141,7 +146,7 @@ def compress(
         if target.exists() and os.path.samefile(target, path):
             raise ValueError(f"out is {target}, the model itself: give another name")
         notes: list[str] = [*writer.notes, *([text] if by_budget else [])]
-        with closing(code_all(model, writer, settings, inputs, notes, progress, executor)) as coded:
+        with closing(code_all(model, writer, settings, inputs, notes, progress, executor, count)) as coded:
             rows = writer.write(target, coded)
         return Compressed(
             target,
@@ -163,6 +168,7 @@ def planned(
     budget: float | None = None,
     megabytes: float | None = None,
     executor: Executor | None = None,
+    threads: int | None = None,
 ) -> tuple[dict[str, str], dict[str, str], str]:
     """The plan that loses least within a budget among what a kind of file holds; what is left, and why; in words.
 
@@ -172,7 +178,7 @@ def planned(
     """
     if not settings.symmetric:
         raise ValueError("budget is planned for symmetric grids: with zero points give a scheme, or a plan")
-    document, left = holdable(report(model, group=GROUPS[to], executor=executor).to_json(), model, to)
+    document, left = holdable(report(model, group=GROUPS[to], threads=threads, executor=executor).to_json(), model, to)
     plan = plan_file(document, predictor(model, path, to, settings, left), budget, megabytes=megabytes)
     text = f"the plan keeps {plan.snr:.2f} dB at {plan.bits_per_weight:.3f} bits a weight"
     if plan.uniform is not None:

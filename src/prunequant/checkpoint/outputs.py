@@ -26,7 +26,7 @@ from prunequant.checkpoint.judging import Bench, Settings, Spread
 from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.opening import Model
 from prunequant.checkpoint.schemes import Scheme
-from prunequant.checkpoint.sharding import MAX_THREADS, inputs_here, matrix_here, place_of, place_of_inputs
+from prunequant.checkpoint.sharding import inputs_here, matrix_here, place_of, place_of_inputs, thread_count
 
 BLOCK = 1 << 19  # values that are multiplied by a Gram matrix at a time, at least one row
 NO_INPUTS, NO_OUTPUTS = "the file has no inputs for it", "its outputs are zero for these inputs"
@@ -80,7 +80,7 @@ def output_errors(
     Every scheme costs two operations for each weight and column, in float32: for the linear layers of SmolLM2-135M
     with 45 schemes some minutes of a processor. The Gram matrix of one matrix is in memory, and a few blocks of rows.
     """
-    count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
+    count = thread_count(threads)
     document = allocation.document_of(report)
     options = allocation.sizes_of(document, schemes)
     matrices = {m.name: m for m in model.matrices}

@@ -43,7 +43,7 @@ def judge_all(
         much of the model, and take one each of the others.
     weights_read : called with the name of a matrix and how many of its weights have been read again, in all twice each
     """
-    count = arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
+    count = thread_count(threads)
     fair = sum(matrix.weights for matrix in matrices) / (LARGE * count)
     order = sorted(range(len(matrices)), key=lambda i: -matrices[i].weights)  # the last to end is then a small one
 
@@ -111,6 +111,11 @@ def judge_one(
     if untreated:
         return {"judged": None, "reason": untreated[0].reason}
     return {"judged": matrix_to_json(judged[0])}
+
+
+def thread_count(threads: int | None) -> int:
+    """Threads of this process, 1 to 1024: as many as numba has unless given."""
+    return arguments.integer(numba.get_num_threads() if threads is None else threads, "threads", 1, MAX_THREADS)
 
 
 def place_of(model: Model) -> dict[str, Any]:

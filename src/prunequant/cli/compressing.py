@@ -39,6 +39,7 @@ def compress(
     window: Window = None,
     save_calibration: SaveCalibration = None,
     transposed: Transposed = None,
+    threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
     cluster: Cluster = None,
     json: Annotated[Path | None, typer.Option(help="write what became of every tensor here")] = None,
 ) -> None:
@@ -62,7 +63,7 @@ def compress(
 
             written = checkpoint.compress(
                 model, out, plan=schemes, scheme=scheme, **size, to=to, settings=settings,
-                calibrate=inputs, transposed=transposed or (), progress=show, executor=pool,
+                calibrate=inputs, transposed=transposed or (), progress=show, executor=pool, threads=threads,
             )  # fmt: skip
     except (TypeError, ValueError, OSError, extras.MissingExtra) as error:
         fail(str(error))
