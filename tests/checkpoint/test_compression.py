@@ -370,7 +370,7 @@ def test_the_file_has_the_same_bytes_whatever_the_number_of_threads(name, folder
             tmp_path / f"{threads}.file",
             scheme=name,
             threads=threads,
-            progress=lambda *done: shown.append(done),
+            progress=lambda *done, shown=shown: shown.append(done),
         )
         assert [row.name for row in written.rows] == [n for _, _, n in shown[:-1]] and shown[-1] == (2, 2, "")
         files.append((tmp_path / f"{threads}.file").read_bytes())
