@@ -251,8 +251,7 @@ def make(at: At, budget: float, group: int, windows: int, calibration: int, vari
     at.log(f"{len(variants)} variants on {windows} windows of {corpus.WINDOW} tokens")
     unit = partial(model_unit, folder=str(at.scratch))
     about = {"windows": windows, "budget": budget, "group": group}
-    inputs = {"calibration": calibration}
-    units = [{"name": v, **about, **(inputs if _sees_text(v) else {})} for v in variants]
+    units = [{"name": v, **about, **({"calibration": calibration} if _sees_text(v) else {})} for v in variants]
     rows = at.sweep(unit, units, name="compressed_model: model")
     return {
         "provenance": {"model_sha256": smollm2.SHA256},
