@@ -165,6 +165,10 @@ def test_a_certificate_is_stored_where_the_method_gives_one_and_must_be_below_wh
     forge(tmp_path / "out", tell("u", certified_snr="+99.0"))
     (line,) = problems(tmp_path / "out")
     assert "tensor 'u': certified_snr is 99.0 dB, more than the " in line
+    compress(model, tmp_path / "out", settings=Settings(method="path"), **options)
+    forge(tmp_path / "out", tell("u", output_snr="nan"))
+    (line,) = problems(tmp_path / "out")
+    assert "tensor 'u': certified_snr is " in line and "of an output_snr that was not measured" in line
     compress(model, tmp_path / "optq", settings=Settings(method="optq"), **options)
     forge(tmp_path / "optq", tell("u", certified_snr="+1.0"))
     (line,) = problems(tmp_path / "optq")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Mapping
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from prunequant import arguments, records
 from prunequant.checkpoint.matrices import Matrix
 from prunequant.checkpoint.opening import Model
+from prunequant.checkpoint.streams import ZIP_ERRORS
 
 GRAM = ".gram"
 ROUNDING = 1e-3  # of the largest sum of squares: what sums in narrow floats may be off by
@@ -24,10 +23,12 @@ def write_inputs(path: str | os.PathLike, arrays: Mapping[str, NDArray]) -> None
     Parameters
     ----------
     path : of the file, under this name, whatever its suffix
-    arrays : by NAME or NAME.gram, as `Calibration` takes them
+    arrays : by NAME or NAME.gram, as `Calibration` takes them: integers or floats of any width. A dtype that is not
+        NumPy's own, such as bfloat16, is written as float32, because a .npz file forgets it.
 
     Raises
     ------
+    TypeError, ValueError : names that are no texts, arrays that hold no real numbers or NaN or infinity.
     OSError : the file could not be written; what was there before is untouched.
 
     Examples
@@ -40,7 +41,11 @@ def write_inputs(path: str | os.PathLike, arrays: Mapping[str, NDArray]) -> None
     [[1.0, 0.0], [0.0, 1.0]]
     """
     arguments.instance(arrays, "arrays", Mapping, "arrays by their names")
-    named: dict[str, NDArray] = {name: arguments.numbers(array, f"array {name}") for name, array in arrays.items()}
+    named: dict[str, NDArray] = {}
+    for name, array in arrays.items():
+        arguments.instance(name, "a name among arrays", str, "a string")
+        numbers = arguments.numbers(array, f"array {name}")
+        named[name] = numbers.astype(np.float32) if numbers.dtype.kind == "V" else numbers
     with records.beside(path) as place, place.open("wb") as out:
         np.savez(out, allow_pickle=False, **named)
 
@@ -58,7 +63,7 @@ class Calibration:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 self._names = set(archive.files)
-        except (OSError, ValueError, AttributeError, TypeError, EOFError, BadZipFile) as error:
+        except ZIP_ERRORS as error:
             raise ValueError(f"calibrate is {self.path}: it is no .npz file that can be read ({error})") from None
         known = {m.name for m in model.matrices}
         strange = [name for name in self._names if name.removesuffix(GRAM) not in known]
@@ -81,17 +86,26 @@ class Calibration:
             try:
                 with np.load(self.path, allow_pickle=False) as archive:
                     array = archive[name]
-            except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+            except ZIP_ERRORS as error:
                 raise ValueError(f"{where} cannot be read ({error})") from None
             array = arguments.numbers(array, where).astype(np.float64, copy=False)
             if array.ndim != 2 or array.shape[1] != matrix.columns:
                 raise ValueError(f"{where} has shape {array.shape}: its rows must have {matrix.columns} values")
             if not name.endswith(GRAM):
-                return array.T @ array
+                return _products(array, where)
             if why := _no_gram(array):
                 raise ValueError(f"{where} is no Gram matrix: {why}")
             return array
         return None
+
+
+def _products(inputs: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    """Σ v vᵀ of inputs, (columns, columns)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = inputs.T @ inputs
+    if not np.all(np.isfinite(gram)):
+        raise ValueError(f"{where} holds values up to {np.abs(inputs).max():.3g}, whose squares float64 does not hold")
+    return gram
 
 
 def _no_gram(gram: NDArray[np.float64]) -> str:
@@ -105,7 +119,8 @@ def _no_gram(gram: NDArray[np.float64]) -> str:
     away = np.abs(gram - gram.T).max(initial=0)
     if away > ROUNDING * sizes.max(initial=0):
         return f"it is not symmetric, by {away:.3g}"
-    bound = np.sqrt(np.outer(sizes, sizes))
+    roots = np.sqrt(sizes)  # of each, whose product neither overflows nor underflows
+    bound = np.outer(roots, roots)
     if np.any(np.abs(gram) > bound + ROUNDING * sizes.max(initial=0)):
         return "a product of two inputs exceeds both of their squares"
     return ""

@@ -172,8 +172,9 @@ def read_document(text: str) -> dict[str, Any]:
         if type(said.get(key)) is not kind:
             raise NotDescribed(f"{key} must be {_KINDS[kind]}")
     for key in ("left", "sha256"):
-        if wrong := next((name for name, value in said[key].items() if type(value) is not str), None):
-            raise NotDescribed(f"{key} must be a text for each tensor", wrong)
+        for name, value in said[key].items():
+            if type(value) is not str:
+                raise NotDescribed(f"{key} must be a text for each tensor", name)
     said["matrices"] = {name: _read_row(name, words) for name, words in said["matrices"].items()}
     said["sha256"] = {name: digest.strip() for name, digest in said["sha256"].items()}
     return said

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ _E8M0_NAN = 255
 _E4M3_NAN = 0x7F  # codes from here on stand for no number, or for a negative one
 
 
-class Stored:
+class Stored(ABC):
     """What all kinds of compressed files have in common.
 
     Parameters
@@ -92,10 +93,13 @@ class Stored:
         if math.isnan(words["snr"]):
             yield name, "snr is no number"
         certified = words["certified_snr"]
-        if words["method"] != "path" and not math.isnan(certified):
-            yield name, f"certified_snr is {certified}, which {words['method']} does not give"
-        elif certified > words["output_snr"] + ROUNDED:
-            yield name, f"certified_snr is {certified} dB, more than the {words['output_snr']} dB that were measured"
+        if not math.isnan(certified):
+            if words["method"] != "path":
+                yield name, f"certified_snr is {certified}, which {words['method']} does not give"
+            elif math.isnan(words["output_snr"]):
+                yield name, f"certified_snr is {certified} dB, of an output_snr that was not measured"
+            elif certified > words["output_snr"] + ROUNDED:
+                yield name, f"certified_snr is {certified} dB, more than the {words['output_snr']} dB that were measured"
         if words["keeps_zero"] != self.keeps_zero(name):
             yield name, f"keeps_zero is {words['keeps_zero']}, which this grid contradicts"
 
@@ -111,17 +115,17 @@ class Stored:
         """The tensors that belong to no matrix, as they were copied."""
         return set(self.said["left"])
 
+    @abstractmethod
     def parts(self, name: str) -> list[Entry]:
         """The tensors that a matrix is stored in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, name: str) -> NDArray[np.float32]:
         """(rows, columns), as a reader of the file computes with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def contradictions(self, name: str) -> Problems:
         """What is wrong in the bytes of the tensors of a matrix, whose sizes are right."""
-        raise NotImplementedError
 
 
 def open_stored(path: Path) -> Stored:
