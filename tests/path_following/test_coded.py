@@ -155,6 +155,21 @@ def test_the_output_error_of_path_following_is_below_its_certificate_clipped_and
         assert np.all(bound > np.sum(half.T**2 * energy, axis=1))
 
 
-def test_a_certificate_of_shapes_that_do_not_belong_together_is_refused():
-    with pytest.raises(ValueError, match="do not belong together"):
-        path_energy_bound(np.ones((2, 3)), np.ones((2, 3)), np.eye(3), np.ones((2, 3)))
+@pytest.mark.parametrize(
+    "change, message",
+    (
+        ({"gram": np.eye(3)}, "gram has shape"),
+        ({"gram": [[1.0, 5.0], [-7.0, 1.0]]}, "gram is no Gram matrix"),
+        ({"gram": [[1.0, 0.0], [0.0, -1.0]]}, "gram is no Gram matrix"),
+        ({"half_steps": np.full((2, 3), -0.5)}, "half_steps holds negative numbers"),
+        ({"half_steps": np.ones((3, 2))}, r"half_steps have shapes .*\(features, neurons\)"),
+        (dict.fromkeys(("weights", "values", "half_steps"), np.ones(2)), r"must be \(features, neurons\)"),
+        (dict.fromkeys(("weights", "values", "half_steps"), 1.0), r"must be \(features, neurons\)"),
+        (dict.fromkeys(("weights", "values", "half_steps"), np.ones((0, 3))), r"must be \(features, neurons\)"),
+    ),
+)
+def test_a_certificate_of_arrays_that_do_not_belong_together_or_of_no_gram_matrix_is_refused(change, message):
+    given = {name: np.ones((2, 3)) for name in ("weights", "values", "half_steps")} | {"gram": np.eye(2)}
+    assert path_energy_bound(**given).shape == (3,)
+    with pytest.raises(ValueError, match=message):
+        path_energy_bound(**{**given, **change})

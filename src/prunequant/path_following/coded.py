@@ -155,6 +155,10 @@ def path_energy_bound(
     -------
     (neurons,) float64: Σ_t max(half step, |r_t|)² (‖X_t‖² + λ), where r_t is what rounding feature t changed.
 
+    Raises
+    ------
+    TypeError, ValueError : arrays that do not belong together, no Gram matrix, a negative half step.
+
     Notes
     -----
     What is handed on is orthogonal to X_t: ‖u_t‖² = ‖P u_{t−1}‖² + r_t² ‖X_t‖². Where no code was clipped and nothing
@@ -170,11 +174,13 @@ def path_energy_bound(
     """
     w, q = (np.asarray(numbers(x, name), np.float64) for x, name in ((weights, "weights"), (values, "values")))
     half = np.asarray(numbers(half_steps, "half_steps"), np.float64)
-    g = np.asarray(numbers(gram, "gram"), np.float64)
     damping = 0.01 if damping is None else real(damping, "damping", 0, MAX_DAMPING)
-    if not w.shape == q.shape == half.shape or g.shape != (len(w), len(w)):
-        shapes = f"{w.shape}, {q.shape}, {g.shape} and {half.shape}"
-        raise ValueError(f"weights, values, gram and half_steps have shapes {shapes}: they do not belong together")
+    if w.ndim != 2 or not w.size or not w.shape == q.shape == half.shape:
+        shapes = f"{w.shape}, {q.shape} and {half.shape}"
+        raise ValueError(f"weights, values and half_steps have shapes {shapes}: all must be (features, neurons)")
+    if np.any(half < 0):
+        raise ValueError("half_steps holds negative numbers: each must be at least 0")
+    g = _symmetric(gram, len(w))
     diagonal = np.diagonal(g)
     order = np.argsort(-diagonal, kind="stable") if flag(by_activation, "by_activation") else np.arange(len(w))
     factor, gain, _ = gram_factor(g[np.ix_(order, order)], "path", damping=damping)
@@ -185,6 +191,13 @@ def path_energy_bound(
 
 def checked_gram(gram: ArrayLike, features: int) -> NDArray[np.float64]:
     """A Gram matrix in float64, its scale a power of two away from the ends of single precision."""
+    g = _symmetric(gram, features)
+    size = float(np.max(np.abs(g), initial=0))
+    return np.ldexp(g, -np.frexp(size)[1]) if size > 0 else g
+
+
+def _symmetric(gram: ArrayLike, features: int) -> NDArray[np.float64]:
+    """A Gram matrix in float64, in the scale in which it was given."""
     g = numbers(gram, "gram").astype(np.float64, copy=False)
     if g.shape != (features, features):
         raise ValueError(f"gram has shape {g.shape}: it must be ({features}, {features})")
@@ -196,7 +209,7 @@ def checked_gram(gram: ArrayLike, features: int) -> NDArray[np.float64]:
         or not np.allclose(g, g.T, rtol=1e-6, atol=1e-9 * max(size, 1e-300))
     ):
         raise ValueError("gram is no Gram matrix: it must be symmetric, its diagonal from 0 on")
-    return np.ldexp(g, -np.frexp(size)[1]) if size > 0 else g
+    return g
 
 
 def _checked_grid(grid: CodeGrid | None, features: int, neurons: int) -> tuple[NDArray, NDArray, NDArray]:
