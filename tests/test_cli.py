@@ -58,7 +58,7 @@ def test_brackets_in_a_message_are_shown_as_they_were_typed(text):
     result = RUN.invoke(app, ["verify", text])
     assert result.exit_code == 2 and f"no claim {text};" in result.output
     result = RUN.invoke(app, ["case", text])
-    assert result.exit_code == 2 and f"no case '{text}'" in result.output
+    assert result.exit_code == 2 and f"no case has the name '{text}'" in result.output
 
 
 @pytest.mark.parametrize("name", ["", "file/below.json", "/proc/x.json"])

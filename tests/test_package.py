@@ -161,8 +161,9 @@ def test_every_name_that_the_package_lists_can_be_loaded_and_every_room_is_liste
         getattr(prunequant, name)
     listed = {name for name in dir(prunequant) if not name.startswith("_")}
     assert listed == {room for room in FLOOR if not room.startswith("_")}
-    with pytest.raises(AttributeError, match="no attribute 'no_such_room'"):
-        _ = prunequant.no_such_room
+    for name in ("no_such_room", "formats.base", "no_such_room.base", ""):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(prunequant, name)
 
 
 @pytest.mark.parametrize("room", ["cases", "finetune", "models", "pages", "studies", "timing"])

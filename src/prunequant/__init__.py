@@ -56,7 +56,7 @@ def __getattr__(name: str) -> ModuleType:
         from importlib.metadata import version
 
         return globals().setdefault(name, version("prunequant"))  # declared above: a checker does not come here
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+    if name.isidentifier() and not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

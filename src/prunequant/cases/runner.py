@@ -88,7 +88,7 @@ def load(name: str) -> Case:
 def _check_name(name: str) -> None:
     arguments.instance(name, "name", str, f"the name of a case, such as {CASES[0]!r}")
     if name not in CASES:
-        raise ValueError(f"no case {name!r} of that name; the cases are {', '.join(CASES)}")
+        raise ValueError(f"no case has the name {name!r}; the cases are {', '.join(CASES)}")
 
 
 def describe(device: str) -> dict[str, object]:

@@ -38,7 +38,7 @@ def check_names(model: nn.Module, layers: Iterable[str]) -> list[str]:
     names = list(several(layers, "layers", "a sequence of names of layers"))
     for number, name in enumerate(names):
         if instance(name, f"layers[{number}]", str, "the name of a layer") not in modules:
-            raise ValueError(f"layers holds {name!r}: the model has no such layer with a weight")
+            raise ValueError(f"layers holds {name!r}: the model has no such layer")
     return names
 
 

@@ -168,12 +168,12 @@ def check_target(target: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64]
 
 
 class SubsetSums(NamedTuple):
-    """What one sub-block is asked for: items (sums, most), how many of a row count, their factors, and the goals."""
+    """What one sub-block is asked for: a subset of each row's items that adds up to the row's goal."""
 
-    items: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    factor: NDArray[np.int64]
-    goals: NDArray[np.int64]
+    items: NDArray[np.int64]  # (sums, most): products of a unit and a weight, of which a row has `lengths`
+    lengths: NDArray[np.int64]  # (sums,)
+    factor: NDArray[np.int64]  # (sums, most): the unit in each product
+    goals: NDArray[np.int64]  # (sums,)
 
 
 def carve(target: NDArray[np.int64], recipe: Recipe, seed: int, u: NDArray[np.int64] | None = None) -> Carving:
@@ -202,7 +202,7 @@ def carve_by(
     seed: int,
     u: NDArray[np.int64] | None = None,
 ) -> Carving:
-    """As `carve`, by any rule: `solve` says of every subset sum whether it has a mask, and which."""
+    """As `carve`, by any rule: `solve` gives for every subset sum whether it was solved, and its mask as a word."""
     key = source.check_seed(seed)
     target = check_target(target, recipe)
     rows, columns = target.shape
