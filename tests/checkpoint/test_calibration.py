@@ -60,7 +60,7 @@ def test_products_that_exceed_the_squares_are_refused_at_any_size(size, gram_of)
 
 
 def test_inputs_whose_squares_overflow_are_refused_by_name(gram_of):
-    with pytest.raises(ValueError, match="holds values up to 1e[+]200, whose squares float64 does not hold"):
+    with pytest.raises(ValueError, match=r"holds values up to 1e[+]200, whose squares float64 does not hold"):
         gram_of(w=np.full((2, 4), 1e200))
 
 

@@ -98,8 +98,8 @@ class Stored(ABC):
                 yield name, f"certified_snr is {certified}, which {words['method']} does not give"
             elif math.isnan(words["output_snr"]):
                 yield name, f"certified_snr is {certified} dB, of an output_snr that was not measured"
-            elif certified > words["output_snr"] + ROUNDED:
-                yield name, f"certified_snr is {certified} dB, more than the {words['output_snr']} dB that were measured"
+            elif certified > (measured := words["output_snr"]) + ROUNDED:
+                yield name, f"certified_snr is {certified} dB, more than the {measured} dB that were measured"
         if words["keeps_zero"] != self.keeps_zero(name):
             yield name, f"keeps_zero is {words['keeps_zero']}, which this grid contradicts"
 
