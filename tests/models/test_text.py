@@ -48,13 +48,13 @@ def folder(llama, tmp_path_factory):
     return place
 
 
-def by_hooks(model, rows):
+def by_hooks(model, rows, skip=1):
     """Σ x xᵀ of every linear layer, window by window and token by token, by the name of its weight."""
     grams = {}
 
     def watch(name):
         def see(layer, inputs):
-            for x in inputs[0][0].double().numpy():
+            for x in inputs[0][0, skip:].double().numpy():
                 grams[name] = grams.get(name, 0) + np.outer(x, x)
 
         return see
@@ -91,6 +91,27 @@ def test_of_a_folder_they_are_those_of_a_loop_over_hooks_on_windows_spread_over_
     compared(found, by_hooks(llama, rows_of(TEXT, [0, 3, 6, 9])))
     compared(every, by_hooks(llama, rows_of(TEXT, range(12))))
     assert counted == [(i, 4) for i in range(5)]
+
+
+@pytest.mark.parametrize("skip", [0, np.uint8(1), 5, WINDOW - 1])
+def test_so_many_tokens_at_the_start_of_every_window_are_read_and_not_counted(skip, llama, folder):
+    with open_model(folder) as model:
+        found = text_grams(model, TEXT, windows=3, window=WINDOW, skip=skip)
+    compared(found, by_hooks(llama, rows_of(TEXT, [0, 4, 8]), int(skip)))
+
+
+def test_an_expert_that_a_router_sends_some_of_the_tokens_counts_all_of_them(folder, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    whole = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda mlp, x: whole(mlp, x[:, ::2]).repeat_interleave(2, 1))
+    with open_model(folder) as model:
+        found, counted = (text_grams(model, TEXT, windows=3, window=WINDOW, skip=skip) for skip in (1, 0))
+    for name in found:
+        if ".mlp." in name:
+            np.testing.assert_array_equal(found[name], counted[name])
+        else:
+            assert np.trace(found[name]) < np.trace(counted[name])
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +225,10 @@ def other_tokenizer(folder, text, monkeypatch):
     tokenizer([f"x{i}" for i in range(50)] + WORDS).save_pretrained(folder)
 
 
+def never_read(folder, text, monkeypatch):
+    monkeypatch.setattr("prunequant.models.text_grams", lambda *_, **__: pytest.fail("the text is read"))
+
+
 WRONG = {
     "no transformers": (without("transformers"), [], "this needs transformers: pip install 'prunequant[export]'"),
     "no tokenizer": (lacking("tokenizer.json", "tokenizer_config.json"), [], "has no tokenizer that transformers can"),
@@ -215,6 +240,12 @@ WRONG = {
     "Latin-1": (lambda f, t, m: t.write_bytes(b"caf\xe9 w1"), [], "nor UTF-8 text (byte 3 is"),
     "long windows": (lambda f, t, m: None, ["--window", "65"], "window is 65: the model takes 64 tokens at most"),
     "no windows": (lambda f, t, m: None, ["--windows", "0"], "windows is 0"),
+    "all skipped": (lambda f, t, m: None, ["--skip-tokens", "16"], "skip is 16"),
+    "no file": (lambda f, t, m: t.unlink(), [], "text.txt: there is no such file"),
+    "a folder": (lambda f, t, m: (t.unlink(), t.mkdir()), [], "text.txt: that is a folder, give a file"),
+    "kept in the plan": (lambda f, t, m: None, ["--save-calibration", "PLAN"], "the file to write: give another name"),
+    "kept in the text": (lambda f, t, m: None, ["--save-calibration", "TEXT"], "the text: give another name"),
+    "a wrong scheme": (never_read, ["--schemes", "INT99 *"], "INT99"),
     "another tokenizer": (other_tokenizer, [], "and the model only 96 tokens"),
     "a cluster": (lambda f, t, m: None, ["--cluster", "nowhere"], "give --save-calibration a place"),
 }  # fmt: skip
@@ -227,12 +258,29 @@ def test_what_cannot_be_read_ends_in_one_line_and_exit_code_2(kind, folder, tmp_
     shutil.copytree(folder, copy)
     text.write_text(TEXT, encoding="utf-8")
     spoil(copy, text, monkeypatch)
+    more = [{"PLAN": str(plan), "TEXT": str(text)}.get(word, word) for word in more]
     done = run(["allocate", str(copy), "--budget", "4.5", "--json", str(plan)], text, *more)
     assert done.exit_code == 2 and message in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and not done.stdout and not plan.exists()
 
 
-@pytest.mark.parametrize("option", ["--windows", "--window", "--save-calibration"])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--scheme", "INT99 *"], "INT99"),
+        (["--scheme", "INT4 g32", "--method", "magic"], "magic"),
+        (["--scheme", "INT4 g32", "--threads", "0"], "threads is 0"),
+        (["--budget", "0.01"], "0.01"),
+    ],
+)
+def test_what_is_wrong_in_a_line_is_said_before_the_model_reads_a_text(options, message, folder, tmp_path, monkeypatch):
+    never_read(folder, None, monkeypatch)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    done = run(["compress", str(folder), str(tmp_path / "out")], tmp_path / "text.txt", *options)
+    assert done.exit_code == 2 and message in done.stderr and not (tmp_path / "out").exists(), done.stderr
+
+
+@pytest.mark.parametrize("option", ["--windows", "--window", "--skip-tokens", "--save-calibration"])
 def test_an_option_for_a_text_is_refused_without_one(option, folder, tmp_path):
     np.savez(tmp_path / "inputs.npz", **{"model.layers.0.mlp.up_proj.weight.gram": np.eye(64)})
     line = ["compress", str(folder), str(tmp_path / "out"), "--scheme", "INT4 g32", option, "7"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -72,7 +72,7 @@ def compress(
     megabytes: float | None = None,
     to: str = "prunequant",
     settings: Settings | None = None,
-    calibrate: str | os.PathLike | None = None,
+    calibrate: str | os.PathLike | Callable[[Model], str | os.PathLike] | None = None,
     transposed: Collection[str] = (),
     progress: Progress | None = None,
     executor: Executor | None = None,
@@ -93,7 +93,8 @@ def compress(
         vLLM load; from a folder of the same kind), "gguf" (blocks of 32 that llama.cpp loads).
     settings : the method, and what belongs to it.
     calibrate : an .npz file with an array for each matrix, by its name: inputs (samples, columns), or with ".gram"
-        after the name their Gram matrix (columns, columns). A matrix that it does not have is rounded to nearest.
+        after the name their Gram matrix (columns, columns). A matrix that it does not have is rounded to nearest. Or
+        a function of the open model that makes such a file and says where: it is called when all else was checked.
     transposed : names of tensors whose first axis is the input, as for `open_model`.
     progress : called with (matrices done, matrices in all, name).
     executor : of processes or a cluster, to code the matrices one by one: `experiments.processes(jobs)`, or a Dask
@@ -139,13 +140,17 @@ def compress(
         job = _job(model, plan, scheme, executor)
         if by_budget:
             job = replace(job, left={**job.left, **without})
-        inputs = None if calibrate is None else Calibration(calibrate, model).path
-        if settings.method in CALIBRATED and inputs is None:
+        if settings.method in CALIBRATED and calibrate is None:
             raise ValueError(f"method is '{settings.method}', which looks at the inputs: give a file to calibrate with")
+        if calibrate is not None and not callable(calibrate):
+            Calibration(calibrate, model)  # refused before any work
         writer = _writer(to, path, model, job, settings)
         if target.exists() and os.path.samefile(target, path):
             raise ValueError(f"out is {target}, the model itself: give another name")
         notes: list[str] = [*writer.notes, *([text] if by_budget else [])]
+        inputs = None
+        if calibrate is not None:
+            inputs = Calibration(calibrate(model) if callable(calibrate) else calibrate, model).path
         with closing(code_all(model, writer, settings, inputs, notes, progress, executor, count)) as coded:
             rows = writer.write(target, coded)
         return Compressed(

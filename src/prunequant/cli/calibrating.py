@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,42 +15,74 @@ from rich.console import Console
 from .. import extras
 from .common import check_writable, progress_bar
 
+if TYPE_CHECKING:
+    from ..checkpoint import Model
+
 TEXT = "or UTF-8 text that the model reads (a folder or GGUF file that transformers loads)"
 Windows = Annotated[
     int | None, typer.Option(help="of a text to calibrate with: how many windows, spread evenly; 16 unless given")
 ]
 Window = Annotated[int | None, typer.Option(help="tokens in each window of the text; 512 unless given")]
+SkipTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="tokens at the start of each window that are read and not counted; 1 unless given, whose inputs can be"
+        " far larger than all others"
+    ),
+]
 SaveCalibration = Annotated[
     Path | None, typer.Option(help="keep the Gram matrices of a text here, an .npz file for --calibrate")
 ]
 _ZIP = b"PK\3\4"
 
 
-def inputs_file(
+@dataclass(frozen=True)
+class TextOptions:
+    """What a command was told of the text to calibrate with, None where nothing was."""
+
+    windows: int | None
+    window: int | None
+    skip: int | None
+    save: Path | None
+
+    def named(self) -> dict[str, Any]:
+        """Values by the names of their options."""
+        options = {"--windows": self.windows, "--window": self.window, "--skip-tokens": self.skip}
+        return {**options, "--save-calibration": self.save}
+
+    def sizes(self) -> dict[str, int]:
+        """The numbers that were given, by the names that `models.text_grams` has for them."""
+        given = {"windows": self.windows, "window": self.window, "skip": self.skip}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def inputs_of(
     stack: ExitStack,
     model: Path,
     calibrate: Path | None,
     transposed: list[str] | None,
     cluster: str | None,
-    windows: int | None,
-    window: int | None,
-    save: Path | None,
-) -> Path | None:
-    """The .npz file of inputs: the one that was given, or the one made of a text, which `stack` removes unless kept.
+    options: TextOptions,
+    out: Path | None = None,
+) -> Path | Callable[[Model], Path] | None:
+    """The .npz file of inputs that was given, or for a text a function of the open model that makes one of it.
+
+    The file of a text is removed by `stack`, unless it is to be saved. `out` is where the command writes.
 
     Raises
     ------
-    TypeError, ValueError, OSError, ImportError : options that need a text without one, a text that cannot be read, a
-        model that cannot read it; see `models.text_grams`.
+    TypeError, ValueError, OSError, ImportError : options that need a text without one, a text that cannot be read, or
+        that the model cannot read; a place to save that is the text, the model or `out`. See `models.text_grams`.
     """
     if calibrate is None or _is_npz(calibrate):
-        for option, value in (("--windows", windows), ("--window", window), ("--save-calibration", save)):
+        for option, value in options.named().items():
             if value is not None:
                 given = "no text is given" if calibrate is None else f"{calibrate.name} is an .npz file"
                 raise ValueError(f"{option} is for a text to calibrate with, and {given}")
         return calibrate
-    check_writable(save, "--save-calibration")
-    if cluster is not None and save is None:
+    check_writable(options.save, "--save-calibration")
+    _check_apart(options.save, {"the text": calibrate, "the model": model, "the file to write": out})
+    if cluster is not None and options.save is None:
         raise ValueError(
             f"{calibrate.name} is text, whose Gram matrices every worker of --cluster reads from a file: give"
             " --save-calibration a place where they find it"
@@ -57,13 +91,26 @@ def inputs_file(
     for package in ("torch", "transformers"):
         extras.need(package)
 
-    from .. import models
     from ..checkpoint import open_model
+    from ..models.text import windows_of
+
+    with open_model(model, transposed or ()) as opened:
+        windows_of(opened, text, **options.sizes())  # refused before any work
+    place = options.save or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "inputs.npz"
+
+    def read(opened: Model) -> Path:
+        _write_grams(place, opened, text, options.sizes())
+        return place
+
+    return read
+
+
+def _write_grams(place: Path, opened: Model, text: str, sizes: dict[str, int]) -> None:
+    """Let a model read a text, with a bar, and write what its matrices saw."""
+    from .. import models
     from ..checkpoint.calibration import write_inputs
 
-    sizes = {name: size for name, size in (("windows", windows), ("window", window)) if size is not None}
-    place = save or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "inputs.npz"
-    with open_model(model, transposed or ()) as opened, ExitStack() as bars:
+    with ExitStack() as bars:
         bar = progress_bar(Console(stderr=True), transient=True)
         task = bar.add_task("reading the text")
 
@@ -73,12 +120,20 @@ def inputs_file(
             bar.update(task, completed=done, total=total)
 
         write_inputs(place, models.text_grams(opened, text, **sizes, progress=show))
-    return place
+
+
+def _check_apart(save: Path | None, others: dict[str, Path | None]) -> None:
+    for what, other in others.items():
+        if save is not None and other is not None and save.resolve() == other.resolve():
+            raise ValueError(f"--save-calibration is {save}, {what}: give another name")
 
 
 def _is_npz(path: Path) -> bool:
-    if path.suffix == ".npz" or not path.is_file():
-        return True  # a file that is not there has its error from `Calibration`
+    if path.suffix == ".npz":
+        return True  # one that is not there has its error from `Calibration`
+    if not path.is_file():
+        problem = "that is a folder, give a file" if path.is_dir() else "there is no such file"
+        raise ValueError(f"--calibrate is {path}: {problem}")
     with path.open("rb") as file:
         return file.read(len(_ZIP)) == _ZIP
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as reader
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from .. import arguments, records
 from . import report_text
-from .calibrating import TEXT, SaveCalibration, Window, Windows, inputs_file
+from .calibrating import TEXT, SaveCalibration, SkipTokens, TextOptions, Window, Windows, inputs_of
 from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def allocate(
     ] = None,
     windows: Windows = None,
     window: Window = None,
+    skip_tokens: SkipTokens = None,
     save_calibration: SaveCalibration = None,
     transposed: Transposed = None,
     cluster: Cluster = None,
@@ -174,13 +175,14 @@ def allocate(
             size["megabytes"] = megabytes
         options: dict[str, Any] = {"schemes": names, "weighting": weighting, "sensitivities": factors}
         with ExitStack() as stack:
-            file = inputs_file(stack, model, calibrate, transposed, cluster, windows, window, save_calibration)
+            text = TextOptions(windows, window, skip_tokens, save_calibration)
+            inputs = inputs_of(stack, model, calibrate, transposed, cluster, text, json)
             if whole:
                 judged: Path | Report = model
                 plan = checkpoint.allocate(model, **size, **options)
             else:
                 opened = stack.enter_context(checkpoint.open_model(model, transposed or ()))
-                judged, plan, left = _planned(opened, file, to, cluster, threads, size, options)
+                judged, plan, left = _planned(opened, inputs, to, cluster, threads, size, options)
     except (TypeError, ValueError, OSError, ImportError) as error:
         fail(str(error))
     _print_plan(plan, to, left)
@@ -200,7 +202,7 @@ def allocate(
 
 def _planned(
     opened: Model,
-    file: Path | None,
+    inputs: Path | Callable[[Model], Path] | None,
     to: str,
     cluster: str | None,
     threads: int | None,
@@ -213,13 +215,17 @@ def _planned(
     from ..checkpoint.methods import Settings
     from ..checkpoint.sizing import plan_file
 
-    inputs = None if file is None else Calibration(file, opened)  # refused before any work
+    if isinstance(inputs, Path):
+        Calibration(inputs, opened)  # refused before any work
     judged = _judged(opened, cluster, threads=threads, group=GROUPS[to])
     document, left = holdable(judged.document, opened, to)
-    if inputs is not None:
-        measured = _measured(opened, document, inputs, options["schemes"], threads, cluster)
+    plan = plan_file(document, predictor(opened, opened.path, to, Settings()), **size, **options)
+    if inputs is not None:  # the options are known to be good, and the model reads the text
+        file = inputs if isinstance(inputs, Path) else inputs(opened)
+        measured = _measured(opened, document, Calibration(file, opened), options["schemes"], threads, cluster)
         options = {**options, "errors": measured.errors}
-    return judged, plan_file(document, predictor(opened, opened.path, to, Settings()), **size, **options), left
+        plan = plan_file(document, predictor(opened, opened.path, to, Settings()), **size, **options)
+    return judged, plan, left
 
 
 def _print_plan(plan: Allocation, to: str, left: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import extras, records
-from .calibrating import TEXT, SaveCalibration, Window, Windows, inputs_file
+from .calibrating import TEXT, SaveCalibration, SkipTokens, TextOptions, Window, Windows, inputs_of
 from .common import Budget, Cluster, Transposed, budget_of, check_writable, executor, fail, progress_bar, tell
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def compress(
     calibrate: Annotated[Path | None, typer.Option(help=f".npz of inputs, or Gram matrices, by matrix, {TEXT}")] = None,
     windows: Windows = None,
     window: Window = None,
+    skip_tokens: SkipTokens = None,
     save_calibration: SaveCalibration = None,
     transposed: Transposed = None,
     threads: Annotated[int | None, typer.Option(help="threads; all cores unless given")] = None,
@@ -54,7 +55,8 @@ def compress(
         size = budget_of(budget)
         with ExitStack() as stack:
             pool = executor(stack, 1, cluster)
-            inputs = inputs_file(stack, model, calibrate, transposed, cluster, windows, window, save_calibration)
+            text = TextOptions(windows, window, skip_tokens, save_calibration)
+            inputs = inputs_of(stack, model, calibrate, transposed, cluster, text, out)
             bar = stack.enter_context(progress_bar(terminal))
             task = bar.add_task("compressing")
 

@@ -111,6 +111,11 @@ def input_grams(
     inventory = Inventory(module)
     grams = Grams(inventory.key, samples, check_seed(seed))
     grams.collect(module, inventory.open, batches_of(batches, forward=forward), forward)
+    return by_parameter(grams, inventory)
+
+
+def by_parameter(grams: Grams, inventory: Inventory) -> dict[str, NDArray[np.float64]]:
+    """{"NAME.gram": (features, features) float64} for every parameter NAME that is one matrix; see `input_grams`."""
     by_name: dict[str, NDArray[np.float64]] = {}
     differing: set[str] = set()
     for site in inventory.leaders:
@@ -131,6 +136,8 @@ class Grams:
     key : of the weight of each layer, by the layer's name (`Inventory.key`).
     samples : rows or patches that a use of a layer gives a batch, drawn; None for 4096, or four times the features.
     seed : of the draws.
+    skip, of : where a use has `of` rows, as a window has tokens, the first `skip` of them are left out. Of a use with
+        another number of rows nobody knows which are the first: all of them count.
 
     Attributes
     ----------
@@ -140,8 +147,10 @@ class Grams:
     stages : the names of the layers in the order in which they first ran; those that read one tensor stand together.
     """
 
-    def __init__(self, key: Mapping[str, tuple], samples: int | None = None, seed: int = 0) -> None:
-        self.key, self.samples, self.seed = key, samples, seed
+    def __init__(
+        self, key: Mapping[str, tuple], samples: int | None = None, seed: int = 0, *, skip: int = 0, of: int = 0
+    ) -> None:
+        self.key, self.samples, self.seed, self.skip, self.of = key, samples, seed, skip, of
         self.matrices: dict[tuple, NDArray[np.float64]] = {}
         self.rows: dict[tuple, int] = {}
         self.uses: dict[tuple, int] = {}
@@ -198,14 +207,14 @@ class Grams:
         count, features = site.samples(x), site.weight[0].numel()
         if count == 0:
             return
-        key, wanted = self.key[site.name], min(count, self.samples or max(_ROWS, 4 * features))
+        first = self.skip if count == self.of else 0
+        key, wanted = self.key[site.name], min(count - first, self.samples or max(_ROWS, 4 * features))
         shares = not isinstance(site.module, nn.Conv1d | nn.Conv2d) and not x.is_inference()
         version = x._version if shares else 0
         same = shares and self._last is not None and self._last[0] is x and self._last[1] == version
         if not same or self._last is None:
-            gram = _grams(
-                site.patches(x, chosen_rows(count, wanted, self.seed, batch)), site.name, f"batch {batch} of {name}"
-            )
+            rows = first + chosen_rows(count - first, wanted, self.seed, batch)
+            gram = _grams(site.patches(x, rows), site.name, f"batch {batch} of {name}")
             self._last = (x, version, gram)
         if key in self.matrices:
             self.matrices[key] += self._last[2]

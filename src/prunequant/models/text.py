@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from prunequant import arguments, extras
 from prunequant.checkpoint import Model
 from prunequant.checkpoint.calibration import GRAM
-from prunequant.models.calibration import input_grams
+from prunequant.models.calibration import Grams, by_parameter
+from prunequant.models.inventory import Inventory
 
 WINDOWS, WINDOW = 16, 512  # of 512 tokens each: 8192 tokens, some 30 kB of English
+SKIP = 1  # with one token a window, one matrix of SmolLM2 has 99.8 % of its energy from 8 tokens of 4096
 
 
 def text_grams(
@@ -30,6 +32,7 @@ def text_grams(
     *,
     windows: int = WINDOWS,
     window: int = WINDOW,
+    skip: int = SKIP,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """The Gram matrix of what every linear layer of a language model sees on a text, for `compress` and `allocate`.
@@ -42,13 +45,17 @@ def text_grams(
     text : cut into windows of `window` tokens, without special ones.
     windows : at most so many are run, spread evenly over the text; 1 or more.
     window : 2 tokens or more, as many as the model has positions for at most.
+    skip : tokens at the start of every window that the model reads and that are not counted, fewer than `window`. The
+        inputs of the first token can be so much larger than all others that a sum of squares sees little else: so
+        one is left out unless 0 is given, at the cost of one token of every window.
     progress : called with windows done and in all.
 
     Returns
     -------
-    {"NAME.gram": (columns, columns) float64}, Σ x xᵀ over all tokens, for every matrix NAME of the file that is the
-    weight of a linear layer, and of nothing else (as a tied embedding is); for `checkpoint.calibration.write_inputs`.
-    The first token of a window counts as any other, though its inputs can be far the largest.
+    {"NAME.gram": (columns, columns) float64}, Σ x xᵀ over the tokens that count, for every matrix NAME of the file that
+    is the weight of a linear layer, and of nothing else (as a tied embedding is); for
+    `checkpoint.calibration.write_inputs`. A layer that sees other than one row a token, as an expert does to which a
+    router sends some of them, counts all its rows: which of them are the first is not known.
 
     Raises
     ------
@@ -75,15 +82,11 @@ def text_grams(
     ValueError: model.safetensors is no GGUF file, and no folder with config.json: transformers loads no other, \
 so give inputs as .npz
     """
-    arguments.instance(model, "model", Model, "an open model, by `checkpoint.open_model`")
-    arguments.instance(text, "text", str, "a text")
-    windows, window = arguments.integer(windows, "windows", 1), arguments.integer(window, "window", 2)
     if progress is not None:
         arguments.function(progress, "progress", "a function of two numbers")
-    place = _place(model)
+    ids = windows_of(model, text, windows=windows, window=window, skip=skip)  # refused before the weights are read
     with _quiet():
-        ids = _tokens(model.path.name, place, text, windows, window)  # refused before the weights are read
-        module = _loaded(model.path.name, place)
+        module = _loaded(model.path.name, _place(model))
         _check_vocabulary(module, ids)
 
         def batches() -> Iterator[dict[str, Tensor]]:
@@ -92,7 +95,10 @@ so give inputs as .npz
                     progress(done, len(ids))
                 yield {"input_ids": row[None]}
 
-        grams = input_grams(module, batches(), samples=window)
+        inventory = Inventory(module)
+        sums = Grams(inventory.key, ids.shape[1], skip=int(skip), of=ids.shape[1])
+        sums.collect(module, inventory.open, batches())
+        grams = by_parameter(sums, inventory)
         names = _names(module, model)
     if progress is not None:
         progress(len(ids), len(ids))
@@ -100,6 +106,30 @@ so give inputs as .npz
     if not found:
         raise ValueError(f"{model.path.name} has no matrix that transformers knows as a linear layer by its name")
     return found
+
+
+def windows_of(model: Model, text: str, *, windows: int = WINDOWS, window: int = WINDOW, skip: int = SKIP) -> Tensor:
+    """The token ids that `text_grams` runs: all that it refuses is refused here, but for what the weights are.
+
+    Parameters
+    ----------
+    model, text, windows, window, skip : as for `text_grams`.
+
+    Returns
+    -------
+    (windows, window) int64 : whole windows of the text, evenly spread; fewer where it has no more.
+
+    Raises
+    ------
+    MissingExtra, TypeError, ValueError : as `text_grams`. No weight is read.
+    """
+    arguments.instance(model, "model", Model, "an open model, by `checkpoint.open_model`")
+    arguments.instance(text, "text", str, "a text")
+    windows, window = arguments.integer(windows, "windows", 1), arguments.integer(window, "window", 2)
+    arguments.integer(skip, "skip", 0, window - 1)
+    place = _place(model)
+    with _quiet():
+        return _tokens(model.path.name, place, text, windows, window)
 
 
 def _place(model: Model) -> dict[str, Any]:
