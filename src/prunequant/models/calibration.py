@@ -111,21 +111,7 @@ def input_grams(
     inventory = Inventory(module)
     grams = Grams(inventory.key, samples, check_seed(seed))
     grams.collect(module, inventory.open, batches_of(batches, forward=forward), forward)
-    return by_parameter(grams, inventory)
-
-
-def by_parameter(grams: Grams, inventory: Inventory) -> dict[str, NDArray[np.float64]]:
-    """{"NAME.gram": (features, features) float64} for every parameter NAME that is one matrix; see `input_grams`."""
-    by_name: dict[str, NDArray[np.float64]] = {}
-    differing: set[str] = set()
-    for site in inventory.leaders:
-        gram, names = grams.matrices.get(site.key), inventory.parameters[site.key]
-        if gram is None or len(gram) > 1 or len(names) > 1:
-            continue
-        if names[0] in by_name and not np.array_equal(by_name[names[0]], gram[0]):
-            differing.add(names[0])
-        by_name[names[0]] = gram[0]
-    return {f"{name}.gram": gram for name, gram in by_name.items() if name not in differing}
+    return grams.by_parameter(inventory)
 
 
 class Grams:
@@ -194,6 +180,19 @@ class Grams:
                         raise TypeError(f"{name}[{number - 1}]: {error}") from error
                 self._last = None
                 self._count(uses)
+
+    def by_parameter(self, inventory: Inventory) -> dict[str, NDArray[np.float64]]:
+        """{"NAME.gram": (features, features) float64} for each parameter NAME that is one matrix; see `input_grams`."""
+        by_name: dict[str, NDArray[np.float64]] = {}
+        differing: set[str] = set()
+        for site in inventory.leaders:
+            gram, names = self.matrices.get(site.key), inventory.parameters[site.key]
+            if gram is None or len(gram) > 1 or len(names) > 1:
+                continue
+            if names[0] in by_name and not np.array_equal(by_name[names[0]], gram[0]):
+                differing.add(names[0])
+            by_name[names[0]] = gram[0]
+        return {f"{name}.gram": gram for name, gram in by_name.items() if name not in differing}
 
     def _count(self, uses: Mapping[str, int]) -> None:
         """Uses of the weights, from those of the layers in one batch."""

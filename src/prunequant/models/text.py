@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from prunequant import arguments, extras
 from prunequant.checkpoint import Model
 from prunequant.checkpoint.calibration import GRAM
-from prunequant.models.calibration import Grams, by_parameter
+from prunequant.models.calibration import Grams
 from prunequant.models.inventory import Inventory
 
 WINDOWS, WINDOW = 16, 512  # of 512 tokens each: 8192 tokens, some 30 kB of English
@@ -98,7 +98,7 @@ so give inputs as .npz
         inventory = Inventory(module)
         sums = Grams(inventory.key, ids.shape[1], skip=int(skip), of=ids.shape[1])
         sums.collect(module, inventory.open, batches())
-        grams = by_parameter(sums, inventory)
+        grams = sums.by_parameter(inventory)
         names = _names(module, model)
     if progress is not None:
         progress(len(ids), len(ids))
