@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -162,3 +163,72 @@ def test_a_damaged_or_missing_small_set_is_named(tmp_path, monkeypatch):
 def test_a_split_that_leaves_nothing_to_train_on_is_refused():
     with pytest.raises(ValueError, match="class 1 has 2"):
         digits.by_class(np.array([0, 0, 0, 1, 1]), 2, 0)
+
+
+def classes(seed=0, count=30, side=28):
+    return [np.random.default_rng([seed, k]).integers(0, 256, (count, side, side), np.uint8) for k in range(10)]
+
+
+def whole_images(part):
+    pixels = np.concatenate([part.train, part.test])
+    return {(np.rint(255 * x).astype(np.uint8)).tobytes() for x in pixels}
+
+
+def test_parts_are_balanced_have_no_image_in_common_and_are_the_same_every_time():
+    by_class = classes()
+    parts = [data.part_of(by_class, part, 7, 3) for part in range(3)]
+    for part in parts:
+        assert part.train.shape == (70, 1, 28, 28) and part.test.shape == (30, 1, 28, 28)
+        assert np.array_equal(np.bincount(part.train_labels), [7] * 10)
+        assert np.array_equal(np.bincount(part.test_labels), [3] * 10)
+        assert len(set(part.train_labels[:10].tolist())) > 3  # shuffled
+        for x, label in zip(part.train[:5, 0], part.train_labels):
+            assert any(np.array_equal(np.rint(255 * x), image) for image in by_class[label])
+    sets = [whole_images(part) for part in parts]
+    assert len(set.union(*sets)) == 300 and all(len(s) == 100 for s in sets)
+    again = data.part_of(by_class, 1, np.uint8(7), 3)
+    assert np.array_equal(again.train, parts[1].train) and np.array_equal(again.test_labels, parts[1].test_labels)
+
+
+def test_a_part_beyond_the_last_image_is_refused():
+    with pytest.raises(ValueError, match="part is 3: class 0 has 30 images, 40 are needed"):
+        data.part_of(classes(), 3, 7, 3)
+    for wrong in (-1, 6, 1.5):
+        with pytest.raises((TypeError, ValueError), match="part"):
+            data.fashion_part(wrong, "nowhere")
+
+
+def write_package(folder, by_class):
+    for label, images in enumerate(by_class):
+        rows = [*images.reshape(len(images), -1).tolist(), []]  # the published files end with an empty row
+        (folder / f"{label}.json").write_text(json.dumps({"data": rows}))
+
+
+def test_a_package_is_read_as_it_was_written_and_its_doubles_are_left_out(tmp_path, monkeypatch):
+    by_class = classes(count=4)
+    by_class[3][0] = by_class[7][1]
+    write_package(tmp_path, by_class)
+    read = data.read_package(tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(read, by_class, strict=True))
+    once = data.occurring_once(read)
+    assert [len(images) for images in once] == [4, 4, 4, 3, 4, 4, 4, 3, 4, 4]
+    with pytest.raises(ValueError, match="its images have sha256"):
+        data.fashion_part(0, tmp_path)
+    digest = hashlib.sha256(b"".join(images.tobytes() for images in once)).hexdigest()
+    for name, value in (("SINGLE", digest), ("PART_TRAIN", 2), ("PART_TEST", 1)):
+        monkeypatch.setattr(data, name, value)
+    assert data.fashion_part(0, tmp_path).train.shape == (20, 1, 28, 28)
+    data._single.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"data": 5}', '{"data": [[1], 5]}', json.dumps({"data": [[300] * 784]})]
+)
+def test_a_package_with_a_file_that_is_missing_or_another_is_refused_by_its_name(content, tmp_path):
+    write_package(tmp_path, classes(count=1))
+    (tmp_path / "6.json").write_text(content)
+    with pytest.raises(ValueError, match=r"6.json: damaged or another file"):
+        data.read_package(tmp_path)
+    (tmp_path / "6.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"6.json: not there"):
+        data.read_package(tmp_path)

