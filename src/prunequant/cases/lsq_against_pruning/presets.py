@@ -29,6 +29,23 @@ TRANSFER = {
     **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
     **{"reestimate": 8, "watch": [1.0], "inputs": 200},
 }
+# Networks trained out, each seed on images of its own, rates by seed 5, whose images no record has
+# (`prunequant record lsq-rates-converged-vit`, ...). Each network has a preset, for it takes most of the time.
+CONVERGED = {
+    **COMMON,
+    **{"seeds": 5, "task": "fashion-part", "shift": 1, "flip": False, "batch": 64},
+    **{"reestimate": 50, "watch": WATCH},
+}
+OUT = {
+    "dense_steps": 3000,
+    "steps": 600,
+    "references": ["dense"],
+    "lengths": [
+        [1, {"tuned": True, "lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8], "entropy": [2, 3, 4],
+             "both": {"3": [0.5], "4": [0.25, 0.5, 0.65], "8": [0.5]}}],
+        [3, {"tuned": True, "lsq": [2, 3, 4], "free": [2, 3, 4]}],
+    ],
+}  # fmt: skip
 PRESETS: dict[str, dict] = {
     "ci": {
         **COMMON,
@@ -75,6 +92,11 @@ PRESETS: dict[str, dict] = {
                 **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
             },
         },
+    },
+    "converged_vit": {**CONVERGED, "models": {"vit": {**VIT_RATES, "network": VIT, **OUT}}},
+    "converged_resnet": {
+        **CONVERGED,
+        "models": {"resnet": {**RESNET_RATES, "network": {"kind": "resnet", "width": 8, "stride": 2}, **OUT}},
     },
     # The same question for a network trained on ImageNet: presets of their own, for it takes most of the time. Rates
     # are the best of lsq_rates_transfer.json, and of lsq_rates_transfer_long.json for the longer run.

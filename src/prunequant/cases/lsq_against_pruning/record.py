@@ -43,6 +43,10 @@ def unit_list(settings: Mapping) -> list[dict]:
                 out.append({**plain, "method": "tuned", "length": length})
             for mask in ("lsq", "free", "bitmap", "entropy"):
                 out += [{**plain, **_kind(mask), "bits": bits, "length": length} for bits in cells.get(mask, ())]
+            both = {**plain, "method": "both", "mask": "free", "length": length}
+            out += [
+                {**both, "bits": int(b), "sparsity": s} for b, all_of in cells.get("both", {}).items() for s in all_of
+            ]
     return out
 
 
@@ -57,6 +61,23 @@ def stored_by_layer(left: int, count: int, mask: str) -> float:
     (4000.0, 5000.0)
     """
     return count * stored_bits(left / count, VALUE_BITS, mask)
+
+
+def stored_both(row: Mapping, mask: str) -> float:
+    """Bits of a network that is quantized and pruned: `bits` for each weight that is not zero, the mask, and the steps.
+
+    The layers at 8 bits are stored whole. "free" does not charge the mask (the paper's figure 5), "entropy" and
+    "bitmap" charge the cheaper of it and of storing zeros as codes.
+
+    >>> row = {"inner": [True], "weights": [1000], "kept": [500], "bits": 4}
+    >>> stored_both(row, "free"), stored_both(row, "entropy"), stored_both({**row, "kept": [990]}, "entropy")
+    (2032.0, 3032.0, 4032.0)
+    """
+    total = 0.0
+    for inner, count, kept in zip(row["inner"], row["weights"], row["kept"]):
+        codes = float(count * (row["bits"] if inner else max(8, row["bits"])))
+        total += SCALE_BITS + (min(codes, count * stored_bits(kept / count, row["bits"], mask)) if inner else codes)
+    return total
 
 
 def _inner(row: Mapping, value: str):
@@ -82,9 +103,9 @@ def column(rows: Sequence[Mapping], value: str | Callable[[Mapping], float], **c
 
 def cells(rows: Sequence[Mapping], **given: Any) -> list[dict]:
     """The different parameter sets among the rows that agree with `given`, in order of appearance."""
-    names = ("model", "method", "mask", "bits", "length")
-    distinct = dict.fromkeys(tuple(r[n] for n in names) for r in rows if all(r[k] == v for k, v in given.items()))
-    return [dict(zip(names, key)) for key in distinct]
+    names = ("model", "method", "mask", "bits", "length", "sparsity")
+    wanted = (r for r in rows if all(r[k] == v for k, v in given.items()))
+    return [dict(key) for key in dict.fromkeys(tuple((n, r[n]) for n in names if n in r) for r in wanted)]
 
 
 # value → +1 if more of it is better, −1 if less
