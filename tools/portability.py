@@ -337,6 +337,15 @@ def chapters(profile: Profile, python: str, jobs: int) -> dict:
     return {"passed": passed, "failed": len(wrong), "which": wrong, "numbers": numbers, "tolerances": tolerances}
 
 
+def same_as(profile: Profile, python: str) -> dict[str, str]:
+    """The profile that this one is no different from on this machine, and why; empty where it is another."""
+    if profile.packages == "newest" and not differing_packages(python):
+        return {"same_as": "this machine", "because": "its packages are the newest that are admitted"}
+    if profile.variables == dict.fromkeys(THREADS, str(os.cpu_count())):
+        return {"same_as": "no variables set", "because": f"{os.cpu_count()} processors give as many threads unasked"}
+    return {}
+
+
 def measure(profile: Profile, stages: Sequence[str], jobs: int, before: dict) -> dict:
     """What a profile gives; the stages that were not asked for stay as they were recorded."""
     row = {"profile": profile.name, "variables": features(profile), **{s: before[s] for s in STAGES if s in before}}
@@ -346,9 +355,9 @@ def measure(profile: Profile, stages: Sequence[str], jobs: int, before: dict) ->
         return {**row, "not_run": str(error), "date": datetime.now(UTC).date().isoformat()}
     row |= {name: list(part) for name, part in (("rooms", profile.rooms), ("pages", profile.pages)) if part}
     row["versions"] = json.loads(run(profile, python, "-c", VERSIONS)[1].splitlines()[-1])
-    if profile.packages == "newest" and not differing_packages(python):
+    if same := same_as(profile, python):
         row = {key: value for key, value in row.items() if key not in STAGES}
-        return {**row, "same_as": "this machine", "date": datetime.now(UTC).date().isoformat()}
+        return {**row, **same, "date": datetime.now(UTC).date().isoformat()}
     run(
         profile, python, "-m", "prunequant.warm", "--jobs", str(jobs)
     )  # its own kernels, compiled for its own processor
