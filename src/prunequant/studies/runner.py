@@ -40,6 +40,7 @@ STUDIES = {
     "order-audit": "order_audit",
     "order-effect": "order_effect",
     "order-language": "order_language",
+    "order-vision": "order_vision",
     "paths-coverage": "paths_coverage",
     "paths-networks": "paths_networks",
     "paths-studies": "paths_studies",

@@ -1,0 +1,224 @@
+"""Both orders on a small vision transformer and a small residual network, trained out on images of their own.
+
+Without training: every format and pattern, the two orders under three rules for ties, the joint mask, and an order
+chosen for each layer by the error of its outputs on training images. With training: masks taken anew in every step
+against masks of the first step, which is where two studies of this book differed. The page
+book/interplay/trained-models shows the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from prunequant.cases.lsq_against_pruning.presets import PRESETS
+from prunequant.cases.runner import Run
+from prunequant.experiments import grid
+from prunequant.formats import named
+from prunequant.statistics import holm, paired
+from prunequant.studies import orders
+from prunequant.studies.order_effect import cell, differences, means
+from prunequant.studies.runner import At, Given, Study
+from prunequant.threads import using
+
+MODELS = ("vit", "resnet")
+FORMATS = ("INT8", "HBFP8", "MXFP8", "HBFP6", "INT4", "HBFP4", "MXFP4")
+PATTERNS = ("0.5", "0.75", "2:4")
+TUNED_FORMATS, TUNED_PATTERNS = ("INT4", "MXFP4"), ("0.5", "2:4")
+RULES = ("first", "random", "magnitude")
+DRAWS = 4  # of random ties
+CALIBRATION = 500  # training images that layers are measured on
+MASKS = {"anew": 1, "frozen": None}  # steps between two choices of the masks
+
+
+def _dense(model: str, seed: int, data: str, folder: str):
+    """The images of a seed, its dense network, and the settings it was trained with."""
+    from prunequant.cases.lsq_against_pruning import case
+
+    settings = PRESETS[f"converged_{model}"]
+    run = Run("cpu", Path(data), Path(folder), lambda *progress: None)
+    images = case.task(settings, seed, run)
+    return settings, images, case.dense(settings, model, seed, run, images), run
+
+
+def _inner(networks, network) -> list[str]:
+    """Layers but the first and the last: groups of four do not divide the inputs of the first."""
+    ends = networks.eight_bit(network)
+    return [name for name in networks.layers(network) if name not in ends]
+
+
+def order_unit(
+    model: str, seed: int, *, formats=FORMATS, patterns=PATTERNS, data: str = ".", folder: str = "."
+) -> dict:
+    """Test losses by "PATTERN FORMAT KIND", and in how many layers quantizing first was chosen.
+
+    Kinds: "s", "q", "sq", "joint", "qs TIES", and "adaptive TIES": in each layer the order whose outputs err less on
+    training images of the dense network. Statistics of batch norm are estimated anew for every network.
+    """
+    import torch
+
+    from prunequant.cases.lsq_against_pruning import case
+    from prunequant.cases.lsq_against_pruning.similarity import evaluate
+    from prunequant.finetune import batch_norm, straight_through
+    from prunequant.models import input_grams
+    from prunequant.models import small as networks
+
+    with using(torch=1):
+        settings, images, network, run = _dense(model, seed, data, folder)
+        layers = _inner(networks, network)
+        grams = input_grams(network, [torch.from_numpy(images.train[:CALIBRATION])])
+        original = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        feed = case.statistics_batches(settings, images, seed, run)
+
+        def loss(weights: Mapping) -> float:
+            network.load_state_dict({**original, **weights})
+            if weights:
+                batch_norm.reestimate(network, feed, settings["reestimate"])
+            return evaluate(network, images, "cpu")[0]
+
+        def compressed(order: str, ties: str = "first", draw: int = 0) -> Mapping:
+            network.load_state_dict(original)
+            return straight_through.weights(network, layers, fmt, pattern, order, ties, seed=1000 * draw)
+
+        def output_error(weights: Mapping, name: str) -> float:
+            lost = (original[name] - weights[name]).flatten(1).double().numpy()
+            return float(np.einsum("ij,jk,ik->", lost, grams[f"{name}.gram"], lost))
+
+        out = {"dense": loss({}), "accuracy": evaluate(network, images, "cpu")[1]}
+        for pattern, spelled in ((p, f) for p in patterns for f in formats):
+            fmt, key = named(spelled), f"{pattern} {spelled}"
+            first = compressed("sq")
+            out |= {f"{key} {kind}": loss(compressed(kind)) for kind in ("s", "q", "joint")}
+            out[f"{key} sq"] = loss(first)
+            for ties in RULES:
+                fixed, adaptive, changed = [], [], []
+                for draw in range(DRAWS if ties == "random" else 1):
+                    second = compressed("qs", ties, draw)
+                    better = [n for n in second if output_error(second, n) < output_error(first, n)]
+                    fixed.append(loss(second))
+                    adaptive.append(loss({**first, **{n: second[n] for n in better}}))
+                    changed.append(len(better))
+                out[f"{key} qs {ties}"], out[f"{key} adaptive {ties}"] = float(np.mean(fixed)), float(np.mean(adaptive))
+                out[f"{key} changed {ties}"] = float(np.mean(changed))
+        return out
+
+
+def tuned_unit(
+    model: str,
+    seed: int,
+    *,
+    steps: int,
+    rate: float,
+    formats=TUNED_FORMATS,
+    patterns=TUNED_PATTERNS,
+    data: str = ".",
+    folder: str = ".",
+) -> dict:
+    """Test losses after training through each compression: "MASKS PATTERN FORMAT KIND", masks "anew" or "frozen"."""
+    import copy
+
+    import torch
+
+    from prunequant.cases.lsq_against_pruning import case
+    from prunequant.cases.lsq_against_pruning.similarity import evaluate
+    from prunequant.finetune import batch_norm, straight_through, training
+    from prunequant.models import small as networks
+
+    with using(torch=1):
+        settings, images, dense, run = _dense(model, seed, data, folder)
+        layers = _inner(networks, dense)
+        feed = case.batches(images, settings["batch"], seed + 500, settings["shift"], settings["flip"], "cpu")
+        fresh = case.statistics_batches(settings, images, seed, run)
+        out = {"dense": evaluate(dense, images, "cpu")[0]}
+        kinds = [("sq", "sq", "first"), *((f"qs {ties}", "qs", ties) for ties in RULES)]
+        for masks, pattern, spelled in ((m, p, f) for m in MASKS for p in patterns for f in formats):
+            for kind, order, ties in kinds:
+                network = copy.deepcopy(dense).train()
+                handle = straight_through.attach(
+                    network, layers, named(spelled), pattern, order, ties=ties, refresh=MASKS[masks], seed=seed
+                )
+                optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=settings["decay"])
+                training.fit(
+                    network, feed, steps=steps, loss=case.cross_entropy, optimiser=optimiser,
+                    schedule=training.cosine(optimiser, steps, warmup=min(20, steps // 5)), seed=seed, hooks=[handle],
+                )  # fmt: skip
+                if MASKS[masks] is not None:
+                    handle.update()
+                handle.remove()
+                batch_norm.reestimate(network, fresh, settings["reestimate"])
+                out[f"{masks} {pattern} {spelled} {kind}"] = evaluate(network, images, "cpu")[0]
+        return out
+
+
+def _tuned_differences(rows: list[dict]) -> list[dict]:
+    """Q→S minus S→Q under each protocol, and the difference of the two differences, corrected together."""
+    names = [key.removesuffix(" sq") for key in rows[0] if key.endswith(" sq")]
+    pairs = [(f"{n} qs {ties}", f"{n} qs {ties}", f"{n} sq") for n in names for ties in RULES]
+    return differences(rows, pairs)
+
+
+def _protocols(rows: list[dict]) -> list[dict]:
+    """By how much more quantizing first loses where masks are frozen."""
+    cells = [key.removeprefix("frozen ").removesuffix(" sq") for key in rows[0] if key.startswith("frozen ")
+             and key.endswith(" sq")]  # fmt: skip
+    found = []
+    for name, ties in ((c, t) for c in cells for t in RULES):
+
+        def lead(row: Mapping, masks: str, name=name, ties=ties) -> float:
+            return row[f"{masks} {name} qs {ties}"] - row[f"{masks} {name} sq"]
+
+        found.append((f"{name} qs {ties}", paired([lead(r, "frozen") - lead(r, "anew") for r in rows])))
+    corrected = holm([d.p for _, d in found])
+    return [{"name": n, **asdict(d), "p_holm": float(p)} for (n, d), p in zip(found, corrected)]
+
+
+def make(at: At, data: Path, seeds: int, steps: int, rate: float) -> dict:
+    """Means and paired differences over seeds 0 … seeds − 1 of both networks."""
+    files = str(data), str(at.scratch)
+    plain, tuned = [], []
+    for setting in grid(model=list(MODELS)):
+        rows = at.sweep(
+            partial(order_unit, data=files[0], folder=files[1]), [setting], range(seeds), name="order_vision: plain"
+        )
+        pairs = [
+            (f"{name} {ties} against {fixed}", f"{name} adaptive {ties}", f"{name} {fixed}")
+            for name in (key.removesuffix(" sq") for key in rows[0] if key.endswith(" sq"))
+            for ties in RULES
+            for fixed in ("sq", f"qs {ties}")
+        ]
+        cells = [cell(c) for c in orders.cells(rows, RULES)]
+        plain.append(
+            {**setting, "seeds": len(rows), "means": means(rows), "cells": cells, "adaptive": differences(rows, pairs)}
+        )
+        asked = [{**setting, "steps": steps, "rate": rate}]
+        rows = at.sweep(
+            partial(tuned_unit, data=files[0], folder=files[1]), asked, range(seeds), name="order_vision: tuned"
+        )
+        tuned.append({
+            **setting, "seeds": len(rows), "means": means(rows), "differences": _tuned_differences(rows),
+            "protocols": _protocols(rows),
+        })  # fmt: skip
+    return {"steps": steps, "rate": rate, "orders": plain, "fine_tuned": tuned}
+
+
+STUDIES = {
+    "order-vision": Study(
+        "order-vision",
+        "both orders on a small transformer and a residual network",
+        ("order_vision.json",),
+        make,
+        90,
+        {
+            "data": Given("the folder with 0.json … 9.json of the package fashion-mnist 1.1.0"),
+            "seeds": 5,
+            "steps": 150,
+            "rate": 1e-3,
+        },
+        needs=("torch",),
+        threads=1,
+    )
+}
