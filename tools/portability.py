@@ -288,6 +288,7 @@ def units(profile: Profile, python: str, jobs: int) -> dict:
     where = [f"tests/{name}" for name in rooms] or ["tests"]
     side = ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 else ["-n", "0"]
     _, said = run(profile, python, "-m", "pytest", *side, "-p", "no:cacheprovider", *apart, *where)
+    write_text(profile.folder / "units.txt", said)
     closing = [line for line in said.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]
     found = dict(
         (word, int(n)) for n, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)", (closing or [""])[-1])
