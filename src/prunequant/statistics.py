@@ -236,7 +236,8 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: i
     difference = first - second
     if difference.size == 1:
         return (float(difference[0]),) * 3
+    # "random_state" is what releases before SciPy 1.15 call it, and later ones still take
     interval = stats.bootstrap(
-        (difference,), np.mean, n_resamples=draws, method="percentile", rng=np.random.default_rng(seed)
+        (difference,), np.mean, n_resamples=draws, method="percentile", random_state=np.random.default_rng(seed)
     ).confidence_interval
     return float(difference.mean()), float(interval.low), float(interval.high)
