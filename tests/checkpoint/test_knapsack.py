@@ -55,7 +55,7 @@ def layers(seed, count):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_highs_finds_nothing_better_and_nothing_worse(seed):
+def test_highs_finds_nothing_better(seed):
     sizes, errors = layers(seed, 25)
     budget = int(sum(s.max() for s in sizes) * (0.35 + 0.07 * seed))
     found = knapsack.best_choice(sizes, errors, budget)
@@ -64,7 +64,9 @@ def test_highs_finds_nothing_better_and_nothing_worse(seed):
     theirs = milp(e / e.sum(), integrality=np.ones(e.size), bounds=Bounds(0, 1), options={"mip_rel_gap": 0.0},
                   constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(s / budget, -np.inf, 1)])  # fmt: skip
     assert found.size <= budget and found.gap == 0
-    assert found.error == pytest.approx(theirs.fun * e.sum(), rel=1e-6)
+    chosen = [(s[i], e[i]) for s, e, i in zip(sizes, errors, found.chosen, strict=True)]
+    assert (found.size, found.error) == pytest.approx(tuple(map(sum, zip(*chosen))), rel=1e-12)
+    assert found.error <= theirs.fun * e.sum() * (1 + 1e-6)  # HiGHS of SciPy 1.13 stops above the optimum
 
 
 def test_a_start_is_never_made_worse_even_when_no_sums_are_kept():
