@@ -47,7 +47,7 @@ def write_inputs(path: str | os.PathLike, arrays: Mapping[str, NDArray]) -> None
         numbers = arguments.numbers(array, f"array {name}")
         named[name] = numbers.astype(np.float32) if numbers.dtype.kind == "V" else numbers
     with records.beside(path) as place, place.open("wb") as out:
-        np.savez(out, **named)  # numbers alone: nothing is pickled
+        np.savez(out, **named)  # type: ignore[arg-type]  # numbers alone: nothing is pickled
 
 
 class Calibration:

@@ -68,7 +68,7 @@ def make(at: At, archive: Path) -> dict[str, bytes]:
         digest = hashlib.sha256(ids[part].astype("<u2").tobytes()).hexdigest()
         at.log(f"{part}: {len(whole)} bytes, {ids[part].size} tokens, SHA-256 of the tokens {digest}")
     packed = io.BytesIO()
-    np.savez_compressed(packed, **ids)
+    np.savez_compressed(packed, **ids)  # type: ignore[arg-type]
     return {**files, corpus.TOKENS: packed.getvalue()}
 
 
