@@ -8,7 +8,7 @@ book/interplay/trained-models shows the record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,13 @@ def _inner(networks, network) -> list[str]:
 
 
 def order_unit(
-    model: str, seed: int, *, formats=FORMATS, patterns=PATTERNS, data: str = ".", folder: str = "."
+    model: str,
+    seed: int,
+    *,
+    formats: Sequence[str] = FORMATS,
+    patterns: Sequence[str] = PATTERNS,
+    data: str = ".",
+    folder: str = ".",
 ) -> dict:
     """Test losses by "PATTERN FORMAT KIND", and in how many layers quantizing first was chosen.
 
@@ -113,8 +119,8 @@ def tuned_unit(
     *,
     steps: int,
     rate: float,
-    formats=TUNED_FORMATS,
-    patterns=TUNED_PATTERNS,
+    formats: Sequence[str] = TUNED_FORMATS,
+    patterns: Sequence[str] = TUNED_PATTERNS,
     data: str = ".",
     folder: str = ".",
 ) -> dict:
