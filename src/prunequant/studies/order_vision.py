@@ -8,17 +8,27 @@ book/interplay/trained-models shows the record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import nn
 
+from prunequant.cases.lsq_against_pruning import case
 from prunequant.cases.lsq_against_pruning.presets import PRESETS
+from prunequant.cases.lsq_against_pruning.similarity import evaluate
 from prunequant.cases.runner import Run
 from prunequant.experiments import grid
+from prunequant.finetune import batch_norm, straight_through, training
 from prunequant.formats import named
+from prunequant.models import input_grams
+from prunequant.models import small as networks
+from prunequant.models.images import Images
 from prunequant.statistics import holm, paired
 from prunequant.studies import orders
 from prunequant.studies.order_effect import cell, differences, means
@@ -35,20 +45,24 @@ CALIBRATION = 500  # training images that layers are measured on
 MASKS = {"anew": 1, "frozen": None}  # steps between two choices of the masks
 
 
-def _dense(model: str, seed: int, data: str, folder: str):
-    """The images of a seed, its dense network, and the settings it was trained with."""
-    from prunequant.cases.lsq_against_pruning import case
+class _Trained(NamedTuple):
+    """The dense network of a seed and what belongs to it."""
 
+    settings: Mapping
+    images: Images
+    network: nn.Module
+    layers: list[str]  # that are compressed: not the first, whose inputs groups of four do not divide, nor the last
+    fresh: Callable[[int], tuple]  # the batches that statistics of batch norm are estimated from
+
+
+def _trained(model: str, seed: int, data: str, folder: str) -> _Trained:
     settings = PRESETS[f"converged_{model}"]
     run = Run("cpu", Path(data), Path(folder), lambda *progress: None)
     images = case.task(settings, seed, run)
-    return settings, images, case.dense(settings, model, seed, run, images), run
-
-
-def _inner(networks, network) -> list[str]:
-    """Layers but the first and the last: groups of four do not divide the inputs of the first."""
+    network = case.dense(settings, model, seed, run, images)
     ends = networks.eight_bit(network)
-    return [name for name in networks.layers(network) if name not in ends]
+    layers = [name for name in networks.layers(network) if name not in ends]
+    return _Trained(settings, images, network, layers, case.statistics_batches(settings, images, seed, run))
 
 
 def order_unit(
@@ -65,25 +79,15 @@ def order_unit(
     Kinds: "s", "q", "sq", "joint", "qs TIES", and "adaptive TIES": in each layer the order whose outputs err less on
     training images of the dense network. Statistics of batch norm are estimated anew for every network.
     """
-    import torch
-
-    from prunequant.cases.lsq_against_pruning import case
-    from prunequant.cases.lsq_against_pruning.similarity import evaluate
-    from prunequant.finetune import batch_norm, straight_through
-    from prunequant.models import input_grams
-    from prunequant.models import small as networks
-
     with using(torch=1):
-        settings, images, network, run = _dense(model, seed, data, folder)
-        layers = _inner(networks, network)
+        settings, images, network, layers, fresh = _trained(model, seed, data, folder)
         grams = input_grams(network, [torch.from_numpy(images.train[:CALIBRATION])])
         original = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        feed = case.statistics_batches(settings, images, seed, run)
 
         def loss(weights: Mapping) -> float:
             network.load_state_dict({**original, **weights})
             if weights:
-                batch_norm.reestimate(network, feed, settings["reestimate"])
+                batch_norm.reestimate(network, fresh, settings["reestimate"])
             return evaluate(network, images, "cpu")[0]
 
         def compressed(order: str, ties: str = "first", draw: int = 0) -> Mapping:
@@ -125,20 +129,9 @@ def tuned_unit(
     folder: str = ".",
 ) -> dict:
     """Test losses after training through each compression: "MASKS PATTERN FORMAT KIND", masks "anew" or "frozen"."""
-    import copy
-
-    import torch
-
-    from prunequant.cases.lsq_against_pruning import case
-    from prunequant.cases.lsq_against_pruning.similarity import evaluate
-    from prunequant.finetune import batch_norm, straight_through, training
-    from prunequant.models import small as networks
-
     with using(torch=1):
-        settings, images, dense, run = _dense(model, seed, data, folder)
-        layers = _inner(networks, dense)
+        settings, images, dense, layers, fresh = _trained(model, seed, data, folder)
         feed = case.batches(images, settings["batch"], seed + 500, settings["shift"], settings["flip"], "cpu")
-        fresh = case.statistics_batches(settings, images, seed, run)
         out = {"dense": evaluate(dense, images, "cpu")[0]}
         kinds = [("sq", "sq", "first"), *((f"qs {ties}", "qs", ties) for ties in RULES)]
         for masks, pattern, spelled in ((m, p, f) for m in MASKS for p in patterns for f in formats):
