@@ -135,6 +135,15 @@ site: build ## build the pages; check links, images, self-sufficiency, and a few
 browser: build ## look at every page in a browser: script errors, folded boxes, the ledger's filter
 	@$(PY) tools/browsercheck.py _build/html
 
+COSMIC_RAY := cosmic-ray==8.7.0
+
+mutate: warm ## change the code behind each claim, a sign or a number at a time, and record what notices (hours)
+	@$(PY) -c 'import cosmic_ray' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check '$(COSMIC_RAY)'
+	@$(PY) tools/mutate.py --jobs $(JOBS) $(CLAIM)
+
+prove: env ## prove by machine what can be, for all real numbers, and record it
+	@$(PRUNEQUANT) prove --json book/results/proofs.json
+
 bench: warm ## speed against peers (install them first: pip install -e '.[bench]')
 	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(PY) $$script || exit 1; done
 

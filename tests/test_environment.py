@@ -86,6 +86,22 @@ def test_every_import_of_the_library_is_a_declared_dependency():
         assert owners & declared, f"{name} is imported in src/ but no dependency of pyproject.toml provides it"
 
 
+def test_every_command_of_make_that_is_named_has_a_rule():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(phony.split()) == rules
+    texts = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "book").rglob("*.md"),
+        *(ROOT / "tools").glob("*.py"),
+    ]
+    named = {(word, path.name) for path in texts for word in re.findall(r"`make ([a-z]+)", path.read_text("utf-8"))}
+    assert len(named) > 10
+    assert not [each for each in named if each[0] not in rules]
+
+
 def test_workflows_call_the_makefile_and_nothing_else():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

@@ -19,7 +19,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run(target: str) -> tuple[int, list[str], float]:
-    """The exit status of `make target`, the closing lines it printed, and its seconds."""
+    """The exit status of `make TARGET`, the closing lines it printed, and its seconds."""
     print(f"\n>>> make {target}", flush=True)
     start = time.perf_counter()
     process = subprocess.Popen(

@@ -11,12 +11,13 @@ A change counts as noticed by the *claim* when its verdict contradicts its evide
 end; by the *ledger* when a printed figure differs; by the *tests* when a unit test of the changed room fails. What
 nothing notices survives, and is named with the reason that a person gave, if one did.
 
-Everything runs on a copy of the package; a run that was stopped goes on where it was.
+Everything runs on copies of the package, one for each process; a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -27,7 +28,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 
 from chapters import ROOT
 
@@ -100,7 +104,7 @@ def functions(claim: str) -> list[tuple[str, str, int, int]]:
     """(file below the package, function, first line, last line) of everything in `ROOMS` that a claim runs."""
     run = subprocess.run(
         [sys.executable, "-c", TRACE, claim],
-        capture_output=True, text=True, check=True, env=environment(ROOT / "src", cache()),
+        capture_output=True, text=True, check=True, env=environment(ROOT / "src", compiled()),
     )  # fmt: skip
     return [tuple(row) for row in json.loads(run.stdout.splitlines()[-1]) if room(row[0]) in ROOMS]
 
@@ -109,7 +113,8 @@ def room(file: str) -> str:
     return file.partition("/")[0].removesuffix(".py")
 
 
-def cache() -> Path:
+def compiled() -> Path:
+    """Where the checkout's kernels are kept."""
     return Path(os.environ.get("NUMBA_CACHE_DIR") or ROOT / "_build" / "numba")
 
 
@@ -153,31 +158,72 @@ def changes(claim: str, count: int, seed: int) -> list[dict]:
     return chosen
 
 
-def asked(claim: str, change: dict) -> dict:
+@cache
+def imports() -> dict[str, set[str]]:
+    """File of the package: the files of the package that it imports; a name that is no file may be any of its room."""
+    top = ROOT / "src" / "prunequant"
+    files = {path.relative_to(top).as_posix() for path in top.rglob("*.py")}
+    found: dict[str, set[str]] = {}
+    for file in files:
+        names = []
+        for node in ast.walk(ast.parse((top / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "prunequant":
+                names += [f"{node.module}.{alias.name}" for alias in node.names]
+        paths = ["/".join(name.split(".")[1:]) for name in names]
+        found[file] = set()
+        for path in paths:
+            own = {f"{path}.py", f"{path.rpartition('/')[0]}.py"} & files
+            found[file] |= own or {f for f in files if f.startswith(f"{path.partition('/')[0]}/")}
+    return found
+
+
+def dependents(file: str) -> set[str]:
+    """The file itself and every file whose code can call it, through others or not."""
+    found, new = set(), {file}
+    while new:
+        found |= new
+        new = {f for f, names in imports().items() if names & new} - found
+    return found
+
+
+def place(number: int) -> Path:
+    """A copy of the package as it is, and its compiled kernels: what process `number` changes."""
+    where = FOLDER / str(number)
+    if not (where / "src").is_dir():
+        shutil.copytree(ROOT / "src", where / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        warm = [sys.executable, "-m", "prunequant.warm", "--jobs", "1"]
+        subprocess.run(warm, env=environment(where / "src", where / "numba"), check=True, capture_output=True)
+    return where
+
+
+def asked(claim: str, change: dict, where: Path) -> dict:
     """What notices one change: the claim, the ledger, the tests of the room, or nothing."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
-    source = FOLDER / "src"
-    if not source.is_dir():
-        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    file = source / "prunequant" / change["file"]
-    text = (ROOT / "src" / "prunequant" / change["file"]).read_text(encoding="utf-8")
+    original = ROOT / "src" / "prunequant" / change["file"]
+    file = where / "src" / "prunequant" / change["file"]
+    text = original.read_text(encoding="utf-8")
     mutant = mutate_code(text, get_operator(change["operator"])(), change["occurrence"])
     if mutant is None or mutant == text:
         return {**change, "noticed": "no change"}
     before, after = (lines.splitlines()[change["line"] - 1].strip() for lines in (text, mutant))
+    stale = {(Path(name).parent.name, Path(name).stem) for name in dependents(change["file"])}
+
+    def old(folder: str, names: list[str]) -> list[str]:
+        """A kernel that has inlined the changed one would answer from its cache: what can call it is compiled anew."""
+        return [name for name in names if (Path(folder).name.rpartition("_")[0], name.partition(".")[0]) in stale]
+
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="prunequant-") as kernels:
+    with tempfile.TemporaryDirectory(prefix="prunequant-") as folder:
+        kernels = Path(folder) / "numba"
+        shutil.copytree(where / "numba", kernels, ignore=old)
+        env = environment(where / "src", kernels)
         file.write_text(mutant, encoding="utf-8")
         try:
-            # Kernels that others have inlined would answer from an old cache: each change compiles its own.
-            where = Path(kernels) if "njit" in text else cache()
-            noticed = by_claim(claim, environment(source, where)) or by_tests(
-                change["file"], environment(source, where)
-            )
+            noticed = by_claim(claim, env) or by_tests(change["file"], env)
         finally:
-            shutil.copyfile(ROOT / "src" / "prunequant" / change["file"], file)
+            shutil.copy2(original, file)  # with its time, by which compiled kernels know it
     return {
         **change,
         "before": before,
@@ -237,6 +283,7 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="ask again about those that nothing noticed")
     parser.add_argument("--list", action="store_true", help="only the functions that a claim runs")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no change is begun")
+    parser.add_argument("--jobs", type=int, default=1, help="changes that are tried at a time")
     given = parser.parse_args()
     known = list(registry())
     if wrong := [name for name in given.claims if name not in known]:
@@ -251,24 +298,43 @@ def main() -> int:
     rows = json.loads(RECORD.read_text(encoding="utf-8"))["rows"] if RECORD.is_file() else []
     rows = [row for row in rows if row["claim"] in known]
     start = time.perf_counter()
-    for number, claim in enumerate(chosen):
+    places: SimpleQueue = SimpleQueue()
+    for number in range(given.jobs):
+        places.put(number)
+
+    def ask(claim: str, change: dict) -> dict | None:
+        if time.perf_counter() - start > given.limit:
+            return None
+        number = places.get()
+        try:
+            return asked(claim, change, place(number))
+        finally:
+            places.put(number)
+
+    todo = []
+    for claim in chosen:
         for change in changes(claim, given.per, given.seed):
-            if time.perf_counter() - start > given.limit:
-                print("time is up: run it again to go on")
-                return 3
-            name = key(claim, change)
-            same = [row for row in rows if row["key"] == name]
-            if same and not (given.again and not same[0]["noticed"]):
+            same = [row for row in rows if row["key"] == key(claim, change)]
+            if not same or (given.again and not same[0]["noticed"]):
+                todo.append((claim, change, same[0].get("why") if same else None))
+    print(f"{len(todo)} changes to try", flush=True)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        waiting = {pool.submit(ask, claim, change): (claim, change, why) for claim, change, why in todo}
+        for number, done in enumerate(as_completed(waiting), 1):
+            (claim, change, why), outcome = waiting[done], done.result()
+            if outcome is None:
                 continue
-            row = {"claim": claim, "key": name, **asked(claim, change)}
-            why = same[0].get("why") if same else None
-            rows = [r for r in rows if r["key"] != name] + [row | ({"why": why} if why else {})]
+            row = {"claim": claim, "key": key(claim, change), **outcome}
+            rows = [r for r in rows if r["key"] != row["key"]] + [row | ({"why": why} if why else {})]
             rows.sort(key=lambda r: (known.index(r["claim"]), r["file"], r["line"], r["operator"]))
             made = provenance("python tools/mutate.py", packages=("cosmic-ray",))
             write_json(RECORD, {"provenance": made, "rows": rows})
-            where = f"{number + 1}/{len(chosen)} {claim}: {change['file']}:{change['line']}"
+            where = f"{number}/{len(todo)} {claim}: {change['file']}:{change['line']}"
             what = f"{row.get('before', '')} -> {row.get('after', '')}"
             print(f"{where} {what}: {row['noticed'] or 'SURVIVES'}", flush=True)
+    if time.perf_counter() - start > given.limit:
+        print("time is up: run it again to go on")
+        return 3
     survivors = [row for row in rows if not row["noticed"] and not row.get("why")]
     print(f"{len(rows)} changes, {len(survivors)} that nothing noticed")
     return 0
