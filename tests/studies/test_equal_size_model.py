@@ -14,7 +14,10 @@ def test_every_scheme_takes_exactly_the_bits_of_its_size_in_every_matrix_of_the_
     for size, name in study.schemes(tuple(study.QUANTIZED)):
         scheme = Scheme.named(name)
         assert scheme.stored_bits(*shape) == size * shape[0] * shape[1], name
-        assert study.methods(name) == ("nearest", "optq" if name == study.QUANTIZED[size] else "sparsegpt")
+        calibrated = "optq" if name == study.QUANTIZED[size] else "sparsegpt"
+        assert study.methods(name)[:2] == ("nearest", calibrated)
+        assert study.methods(name)[2:] in ((), (f"{calibrated}, later tokens",))
+    assert sum(len(study.methods(name)) == 3 for _, name in study.schemes(tuple(study.QUANTIZED))) == 2
 
 
 @pytest.fixture
@@ -34,12 +37,17 @@ def record(monkeypatch):
 
 def test_what_fewer_weights_lose_is_paired_with_what_quantizing_alone_loses_by_the_like_method(record):
     rows = {(r["scheme"], r.get("method")): np.array(r["losses"]) for r in record["rows"]}
-    assert len(record["rows"]) == len(record["summary"]) == 1 + 2 * 16
+    assert len(record["rows"]) == len(record["summary"]) == 1 + 2 * 16 + 2
     for one in record["summary"][1:]:
         own, alone = rows[one["scheme"], one["method"]], study.QUANTIZED[one["bits"]]
         assert one["perplexity"] == pytest.approx(np.exp(own.mean()))
         assert one["added"]["mean"] == pytest.approx(np.mean(own - rows["original", None]))
-        assert ("behind" in one) == (one["scheme"] != alone)
+        left_out = one["method"].endswith(study.LATER)
+        assert ("behind" in one) == (one["scheme"] != alone and not left_out)
+        assert ("without_first_tokens" in one) == left_out
+        if left_out:
+            other = rows[one["scheme"], one["method"].removesuffix(study.LATER)]
+            assert one["without_first_tokens"]["mean"] == pytest.approx(np.mean(own - other))
         if "behind" in one:
             other = rows[alone, "nearest" if one["method"] == "nearest" else "optq"]
             assert one["behind"]["mean"] == pytest.approx(np.mean(own - other))
@@ -49,4 +57,4 @@ def test_what_fewer_weights_lose_is_paired_with_what_quantizing_alone_loses_by_t
 def test_a_size_that_was_not_planned_is_refused_and_the_lines_shown_are_one_a_file(record):
     with pytest.raises(ValueError, match=r"bits is 5\.0"):
         runner.run_study("equal-size-model", {"bits": (5.0,)})
-    assert study.show(record).count("\n") == 32
+    assert study.show(record).count("\n") == 34

@@ -3,8 +3,9 @@
 Every matrix of the linear layers takes one scheme, so that all files of a size are equally large to the bit: integers
 in groups of 64, and pruned weights with a bitmap (or two bits of place, 2:4) whose values have more bits each. Each
 scheme is rounded to nearest and pruned by what it loses, and with inputs of training text: OPTQ for what is quantized,
-SparseGPT for what is pruned. The file's weights lie on a grid of four bits already, which favours no mask. The page
-book/practice/your-own-model shows the record.
+SparseGPT for what is pruned. One scheme of each takes these inputs also without the first token of a window. The file's
+weights lie on a grid of four bits already, which favours no mask. The page book/cases/equal-size-in-a-language-model
+shows the record.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from prunequant.studies.compressed_model import ORIGINAL, compressed_losses, los
 from prunequant.studies.runner import At, Study
 from prunequant.threads import using
 
+LATER = ", later tokens"  # inputs without the first token of a window, whose inputs can be far the largest
+BOTH_INPUTS = ("INT4 g64", "2:4 INT4 g64")  # schemes that are measured with either
 SIDE = 576  # of matrices of the model, all of whose sides are multiples of 64
 QUANTIZED = {4.25: "INT4 g64", 3.25: "INT3 g64", 2.25: "INT2 g64"}
 PRUNED = {
@@ -31,12 +34,13 @@ PRUNED = {
     3.25: ("2:4 INT4 g64", "50% INT4 g64", "75% INT8 g64", "85.9375% FP16"),
     2.25: ("2:4 INT2 g64", "50% INT2 g64", "75% INT4 g64", "87.5% INT8 g64", "92.1875% FP16"),
 }
-INPUTS = "later inputs.npz"  # without the first token of a window
+INPUTS = {"": "inputs.npz", LATER: "later inputs.npz"}
 
 
 def methods(scheme: str) -> tuple[str, ...]:
-    """The methods that a scheme is measured with."""
-    return ("nearest", "optq") if Scheme.named(scheme).pattern is None else ("nearest", "sparsegpt")
+    """The methods that a scheme is measured with, the calibrated one with either inputs where that is compared."""
+    calibrated = "optq" if Scheme.named(scheme).pattern is None else "sparsegpt"
+    return "nearest", calibrated, *((calibrated + LATER,) if scheme in BOTH_INPUTS else ())
 
 
 def schemes(bits: Sequence[float]) -> list[tuple[float, str]]:
@@ -54,9 +58,10 @@ def schemes(bits: Sequence[float]) -> list[tuple[float, str]]:
 
 def scheme_unit(scheme: str, method: str, windows: int, calibration: int, seed: int, folder: str = ".") -> dict:
     """One file: as promised and as written, what a second look says of it, and its losses window by window."""
-    options: dict = {"scheme": scheme, "settings": checkpoint.Settings(method=method)}
-    if method != "nearest":
-        options["calibrate"] = Path(folder) / INPUTS
+    name = method.removesuffix(LATER)
+    options: dict = {"scheme": scheme, "settings": checkpoint.Settings(method=name)}
+    if name != "nearest":
+        options["calibrate"] = Path(folder) / INPUTS[method.removeprefix(name)]
     with using(torch=1):
         return compressed_losses(Path(folder) / f"{scheme} {method}", "prunequant", options, windows)
 
@@ -80,11 +85,14 @@ def summary(rows: Sequence[Mapping]) -> list[dict]:
         one = {key: row[key] for key in ("bits", "scheme", "method")}
         one |= {"perplexity": corpus.perplexity(row["losses"])}
         one["added"] = asdict(paired(np.subtract(row["losses"], dense)))
-        if row["scheme"] != QUANTIZED[row["bits"]]:
-            nearest = row["method"] == "nearest"
+        if row["method"].endswith(LATER):
             (other,) = (
-                r for r in rows if r["scheme"] == QUANTIZED[row["bits"]] and (r["method"] == "nearest") == nearest
+                r for r in rows if (r["scheme"], r.get("method")) == (row["scheme"], row["method"].removesuffix(LATER))
             )
+            one["without_first_tokens"] = asdict(paired(np.subtract(row["losses"], other["losses"])))
+        elif row["scheme"] != QUANTIZED[row["bits"]]:
+            method = "nearest" if row["method"] == "nearest" else "optq"
+            (other,) = (r for r in rows if (r["scheme"], r.get("method")) == (QUANTIZED[row["bits"]], method))
             difference = paired(np.subtract(row["losses"], other["losses"]))
             one["behind"] = asdict(difference)
             compared.append((one, difference.p))
@@ -98,10 +106,11 @@ def make(at: At, bits: tuple[float, ...], windows: int, calibration: int) -> dic
     """A row for the file as it came, and for every scheme and method; then what they lose."""
     if unknown := [size for size in bits if size not in QUANTIZED]:
         raise ValueError(f"bits is {unknown[0]}: the sizes are {', '.join(map(str, QUANTIZED))}")
-    if not (at.scratch / INPUTS).exists():
-        at.log(f"inputs of {calibration} windows of training text")
-        with using(torch=1):
-            write_grams(at.scratch / INPUTS, calibration, skip=1)
+    for which, file in INPUTS.items():
+        if not (at.scratch / file).exists():
+            at.log(f"inputs of {calibration} windows of training text{which}")
+            with using(torch=1):
+                write_grams(at.scratch / file, calibration, skip=int(which == LATER))
     (dense,) = at.sweep(dense_unit, [{"windows": windows}], name="equal_size_model: dense")
     about = {"windows": windows, "calibration": calibration}
     asked = [(size, name, method) for size, name in schemes(bits) for method in methods(name)]
@@ -125,9 +134,10 @@ def show(record: Mapping) -> str:
     """The summary, a line each."""
     lines = []
     for one in record["summary"]:
-        behind = f"  behind {one['behind']['mean']:+.3f}" if "behind" in one else ""
+        kinds = {"behind": "behind", "without_first_tokens": "for the tokens left out"}
+        behind = "".join(f"  {said} {one[kind]['mean']:+.3f}" for kind, said in kinds.items() if kind in one)
         added = f"  added {one['added']['mean']:+.3f}" if "added" in one else ""
-        lines.append(f"{one['scheme']:16} {one.get('method', ''):10} {one['perplexity']:8.1f}{added}{behind}")
+        lines.append(f"{one['scheme']:16} {one.get('method', ''):23} {one['perplexity']:8.1f}{added}{behind}")
     return "\n".join(lines)
 
 
