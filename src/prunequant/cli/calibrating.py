@@ -26,8 +26,8 @@ Window = Annotated[int | None, typer.Option(help="tokens in each window of the t
 SkipTokens = Annotated[
     int | None,
     typer.Option(
-        help="tokens at the start of each window that are read and not counted; 1 unless given, whose inputs can be"
-        " far larger than all others"
+        help="tokens at the start of each window that are read and not counted, as their inputs can be far larger than"
+        " all others; unless given, 1 to plan by output errors and 0 to choose codes"
     ),
 ]
 SaveCalibration = Annotated[
@@ -38,12 +38,13 @@ _ZIP = b"PK\3\4"
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What a command was told of the text to calibrate with, None where nothing was."""
+    """What a command was told of the text to calibrate with, None where nothing was; and how many tokens it skips then."""
 
     windows: int | None
     window: int | None
     skip: int | None
     save: Path | None
+    usual_skip: int
 
     def named(self) -> dict[str, Any]:
         """Values by the names of their options."""
@@ -51,8 +52,9 @@ class TextOptions:
         return {**options, "--save-calibration": self.save}
 
     def sizes(self) -> dict[str, int]:
-        """The numbers that were given, by the names that `models.text_grams` has for them."""
-        given = {"windows": self.windows, "window": self.window, "skip": self.skip}
+        """What is to be read and counted, by the names that `models.text_grams` has for it."""
+        skip = self.usual_skip if self.skip is None else self.skip
+        given = {"windows": self.windows, "window": self.window, "skip": skip}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -175,7 +175,7 @@ def allocate(
             size["megabytes"] = megabytes
         options: dict[str, Any] = {"schemes": names, "weighting": weighting, "sensitivities": factors}
         with ExitStack() as stack:
-            text = TextOptions(windows, window, skip_tokens, save_calibration)
+            text = TextOptions(windows, window, skip_tokens, save_calibration, usual_skip=1)
             inputs = inputs_of(stack, model, calibrate, transposed, cluster, text, json)
             if whole:
                 judged: Path | Report = model

@@ -55,7 +55,7 @@ def compress(
         size = budget_of(budget)
         with ExitStack() as stack:
             pool = executor(stack, 1, cluster)
-            text = TextOptions(windows, window, skip_tokens, save_calibration)
+            text = TextOptions(windows, window, skip_tokens, save_calibration, usual_skip=0)
             inputs = inputs_of(stack, model, calibrate, transposed, cluster, text, out)
             bar = stack.enter_context(progress_bar(terminal))
             task = bar.add_task("compressing")
