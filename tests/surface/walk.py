@@ -63,6 +63,7 @@ OUTSIDE = {
     "studies.llama_runtime": _RECORD,
     "studies.lsq_one_shot": _RECORD,
     "studies.lsq_rates": _RECORD,
+    "studies.logistic_baseline": _RECORD,
     "studies.lsq_searches": _RECORD,
     "studies.model_reports": _RECORD,
     "studies.order_audit": _RECORD,

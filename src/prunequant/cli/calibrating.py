@@ -38,7 +38,7 @@ _ZIP = b"PK\3\4"
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What a command was told of the text to calibrate with, None where nothing was; and how many tokens it skips then."""
+    """What a command was told of the text to calibrate with, None where nothing was, and how many it skips then."""
 
     windows: int | None
     window: int | None
