@@ -61,6 +61,7 @@ OUTSIDE = {
     "studies.inputs": _RECORD,
     "studies.llama_cpp_files": _RECORD,
     "studies.llama_runtime": _RECORD,
+    "studies.llama_speed": _RECORD,
     "studies.lsq_one_shot": _RECORD,
     "studies.lsq_rates": _RECORD,
     "studies.logistic_baseline": _RECORD,

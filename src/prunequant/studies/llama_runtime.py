@@ -23,7 +23,12 @@ from torch import Tensor
 from prunequant.extras import need
 
 BLOCK = 32
-TYPES = {"F32": (0, 0), "Q4_0": (2, 2), "Q8_0": (7, 8)}  # the number of a file's type, and of a tensor's, in llama.cpp
+TYPES = {
+    "F32": (0, 0),
+    "F16": (1, 1),
+    "Q4_0": (2, 2),
+    "Q8_0": (7, 8),
+}  # the number of a file's type, and of a tensor's, in llama.cpp
 _FLOAT32, _NO_FLASH = 0, 0
 _silence: list = []  # what llama.cpp calls instead of writing to the terminal: it must live as long as the library
 
@@ -73,45 +78,74 @@ def _model(path: Path) -> Iterator[ctypes.c_void_p]:
 
 
 @contextmanager
-def reader(path: Path, time: int, threads: int = 1) -> Iterator[Callable[[NDArray], NDArray[np.float32]]]:
-    """A function from `time` token ids to their logits, (time, vocabulary) float32, by the model in a GGUF file.
+def decoder(
+    path: Path, room: int, threads: int = 1, *, plain: bool = True, every: bool = False
+) -> Iterator[Callable[[NDArray, int], NDArray[np.float32]]]:
+    """A function of token ids and the place of the first, which runs the model in a GGUF file on them.
+
+    What came before that place is in the cache from earlier calls; place 0 forgets it. Returned are the logits of the
+    last token, (1, vocabulary), or of every one.
+
+    Parameters
+    ----------
+    room : places there are.
+    plain : keys and values in float32, no flash attention; otherwise as llama.cpp chooses.
 
     Raises
     ------
     MissingExtra : the binding is not installed.
     ValueError : llama.cpp does not load the file, or has no memory for so many tokens.
-    RuntimeError : it fails at a window.
+    RuntimeError : it fails at the tokens.
     """
     cpp = binding()
     with _model(path) as model:
         settings = cpp.llama_context_default_params()
-        settings.n_ctx = settings.n_batch = settings.n_ubatch = time
+        settings.n_ctx = settings.n_batch = settings.n_ubatch = room
         settings.n_seq_max = 1
         settings.n_threads = settings.n_threads_batch = threads
-        settings.type_k = settings.type_v = _FLOAT32
-        settings.flash_attn_type = _NO_FLASH
+        if plain:
+            settings.type_k = settings.type_v = _FLOAT32
+            settings.flash_attn_type = _NO_FLASH
         context = cpp.llama_init_from_model(model, settings)
         if not context:
-            raise ValueError(f"llama.cpp has no context of {time} tokens for {path}")
-        batch, width = cpp.llama_batch_init(time, 0, 1), cpp.llama_vocab_n_tokens(cpp.llama_model_get_vocab(model))
+            raise ValueError(f"llama.cpp has no context of {room} tokens for {path}")
+        batch, width = cpp.llama_batch_init(room, 0, 1), cpp.llama_vocab_n_tokens(cpp.llama_model_get_vocab(model))
+
+        def decode(tokens: NDArray, start: int) -> NDArray[np.float32]:
+            batch.n_tokens = len(tokens)
+            for i, token in enumerate(tokens):
+                batch.token[i], batch.pos[i], batch.logits[i] = int(token), start + i, every or i == len(tokens) - 1
+                batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+            if not start:
+                cpp.llama_memory_clear(cpp.llama_get_memory(context), True)
+            if status := cpp.llama_decode(context, batch):
+                raise RuntimeError(f"llama.cpp fails at {path} with status {status}")
+            rows = len(tokens) if every else 1
+            return np.ctypeslib.as_array(cpp.llama_get_logits(context), (rows, width)).copy()
+
+        try:
+            yield decode
+        finally:
+            cpp.llama_batch_free(batch)
+            cpp.llama_free(context)
+
+
+@contextmanager
+def reader(path: Path, time: int, threads: int = 1) -> Iterator[Callable[[NDArray], NDArray[np.float32]]]:
+    """A function from `time` token ids to their logits, (time, vocabulary) float32, by the model in a GGUF file.
+
+    Raises
+    ------
+    MissingExtra, ValueError, RuntimeError : as for `decoder`.
+    """
+    with decoder(path, time, threads, every=True) as decode:
 
         def logits(tokens: NDArray) -> NDArray[np.float32]:
             if len(tokens) != time:
                 raise ValueError(f"tokens are {len(tokens)}: {time} were announced")
-            batch.n_tokens = time
-            for i, token in enumerate(tokens):
-                batch.token[i], batch.pos[i], batch.logits[i] = int(token), i, 1
-                batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-            cpp.llama_memory_clear(cpp.llama_get_memory(context), True)
-            if status := cpp.llama_decode(context, batch):
-                raise RuntimeError(f"llama.cpp fails at {path} with status {status}")
-            return np.ctypeslib.as_array(cpp.llama_get_logits(context), (time, width)).copy()
+            return decode(tokens, 0)
 
-        try:
-            yield logits
-        finally:
-            cpp.llama_batch_free(batch)
-            cpp.llama_free(context)
+        yield logits
 
 
 def tokenized(path: Path, text: bytes) -> NDArray[np.int64]:

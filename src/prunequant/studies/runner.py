@@ -29,6 +29,7 @@ STUDIES = {
     "equal-size-model": "equal_size_model",
     "fashion-mnist-6000": "fashion_mnist_6000",
     "llama-cpp": "llama_cpp_files",
+    "llama-speed": "llama_speed",
     "logistic-baseline": "logistic_baseline",
     "lsq-one-shot": "lsq_one_shot",
     "lsq-rates": "lsq_rates",
