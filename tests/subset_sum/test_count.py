@@ -83,3 +83,12 @@ def test_counts_can_fill_memory_that_is_given():
     assert (out == subset_sum.count(x, -5, 5)).all()
     with pytest.raises(ValueError, match="dtype int64: it must be"):
         subset_sum.count(x, -5, 5, out=out.astype(np.int64))
+
+
+def test_a_join_writes_no_further_than_its_window():
+    x = np.array([[1, 2, 4, 8, 16, 32]], dtype=np.int64)  # every sum from 0 to 63 once
+    for width in (1, 5, counts.kernels.CHUNK, counts.kernels.CHUNK + 3):
+        out = np.full((1, width + 2), 77, dtype=np.uint64)
+        counts.kernels.join_rows(x, 0, width - 1, out, 0, 1)
+        assert out[0, :width].tolist() == [int(t < 64) for t in range(width)]
+        assert out[0, width:].tolist() == [77, 77]
