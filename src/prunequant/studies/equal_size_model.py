@@ -3,7 +3,8 @@
 Every matrix of the linear layers takes one scheme, so that all files of a size are equally large to the bit: integers
 in groups of 64, and pruned weights with a bitmap (or two bits of place, 2:4) whose values have more bits each. Each
 scheme is rounded to nearest and pruned by what it loses, and with inputs of training text: OPTQ for what is quantized,
-SparseGPT for what is pruned. One scheme of each takes these inputs also without the first token of a window. The file's
+SparseGPT for what is pruned. One scheme of each takes these inputs also without the first token of a window. Integers
+with a zero point stand beside, in groups of 128, so that they take a tenth of a bit less than the size. The file's
 weights lie on a grid of four bits already, which favours no mask. The page book/cases/equal-size-in-a-language-model
 shows the record.
 """
@@ -26,9 +27,11 @@ from prunequant.studies.runner import At, Study
 from prunequant.threads import using
 
 LATER = ", later tokens"  # inputs without the first token of a window, whose inputs can be far the largest
+ZERO = ", zero point"  # integers whose grid is shifted, by a code of each group
 BOTH_INPUTS = ("INT4 g64", "2:4 INT4 g64")  # schemes that are measured with either
 SIDE = 576  # of matrices of the model, all of whose sides are multiples of 64
 QUANTIZED = {4.25: "INT4 g64", 3.25: "INT3 g64", 2.25: "INT2 g64"}
+SHIFTED = {4.25: "INT4 g128", 3.25: "INT3 g128", 2.25: "INT2 g128"}  # with a zero point, and smaller than the size
 PRUNED = {
     4.25: ("2:4 INT6 g64", "50% INT6 g64", "62.5% INT8 g64", "79.6875% FP16"),
     3.25: ("2:4 INT4 g64", "50% INT4 g64", "75% INT8 g64", "85.9375% FP16"),
@@ -39,29 +42,33 @@ INPUTS = {"": "inputs.npz", LATER: "later inputs.npz"}
 
 def methods(scheme: str) -> tuple[str, ...]:
     """The methods that a scheme is measured with, the calibrated one with either inputs where that is compared."""
+    if scheme in SHIFTED.values():
+        return "nearest" + ZERO, "optq" + ZERO
     calibrated = "optq" if Scheme.named(scheme).pattern is None else "sparsegpt"
     return "nearest", calibrated, *((calibrated + LATER,) if scheme in BOTH_INPUTS else ())
 
 
 def schemes(bits: Sequence[float]) -> list[tuple[float, str]]:
-    """The schemes of each size, the one that only quantizes first.
+    """The schemes of each size, those that only quantize first.
 
     Examples
     --------
     >>> schemes([3.25])[:2]
-    [(3.25, 'INT3 g64'), (3.25, '2:4 INT4 g64')]
-    >>> {Scheme.named(name).stored_bits(SIDE, SIDE) / SIDE**2 - size for size, name in schemes(QUANTIZED)}
+    [(3.25, 'INT3 g64'), (3.25, 'INT3 g128')]
+    >>> pruned = [(size, name) for size, name in schemes(QUANTIZED) if name in PRUNED[size]]
+    >>> {Scheme.named(name).stored_bits(SIDE, SIDE) / SIDE**2 - size for size, name in pruned}
     {0.0}
     """
-    return [(size, name) for size in bits for name in (QUANTIZED[size], *PRUNED[size])]
+    return [(size, name) for size in bits for name in (QUANTIZED[size], SHIFTED[size], *PRUNED[size])]
 
 
 def scheme_unit(scheme: str, method: str, windows: int, calibration: int, seed: int, folder: str = ".") -> dict:
     """One file: as promised and as written, what a second look says of it, and its losses window by window."""
-    name = method.removesuffix(LATER)
-    options: dict = {"scheme": scheme, "settings": checkpoint.Settings(method=name)}
+    name = method.removesuffix(LATER).removesuffix(ZERO)
+    grid = "zero point" if method.endswith(ZERO) else "symmetric"
+    options: dict = {"scheme": scheme, "settings": checkpoint.Settings(method=name, grid=grid)}
     if name != "nearest":
-        options["calibrate"] = Path(folder) / INPUTS[method.removeprefix(name)]
+        options["calibrate"] = Path(folder) / INPUTS[LATER if method.endswith(LATER) else ""]
     with using(torch=1):
         return compressed_losses(Path(folder) / f"{scheme} {method}", "prunequant", options, windows)
 
@@ -73,32 +80,33 @@ def dense_unit(windows: int, seed: int) -> dict:
 
 
 def summary(rows: Sequence[Mapping]) -> list[dict]:
-    """Perplexity of every file, what it adds to the loss, and what it loses against quantizing alone at its size.
+    """Perplexity of every file, what it adds to the loss, and by what a pruned one is behind integers of its size.
 
-    The last is paired by window, under the calibrated methods and under rounding to nearest apart, and corrected over
-    all comparisons; positive: fewer bits are ahead of fewer weights.
+    The last, against symmetric integers and against those with a zero point, is paired by window, under the calibrated
+    methods and under rounding to nearest apart, and corrected over all comparisons; positive: fewer bits are ahead of
+    fewer weights. Where inputs were left out, what that adds is paired with the same file of all inputs.
     """
-    dense = next(row["losses"] for row in rows if row["scheme"] == ORIGINAL)
+    by_name = {(row["scheme"], row.get("method")): row["losses"] for row in rows}
+    dense = by_name[ORIGINAL, None]
     found: list[dict] = [{"scheme": ORIGINAL, "perplexity": corpus.perplexity(dense)}]
     compared: list[tuple[dict, float]] = []
     for row in (row for row in rows if row["scheme"] != ORIGINAL):
-        one = {key: row[key] for key in ("bits", "scheme", "method")}
-        one |= {"perplexity": corpus.perplexity(row["losses"])}
-        one["added"] = asdict(paired(np.subtract(row["losses"], dense)))
-        if row["method"].endswith(LATER):
-            (other,) = (
-                r for r in rows if (r["scheme"], r.get("method")) == (row["scheme"], row["method"].removesuffix(LATER))
-            )
-            one["without_first_tokens"] = asdict(paired(np.subtract(row["losses"], other["losses"])))
-        elif row["scheme"] != QUANTIZED[row["bits"]]:
-            method = "nearest" if row["method"] == "nearest" else "optq"
-            (other,) = (r for r in rows if (r["scheme"], r.get("method")) == (QUANTIZED[row["bits"]], method))
-            difference = paired(np.subtract(row["losses"], other["losses"]))
-            one["behind"] = asdict(difference)
-            compared.append((one, difference.p))
+        own, size, method = row["losses"], row["bits"], row["method"]
+        one = {"bits": size, "scheme": row["scheme"], "method": method, "perplexity": corpus.perplexity(own)}
+        one["added"] = asdict(paired(np.subtract(own, dense)))
+        if method.endswith(LATER):
+            whole = by_name[row["scheme"], method.removesuffix(LATER)]
+            one["without_first_tokens"] = asdict(paired(np.subtract(own, whole)))
+        elif row["scheme"] in PRUNED[size]:
+            like = "nearest" if method == "nearest" else "optq"
+            others = {"behind": (QUANTIZED[size], like), "behind_zero_point": (SHIFTED[size], like + ZERO)}
+            for name, other in others.items():
+                difference = paired(np.subtract(own, by_name[other]))
+                one[name] = asdict(difference)
+                compared.append((one[name], difference.p))
         found.append(one)
-    for (one, _), p in zip(compared, holm([p for _, p in compared])):
-        one["behind"]["p_holm"] = float(p)
+    for (row, _), p in zip(compared, holm([p for _, p in compared])):
+        row["p_holm"] = float(p)
     return found
 
 
@@ -134,7 +142,7 @@ def show(record: Mapping) -> str:
     """The summary, a line each."""
     lines = []
     for one in record["summary"]:
-        kinds = {"behind": "behind", "without_first_tokens": "for the tokens left out"}
+        kinds = {"behind": "behind", "behind_zero_point": "and", "without_first_tokens": "for the tokens left out"}
         behind = "".join(f"  {said} {one[kind]['mean']:+.3f}" for kind, said in kinds.items() if kind in one)
         added = f"  added {one['added']['mean']:+.3f}" if "added" in one else ""
         lines.append(f"{one['scheme']:16} {one.get('method', ''):23} {one['perplexity']:8.1f}{added}{behind}")
