@@ -25,6 +25,8 @@ def broken_by(monkeypatch, change):
     monkeypatch.setattr(module.records, "read", lambda name: record)
     try:
         outcome = run(CLAIM, Budget.QUICK)
+    except ValueError as error:
+        return (str(error),)
     finally:
         monkeypatch.undo()
         forget(module)

@@ -133,7 +133,8 @@ Integers with a zero point (groups of 128, a tenth of a bit smaller) have a lowe
 files in which 50 to 92 % of the weights are pruned, by 2:4 or a bitmap, and the others have more bits, in either way
 (paired over windows of text, $p<0.05$ after Holm's correction). (ii) So have symmetric integers in groups of 64 at
 4.25 and 3.25 bits. (iii) At 2.25 bits they have four values, one of them zero, and fail: 75 % pruned with four bits
-for the others is ahead of them. (iv) OPTQ whose inputs lack the first token of every window is worse than OPTQ with it.""",
+for the others is ahead of them. (iv) OPTQ whose inputs lack the first token of every window is worse than OPTQ with
+it.""",
     source=Source("ours", "cases, equal size in a language model", wording="ours"),
     verdict=Verdict.HOLDS,
     remark="Zero points were added to the plan when symmetric integers had failed at 2.25 bits; they stand beside them "
