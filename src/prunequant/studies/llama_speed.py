@@ -7,7 +7,7 @@ of 16 bits within a round. The page book/cases/hardware shows the record.
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prunequant import checkpoint
+from prunequant import checkpoint, records
 from prunequant.models import corpus, smollm2
 from prunequant.statistics import paired
 from prunequant.studies import llama_runtime
@@ -36,7 +36,7 @@ def write(name: str, out: Path) -> None:
     """The file of a name: by llama.cpp where nothing is rounded, otherwise by `compress`."""
     source = smollm2.weights_path()
     if name == ORIGINAL:
-        out.symlink_to(source)
+        shutil.copyfile(source, out)
     elif name in llama_runtime.TYPES and name not in SCHEMES:
         llama_runtime.requantized(source, out, name, "Q8_0")
     else:
@@ -130,10 +130,8 @@ def make(at: At, files: tuple[str, ...], threads: tuple[int, ...], rounds: int, 
         path = at.scratch / f"{name}.gguf"
         if not path.exists():
             at.log(f"the file {name}")
-            part = path.with_name(f"part {path.name}")
-            part.unlink(missing_ok=True)
-            write(name, part)
-            os.replace(part, path)
+            with records.beside(path) as place:
+                write(name, place)
     folder = str(at.scratch)
     (moved,) = at.sweep(partial(bytes_unit, folder=folder), [{"files": files}], name="llama_speed: bytes")
     asked = [{"threads": n, "files": files, "rounds": rounds, "prompt": prompt, "written": written} for n in threads]

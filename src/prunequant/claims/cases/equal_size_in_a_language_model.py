@@ -9,7 +9,7 @@ from prunequant import records
 from prunequant.checkpoint import Scheme
 from prunequant.statistics import Paired, holm, paired
 
-from ..core import Budget, Evidence, Figure, Source, Verdict, claim
+from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 
 SIDE = 576  # of a matrix whose bits are counted: all sides of the model's matrices are multiples of 64
 LATER = ", later tokens"  # ends the name of a method whose inputs lack the first token of every window
@@ -139,6 +139,7 @@ it.""",
     verdict=Verdict.HOLDS,
     remark="Zero points were added to the plan when symmetric integers had failed at 2.25 bits; they stand beside them "
     "at every size. The file's weights lie on a grid of four bits before anything is done to them.",
+    changes=(Change(None, "the title's question was asked of a language model, at three sizes"),),
 )
 def equal_size_lm(budget: Budget) -> Evidence:
     """Differences and sizes recomputed from the rows of the record and from the schemes."""
