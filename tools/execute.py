@@ -243,7 +243,10 @@ def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
         # What a kernel would have said of itself; the builder colours the code by it.
         notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"}
         outputs = [cell for cell in nbformat.read(chapter.executed, as_version=4).cells if cell.cell_type == "code"]
-        for cell, done in zip((cell for cell in notebook.cells if cell.cell_type == "code"), outputs, strict=True):
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        if len(cells) != len(outputs):
+            raise SystemExit(f"{chapter.name}: its cells have changed since it was executed; make validate executes it")
+        for cell, done in zip(cells, outputs):
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
             if "tolerance" in cell.metadata:
                 cell.outputs = [*cell.outputs, tolerance_note(cell)]
