@@ -165,11 +165,14 @@ def imports() -> dict[str, set[str]]:
     files = {path.relative_to(top).as_posix() for path in top.rglob("*.py")}
     found: dict[str, set[str]] = {}
     for file in files:
-        names = []
+        package = ["prunequant", *file.split("/")[:-1]]
+        paths = []
         for node in ast.walk(ast.parse((top / file).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "prunequant":
-                names += [f"{node.module}.{alias.name}" for alias in node.names]
-        paths = ["/".join(name.split(".")[1:]) for name in names]
+            if isinstance(node, ast.ImportFrom):
+                above = package[: len(package) + 1 - node.level] if node.level else []
+                module = [*above, *(node.module or "").split(".")] if node.module else above
+                if module[:1] == ["prunequant"]:
+                    paths += ["/".join([*module[1:], alias.name]) for alias in node.names]
         found[file] = set()
         for path in paths:
             own = {f"{path}.py", f"{path.rpartition('/')[0]}.py"} & files
@@ -208,7 +211,7 @@ def asked(claim: str, change: dict, where: Path) -> dict:
     if mutant is None or mutant == text:
         return {**change, "noticed": "no change"}
     before, after = (lines.splitlines()[change["line"] - 1].strip() for lines in (text, mutant))
-    stale = {(Path(name).parent.name, Path(name).stem) for name in dependents(change["file"])}
+    stale = {(Path("prunequant", name).parent.name, Path(name).stem) for name in dependents(change["file"])}
 
     def old(folder: str, names: list[str]) -> list[str]:
         """A kernel that has inlined the changed one would answer from its cache: what can call it is compiled anew."""
@@ -285,6 +288,8 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no change is begun")
     parser.add_argument("--jobs", type=int, default=1, help="changes that are tried at a time")
     given = parser.parse_args()
+    if given.jobs < 1:
+        parser.error(f"--jobs is {given.jobs}: give 1 or more")
     known = list(registry())
     if wrong := [name for name in given.claims if name not in known]:
         parser.error(f"no claim {', '.join(wrong)}")
