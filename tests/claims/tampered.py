@@ -16,20 +16,23 @@ def forget(module: ModuleType) -> None:
             thing.cache_clear()
 
 
-def broken_by(monkeypatch, claim_id: str, change: Callable[[dict, str], None]) -> tuple[str, ...]:
+def broken_by(
+    monkeypatch, claim_id: str, change: Callable[[dict, str], None], source: ModuleType = case, reader: str = "recorded"
+) -> tuple[str, ...]:
     """The conditions that a claim finds broken once `change(record, preset)` has altered every record in place.
 
-    The claim must then disagree with its verdict; an error that names the fault is as good, and its words are given.
+    Records are read by `source.reader`: those of a case, unless said. The claim must then disagree with its verdict; an
+    error that names the fault is as good, and its words are given.
     """
     module = import_module(registry()[claim_id].check.__module__)
-    whole = case.recorded
+    whole = getattr(source, reader)
 
-    def altered(name: str, preset: str = "cpu") -> dict:
-        record = copy.deepcopy(whole(name, preset))
-        change(record, preset)
+    def altered(name: str, *preset: str) -> dict:
+        record = copy.deepcopy(whole(name, *preset))
+        change(record, *(preset or ("cpu",)))
         return record
 
-    monkeypatch.setattr(case, "recorded", altered)
+    monkeypatch.setattr(source, reader, altered)
     forget(module)
     try:
         outcome = run(claim_id, Budget.QUICK)
