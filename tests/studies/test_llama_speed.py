@@ -50,5 +50,8 @@ def test_settings_that_measure_nothing_are_refused_before_any_file_is_written(mo
     monkeypatch.setattr(study, "write", lambda name, out: pytest.fail("a file is written"))
     with pytest.raises(ValueError, match="give F16 and any of F32"):
         runner.run_study("llama-speed", {"files": ("Q4_0",)})
-    with pytest.raises(ValueError, match="a window of 256 tokens or more"):
-        runner.run_study("llama-speed", {"prompt": 10})
+    with pytest.raises(ValueError, match="name each once"):
+        runner.run_study("llama-speed", {"files": ("F16", "F16")})
+    for prompt in (10, 500):
+        with pytest.raises(ValueError, match="give 256 to 512 tokens in all"):
+            runner.run_study("llama-speed", {"prompt": prompt})

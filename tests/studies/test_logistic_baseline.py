@@ -45,5 +45,7 @@ def test_the_penalty_is_chosen_on_images_that_no_seed_sees_and_is_no_edge(parts,
     assert [row["seed"] for row in record["rows"]] == [0, 1, 2] and {row["seed"] for row in record["search"]} == {5}
     best = min(record["search"], key=lambda row: row["loss"])["c"]
     assert {row["c"] for row in record["rows"]} == {best} and best in (1e-3, 1e-2)
+    with pytest.raises(ValueError, match=r"seeds is 6: it must be an integer in \[1, 5\]"):  # part 5 chose the penalty
+        runner.run_study("logistic-baseline", {"data": tmp_path, "seeds": 6})
     with pytest.raises(ValueError, match="is the smallest or the largest of those tried"):
         runner.run_study("logistic-baseline", {"data": tmp_path, "seeds": 1, "penalties": (1e2, 1e3)})

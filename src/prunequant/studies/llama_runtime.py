@@ -94,7 +94,8 @@ def decoder(
     Raises
     ------
     MissingExtra : the binding is not installed.
-    ValueError : llama.cpp does not load the file, or has no memory for so many tokens.
+    ValueError : llama.cpp does not load the file, or has no memory for so many tokens; the function: no tokens, or more
+        than there is room for.
     RuntimeError : it fails at the tokens.
     """
     cpp = binding()
@@ -112,6 +113,8 @@ def decoder(
         batch, width = cpp.llama_batch_init(room, 0, 1), cpp.llama_vocab_n_tokens(cpp.llama_model_get_vocab(model))
 
         def decode(tokens: NDArray, start: int) -> NDArray[np.float32]:
+            if not 0 < len(tokens) <= room - start:
+                raise ValueError(f"tokens are {len(tokens)} from place {start}: there is room for 1 to {room - start}")
             batch.n_tokens = len(tokens)
             for i, token in enumerate(tokens):
                 batch.token[i], batch.pos[i], batch.logits[i] = int(token), start + i, every or i == len(tokens) - 1

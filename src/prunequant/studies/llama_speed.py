@@ -81,7 +81,7 @@ def speed_unit(
     threads: int, files: Sequence[str], rounds: int, prompt: int, written: int, seed: int, *, folder: str = "."
 ) -> dict:
     """Seconds a token of every file in every round; one round before does not count."""
-    tokens = corpus.windows(1)[0][: max(READ, prompt + written)]
+    tokens = corpus.windows(1)[0][: prompt + written]
     with ExitStack() as stack:
         runs = {
             name: stack.enter_context(
@@ -89,10 +89,7 @@ def speed_unit(
             )
             for name in files
         }
-        turns = [
-            {name: measured(run, tokens[: prompt + written], prompt) for name, run in runs.items()}
-            for _ in range(1 + rounds)
-        ]
+        turns = [{name: measured(run, tokens, prompt) for name, run in runs.items()} for _ in range(1 + rounds)]
     return {"rounds": turns[1:], **state("cpu")}
 
 
@@ -123,8 +120,10 @@ def make(at: At, files: tuple[str, ...], threads: tuple[int, ...], rounds: int, 
     unknown = [name for name in files if name not in FILES]
     if unknown or BASELINE not in files:
         raise ValueError(f"files are {', '.join(files)}: give {BASELINE} and any of {', '.join(FILES)}")
-    if prompt + written < READ:
-        raise ValueError(f"prompt and written are {prompt} and {written}: a window of {READ} tokens or more is read")
+    if len(set(files)) < len(files):
+        raise ValueError(f"files are {', '.join(files)}: name each once")
+    if not READ <= prompt + written <= corpus.WINDOW:
+        raise ValueError(f"prompt and written are {prompt} and {written}: give {READ} to {corpus.WINDOW} tokens in all")
     about = llama_runtime.about()
     for name in files:
         path = at.scratch / f"{name}.gguf"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prunequant import arguments
 from prunequant.models import images
 from prunequant.studies.runner import At, Given, Study
 
@@ -36,6 +37,7 @@ def linear_unit(c: float, seed: int, *, data: str = ".") -> dict:
 
 def make(at: At, data: Path, seeds: int, penalties: tuple[float, ...]) -> dict:
     """The search on part 5, and a row for every seed with what was best there."""
+    arguments.integer(seeds, "seeds", 1, SEED)
     unit = partial(linear_unit, data=str(data))
     search = at.sweep(unit, [{"c": c} for c in penalties], [SEED], name="logistic_baseline")
     best = min(search, key=lambda row: row["loss"])["c"]
