@@ -348,6 +348,20 @@ def test_a_reader_leaves_a_line_that_another_process_is_writing(tmp_path):
     assert Store(place).rows == {"a": {"n": 1}} and place.read_bytes() == data + data[:20]
 
 
+def test_a_store_takes_what_another_one_has_added_to_its_file(tmp_path):
+    one, other = Store(tmp_path / "units.jsonl"), Store(tmp_path / "units.jsonl")
+    one.refresh()  # no file yet
+    other.add("a", {"n": 1})
+    assert "a" not in one
+    one.refresh()
+    one.refresh()
+    assert one.rows == {"a": {"n": 1}}
+    with (tmp_path / "units.jsonl").open("a") as file:
+        file.write('{"key": "b", "row"')  # another process is writing
+    one.refresh()
+    assert list(one.rows) == ["a"]
+
+
 def test_two_stores_of_one_file_keep_what_either_adds(tmp_path):
     one, two = Store(tmp_path / "s.jsonl"), Store(tmp_path / "s.jsonl")
     one.add("a", {"n": 1})

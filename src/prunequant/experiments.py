@@ -151,6 +151,17 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return key in self.rows
 
+    def refresh(self) -> None:
+        """Take the rows that other processes have added meanwhile.
+
+        Raises
+        ------
+        ValueError : a line that is no stored unit, or a file that is shorter than it was.
+        """
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                self._take(file)
+
     def add(self, key: str, row: Mapping) -> None:
         """Append one finished unit and force it to the disk; nothing happens if the store has that unit already.
 

@@ -246,8 +246,8 @@ def test_the_command_writes_a_record_and_refuses_in_one_line(tmp_path, monkeypat
 
 def test_a_page_says_where_its_gpu_record_was_made_or_what_makes_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNEQUANT_RECORDS", str(tmp_path))
-    missing = cases.on_a_gpu("hardware")
-    assert "No GPU record exists yet" in missing and "prunequant case hardware --preset gpu" in missing
+    missing = cases.on_a_gpu("pareto")
+    assert "No GPU record exists yet" in missing and "prunequant case pareto --preset gpu" in missing
     run_case("hardware", "ci", out=tmp_path / "case_hardware_gpu.json")
     assert cases.on_a_gpu("hardware").startswith("measured on 20")
 
@@ -281,6 +281,8 @@ def test_every_row_of_a_committed_record_is_found_by_a_resumed_run(tmp_path, mon
         raise AssertionError("a unit ran anew")
 
     monkeypatch.setattr(cases, "load", lambda name: replace(case, run=never))
+    if record["device"]["kind"] == "cuda":  # a record made on a GPU is looked at on any machine
+        monkeypatch.setattr(cases, "describe", lambda device: record["device"])
     out = tmp_path / "record.json"
     out.write_bytes(place.read_bytes())
     again = run_case(
@@ -297,6 +299,11 @@ def test_every_row_of_a_committed_record_is_found_by_a_resumed_run(tmp_path, mon
 
 def test_the_committed_records_are_there():
     assert {place.stem for place in committed()} >= {"case_hardware_cpu", "case_pareto_cpu"}
+    assert {place.stem for place in committed() if place.stem.endswith("_gpu")} == {
+        "case_hardware_gpu",
+        "case_lsq_against_pruning_gpu",
+        "case_order_in_a_language_model_gpu",
+    }
 
 
 def test_a_raised_version_runs_every_row_anew(tmp_path, monkeypatch):
@@ -424,6 +431,8 @@ def test_two_processes_that_start_on_one_record_end_with_a_right_record(tmp_path
         ({"limit": "5"}, TypeError, "limit is '5'"),
         ({"threads": 0}, ValueError, "threads is 0"),
         ({"threads": 2.5}, TypeError, "threads is 2.5"),
+        ({"jobs": 0}, ValueError, "jobs is 0"),
+        ({"jobs": "all"}, TypeError, "jobs is 'all'"),
         ({"resume": 1}, TypeError, "resume is 1"),
         ({"preset": 3}, TypeError, "preset is 3"),
         ({"settings": 3}, TypeError, "settings is 3"),
@@ -434,3 +443,58 @@ def test_arguments_of_the_wrong_kind_are_refused_by_name(arguments, error, messa
     with pytest.raises(error, match=message):
         run_case("hardware", **{"preset": "ci", **arguments})
     assert CALLS == []
+
+
+SIDE = {"task": "digits", "checkpoints": 0, "inputs": 20, "reestimate": 2}
+FEW = {
+    "kind": {"network": {"kind": "resnet", "width": 4}, "dense_steps": 3, "steps": 4, "rate": 1e-3},
+    "rates": {"lsq": {"2": 1e-3}, "pruning": {"2": 1e-2}, "tuned": {"16": 1e-3}},
+}
+
+
+def small_networks(*names):
+    chosen = {**FEW["kind"], "fine_rate": FEW["rates"], "references": ["dense"], "lengths": [[1, {"lsq": [2]}]]}
+    return {**SIDE, "models": {name: dict(chosen) for name in names}}
+
+
+def test_seeds_and_models_side_by_side_give_the_rows_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    given = {"seeds": 2, "threads": 1, "settings": small_networks("a", "b")}
+    alone = run_case("lsq-against-pruning", "ci", **given)
+    seen = []
+    out = tmp_path / "record.json"
+    beside = run_case(
+        "lsq-against-pruning", "ci", jobs=2, out=out, progress=lambda done, units: seen.append((done, units)), **given
+    )
+    for record in (alone, beside):
+        for row in record["rows"]:
+            del row["seconds"]
+    assert beside["rows"] == alone["rows"] and beside["keys"] == alone["keys"]
+    assert beside["provenance"]["command"] == alone["provenance"]["command"]
+    assert seen[-1] == (8, 8) and [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_limit_ends_processes_side_by_side_too_and_what_is_finished_is_kept(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    given = {"seeds": 2, "threads": 1, "settings": small_networks("a")}
+    out = tmp_path / "record.json"
+    with pytest.raises(Unfinished, match="0 of 4 units are done and kept"):
+        run_case("lsq-against-pruning", "ci", jobs=2, out=out, limit=0, **given)
+    run_case("lsq-against-pruning", "ci", out=out, resume=True, **{**given, "seeds": 1})
+    record = run_case("lsq-against-pruning", "ci", jobs=2, out=out, resume=True, **given)
+    assert [row["seed"] for row in record["rows"]] == [0, 0, 1, 1]
+
+
+def test_an_error_in_one_process_is_the_error_of_the_run(monkeypatch):
+    monkeypatch.undo()
+    broken = small_networks("a")
+    broken["models"]["a"]["network"] = {"kind": "no such network"}
+    with pytest.raises(ValueError, match="no such network"):
+        run_case("lsq-against-pruning", "ci", jobs=2, seeds=2, threads=1, settings=broken)
+
+
+@pytest.mark.parametrize("name", ["hardware", "pareto"])
+def test_a_case_that_measures_times_runs_alone(monkeypatch, name):
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"jobs is 2, but the case .* measures times"):
+        run_case(name, "ci", jobs=2)

@@ -63,3 +63,12 @@ def test_the_limits_of_a_machine_are_positive_numbers():
 def test_a_run_without_rounds_is_refused():
     with pytest.raises(ValueError, match="rounds is 0"):
         timing.interleave({}, timing.Stopwatch("cpu", 4), rounds=0)
+
+
+def test_a_hot_sample_on_a_gpu_has_fewer_calls_where_they_last_long(monkeypatch):
+    watch, asked = timing.Stopwatch("cpu", 4), []
+    watch.cuda = True
+    monkeypatch.setattr(watch, "_events", lambda call, count: asked.append(count) or count * 1e-3)
+    for about in (0.0, 1e-4, 4e-3, 1.0):
+        assert watch.hot(lambda: None, about) == pytest.approx(1e-3)
+    assert asked == [20, 20, 5, 1]

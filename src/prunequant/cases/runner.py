@@ -13,12 +13,13 @@ import os
 import textwrap
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from prunequant import arguments, records
-from prunequant.experiments import Store, checksum, plain, unit_key, workplace
+from prunequant.experiments import Store, checksum, plain, processes, unit_key, workplace
 from prunequant.extras import need
 from prunequant.records import processor, provenance, write_json
 from prunequant.threads import using
@@ -30,6 +31,7 @@ CASES = (
     "hardware",
     "pareto",
 )  # the folder of each has its name, with underscores
+MAX_JOBS = 61
 FIELDS = ("case", "preset", "settings", "seeds", "device", "provenance", "summary", "rows", "keys", "checks")
 
 
@@ -63,6 +65,7 @@ class Case:
     summarise: Callable[[Mapping, list[dict]], dict]
     relevant: Callable[[Mapping, Mapping], Mapping] = _all  # the settings that one unit's row depends on
     version: int = 1  # raised by the author when the rows may change: no row of an earlier version is used again
+    timed: bool = False  # its rows are times: nothing may run beside it
 
 
 class Unfinished(RuntimeError):
@@ -119,6 +122,7 @@ def run_case(
     data: str | os.PathLike | None = None,
     limit: float | None = None,
     threads: int | None = None,
+    jobs: int = 1,
     settings: Mapping[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
     unit_progress: Callable[[str, int, int], None] | None = None,
@@ -129,15 +133,18 @@ def run_case(
     ----------
     name, preset : which case, and "ci" (seconds), "cpu" (minutes) or "gpu".
     seeds : seeds 0 … seeds − 1, in [1, 10000]; the preset's number unless said.
-    device : "cpu", "cuda", "cuda:N"; "cuda" for the preset gpu, else "cpu", unless said.
+    device : "cpu", "cuda", "cuda:N"; "cuda" for presets whose names begin with gpu, else "cpu", unless said.
     out : where the record goes. Rows and checkpoints lie in the folder `OUT.partial` until it is written.
     resume : go on with what `OUT.partial` and the record at `out` hold; without it they must not exist. Rows of an
         earlier version of the case, and of other settings, are not used.
     data : folder of data sets that are at hand.
     limit : seconds from 0 on after which no further unit is begun (for machines lent for minutes); then `Unfinished`.
-    threads : torch threads on the CPU, in [1, 1024]; 1 for the preset ci, else all cores, unless said.
+    threads : torch threads on the CPU, in [1, 1024], of each process; 1 for the preset ci, else all cores, unless said.
+    jobs : processes, in [1, 61]: seeds, and the models of a seed where units name one, run side by side. Results do
+        not depend on it. A case that measures times takes 1 alone.
     settings : replaces single settings of the preset; the record says what was used.
-    progress, unit_progress : called with (units done, units) and with (what, step, steps) inside a unit.
+    progress, unit_progress : called with (units done, units) and with (what, step, steps) inside a unit; the second
+        by one process only.
 
     Raises
     ------
@@ -154,6 +161,9 @@ def run_case(
     resume = arguments.flag(resume, "resume")
     limit = None if limit is None else arguments.real(limit, "limit", 0)
     threads = None if threads is None else arguments.integer(threads, "threads", 1, 1024)
+    jobs = arguments.integer(jobs, "jobs", 1, MAX_JOBS)
+    if jobs > 1 and case.timed:
+        raise ValueError(f"jobs is {jobs}, but the case {name} measures times: it must be 1")
     used = dict(case.presets[preset])
     unknown = set(settings or {}) - set(used)
     if unknown:
@@ -164,11 +174,11 @@ def run_case(
     used.pop("seeds", None)
     if data is not None and not Path(data).is_dir():
         raise ValueError(f"the data folder {os.fspath(data)} is not there")
-    device = device or ("cuda" if preset == "gpu" else "cpu")
+    device = device or _usual(preset)
     describe(device)
     chosen = threads
     if threads is None:
-        threads = 1 if preset == "ci" else None if device != "cpu" else os.cpu_count()
+        threads = 1 if preset == "ci" else None if device != "cpu" else max(1, (os.cpu_count() or 1) // jobs)
     used = json.loads(json.dumps(used))
     with using(torch=threads), workplace(out, resume) as folder:
         about = describe(device)
@@ -183,7 +193,10 @@ def run_case(
         run = Run(
             device, None if data is None else Path(data), folder, unit_progress or (lambda what, step, steps: None)
         )
-        rows = _rows(case, used, todo, run, store, limit, progress)
+        if jobs == 1:
+            rows = _rows(case, used, todo, run, store, limit, progress)
+        else:
+            rows = _side_by_side(case, used, todo, run, store, limit, progress, jobs, threads)
         record = {
             "case": name,
             "preset": preset,
@@ -322,9 +335,13 @@ def _note(finished: int, total: int, before: Mapping | None) -> dict[str, str]:
     return {"note": note} if note else {}
 
 
+def _usual(preset: str) -> str:
+    """The device of a preset: those for a GPU are named so."""
+    return "cuda" if preset.startswith("gpu") else "cpu"
+
+
 def _command(name: str, preset: str, seeds: int, device: str, threads: int | None) -> str:
-    usual = "cuda" if preset == "gpu" else "cpu"
-    where = "" if device == usual else f" --device {device}"
+    where = "" if device == _usual(preset) else f" --device {device}"
     cores = "" if threads is None else f" --threads {threads}"
     return f"prunequant case {name} --preset {preset} --seeds {seeds}{where}{cores}"
 
@@ -348,3 +365,42 @@ def _rows(case: Case, settings: Mapping, todo: list, run: Run, store: Store, lim
         if progress is not None:
             progress(done + 1, len(todo))
     return [store.rows[key] for key, _, _ in todo]
+
+
+def _side_by_side(
+    case: Case, settings: Mapping, todo: list, run: Run, store: Store, limit, progress, jobs: int, threads: int | None
+) -> list[dict]:
+    """All rows, in their order, from processes that each take a seed (and a model) and add to the store."""
+    groups: dict[tuple, list] = {}
+    for key, unit, seed in todo:
+        if key not in store:
+            groups.setdefault((seed, unit.get("model")), []).append((key, unit, seed))
+    until = None if limit is None else time.time() + limit
+    where = run.device, run.data, run.scratch
+    with processes(min(jobs, max(1, len(groups)))) as pool:
+        waiting = {pool.submit(_share, case.name, settings, group, *where, until, threads) for group in groups.values()}
+        while True:
+            finished, waiting = wait(waiting, timeout=1)
+            for each in finished:
+                each.result()
+            store.refresh()
+            done = sum(key in store for key, *_ in todo)
+            if progress is not None:
+                progress(done, len(todo))
+            if not waiting:
+                break
+    if done < len(todo):
+        raise Unfinished(done, len(todo), f"the limit of {limit:g} s is reached")
+    return [store.rows[key] for key, _, _ in todo]
+
+
+def _share(name: str, settings: Mapping, todo: list, device: str, data, scratch: Path, until, threads) -> None:
+    """What one process does: the units of a group, each added to the store of the run."""
+    limit = None if until is None else until - time.time()
+    with using(torch=threads):
+        try:
+            run = Run(device, data, scratch, lambda what, step, steps: None)
+            _rows(load(name), settings, todo, run, Store(scratch / "rows.jsonl"), limit, None)
+        except Unfinished:
+            if until is None:  # the disk, not the clock
+                raise OSError(f"a row could not be written to {scratch / 'rows.jsonl'}") from None

@@ -23,7 +23,8 @@ from prunequant import arguments
 from prunequant.timing.devices import check_device
 
 LEAST = 5e-4  # seconds that a hot sample lasts at least on a CPU
-HOT_CALLS = 20  # calls in a hot sample on a GPU
+HOT_CALLS = 20  # calls in a hot sample on a GPU, fewer where they last longer than MOST
+MOST = 0.02  # seconds
 MAX_SWEEP = 1 << 30
 MAX_ROUNDS = 10_000
 KINDS = ("cold", "hot")
@@ -64,7 +65,8 @@ class Stopwatch:
         about = arguments.real(about, "about", 0)
         call()
         if self.cuda:
-            return self._events(call, HOT_CALLS) / HOT_CALLS
+            count = max(1, min(HOT_CALLS, int(MOST / max(about, 1e-7))))
+            return self._events(call, count) / count
         count = max(1, round(LEAST / max(about, 1e-7)))
         start = time.perf_counter()
         for _ in range(count):

@@ -331,4 +331,5 @@ CASE = Case(
     units=units,
     run=run,
     summarise=summarise,
+    timed=True,
 )
