@@ -38,6 +38,8 @@ def test_evaluation_windows_are_whole_disjoint_pieces_and_nested():
     places = np.linspace(0, 132, 16).astype(int)
     assert np.array_equal(e16, np.stack([held[512 * p : 512 * p + 512] for p in places]))
     assert np.array_equal(corpus.windows(4), e16[::4]) and corpus.windows(3).shape == (3, 512)
+    every = corpus.every_window()
+    assert every.shape == (133, 512) and np.array_equal(every.ravel(), held[: 133 * 512])
     for wrong in (0, 17, "E32", 2.5):
         with pytest.raises(ValueError, match="count"):
             corpus.windows(wrong)

@@ -217,7 +217,39 @@ def test_a_package_is_read_as_it_was_written_and_its_doubles_are_left_out(tmp_pa
     digest = hashlib.sha256(b"".join(images.tobytes() for images in once)).hexdigest()
     for name, value in (("SINGLE", digest), ("PART_TRAIN", 2), ("PART_TEST", 1)):
         monkeypatch.setattr(data, name, value)
+    first = data.fashion_part(0, tmp_path)
+    assert first.train.shape == (20, 1, 28, 28)
+    data._single.cache_clear()
+    for path in tmp_path.glob("*.json"):  # what was left beside them is enough
+        path.unlink()
+    assert np.array_equal(data.fashion_part(0, tmp_path).train, first.train)
+    data._single.cache_clear()
+    kept = tmp_path / data.KEPT
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:1000], b"no archive"):
+        kept.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"occurring-once\.npz: damaged"):
+            data.fashion_part(0, tmp_path)
+    once[0][0] += 1
+    np.savez_compressed(kept, *once)
+    with pytest.raises(ValueError, match=r"occurring-once\.npz: its images have sha256"):
+        data.fashion_part(0, tmp_path)
+    data._single.cache_clear()
+
+
+def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path, monkeypatch):
+    by_class = classes(count=3)
+    write_package(tmp_path, by_class)
+    digest = hashlib.sha256(b"".join(images.tobytes() for images in by_class)).hexdigest()
+    for name, value in (("SINGLE", digest), ("PART_TRAIN", 2), ("PART_TEST", 1)):
+        monkeypatch.setattr(data, name, value)
+
+    def refuse(path):
+        raise PermissionError(13, "not allowed")
+
+    monkeypatch.setattr(data.records, "beside", refuse)
     assert data.fashion_part(0, tmp_path).train.shape == (20, 1, 28, 28)
+    assert not (tmp_path / data.KEPT).exists()
     data._single.cache_clear()
 
 

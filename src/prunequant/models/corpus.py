@@ -144,10 +144,15 @@ def windows(count: int | str = 16, data: str | Path | None = None) -> NDArray[np
     number = {"E16": 16, "E8": 8}.get(count) if isinstance(count, str) else count
     if not isinstance(number, (int, np.integer)) or not 1 <= number <= 16:
         raise ValueError(f"count is {count!r}: give E16, E8 or a number from 1 to 16")
-    ids = tokens("heldout", data)
-    every = ids[: len(ids) // WINDOW * WINDOW].reshape(-1, WINDOW)
+    every = every_window(data)
     chosen = np.linspace(0, len(every) - 1, 16).astype(int)
     return every[chosen[:: 16 // number] if 16 % number == 0 else chosen[np.linspace(0, 15, number).astype(int)]]
+
+
+def every_window(data: str | Path | None = None) -> NDArray[np.int64]:
+    """All 133 windows of 512 tokens of the held-out part, (133, 512), without the rest that fills none."""
+    ids = tokens("heldout", data)
+    return ids[: len(ids) // WINDOW * WINDOW].reshape(-1, WINDOW)
 
 
 def batch(step: int, *, size: int, length: int, seed: int, data: str | Path | None = None) -> NDArray[np.int64]:

