@@ -14,7 +14,8 @@ NAME = "order-in-a-language-model"
 TINY = {"model": "bytes", "recover": 4, "steps": 3, "batch": [2, 16], "few": 4, "windows": 4, "at_once": 4,
         "formats": ["INT4"], "patterns": ["0.3"], "joint_patterns": ["0.3"], "destroyed": ["2:4"],
         "destroyed_formats": ["INT4"], "seed_patterns": ["0.3"], "seed_formats": ["INT4"], "tie_formats": ["INT4"],
-        "tuned": {"2:4": ["MXFP4"]}, "tuned_thresholds": ["2:4"]}  # fmt: skip
+        "tuned": {"2:4": ["MXFP4"]}, "tuned_thresholds": ["2:4"], "shares": 1, "afterwards": ["MXFP4"],
+        "inputs": ["MXFP4"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def record():
 
 def test_the_gpu_preset_runs_end_to_end_at_a_tiny_size(record):
     parts = [row["part"] for row in record["rows"]]
-    assert parts.count("tuned") == 2 * 5 and set(record["summary"]) == {
+    assert parts.count("tuned") == 2 * 8 and set(record["summary"]) == {
         "shipped",
         "destroyed",
         "seeds",
@@ -36,7 +37,8 @@ def test_the_gpu_preset_runs_end_to_end_at_a_tiny_size(record):
         for losses in row.get("losses", {}).values():
             assert len(losses) == 4 and np.all(np.isfinite(losses))
     (tuned,) = record["summary"]["tuned"]
-    assert set(tuned["nats"]) == {"d", "s", "q", "sq", "qs"} and tuned["seeds"] == 2
+    assert set(tuned["nats"]) == {"d", "s", "q", "sq", "qs", "s then q", "s then qa", "qs a"} and tuned["seeds"] == 2
+    assert {f"{one} minus {other}" for one, other in order_summary.PROTOCOLS} <= set(tuned)
 
 
 def test_a_run_is_the_same_twice(record):
@@ -47,7 +49,7 @@ def test_a_run_is_the_same_twice(record):
 @pytest.mark.parametrize("preset", ["ci", "cpu", "gpu"])
 def test_every_preset_names_known_formats_and_each_unit_once(preset):
     settings = order.PRESETS[preset]
-    assert settings["seeds"] >= (5 if preset != "ci" else 2)
+    assert settings["seeds"] >= {"ci": 2, "cpu": 5, "gpu": 4}[preset]
     units = order.units(settings)
     assert len({tuple(sorted(u.items())) for u in units}) == len(units)
     assert {u["format"] for u in units} <= {"", *names()}
@@ -169,7 +171,7 @@ def test_training_through_a_compression_moves_the_weights_and_keeps_the_pattern(
 
 
 def test_training_under_fair_ties_takes_another_mask_in_the_same_order(tmp_path, monkeypatch):
-    settings = {**order.PRESETS["ci"], **TINY, "tie_formats": ["MXFP4"]}
+    settings = {**order.PRESETS["ci"], **TINY, "tie_formats": ["MXFP4"], "afterwards": []}
     kinds = [u["kind"] for u in order.units(settings) if u["part"] == "tuned" and u["format"] == "MXFP4"]
     assert kinds == ["q", "sq", "qs", "qs magnitude"]
     attached, real = [], order.straight_through.attach
@@ -206,4 +208,38 @@ def test_a_format_that_does_not_exist_is_refused_before_any_work(settings, tmp_p
 
 
 def test_the_case_is_found_by_its_name():
-    assert cases.load(NAME) is order.CASE and set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu"}
+    assert cases.load(NAME) is order.CASE
+    assert set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu", "gpu_groups"}
+
+
+def test_inputs_are_quantized_inside_the_block_alone_and_let_the_gradient_through():
+    model = order.byte_model(0, 4)[0]
+    tokens, fmt = torch.arange(24).reshape(2, 12), named("HBFP6")
+    seen = []
+    layer = next(iter(smollm2.linears(model).values()))
+    handle = layer.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    plain = model(tokens)
+    with order.quantized_inputs(model, fmt):
+        loss = model(tokens).square().mean()
+        loss.backward()
+    with order.quantized_inputs(model, None):
+        assert torch.equal(model(tokens), plain)
+    handle.remove()
+    assert torch.equal(model(tokens), plain) and not torch.equal(seen[0], seen[1])
+    torch.testing.assert_close(seen[1].detach(), fmt.quantize(seen[0].detach()), rtol=0, atol=1e-6)
+    assert model.blocks[0].norm_attention.weight.grad.abs().sum() > 0
+    model.zero_grad()
+
+
+def test_quantized_afterwards_is_the_network_trained_through_its_mask_quantized_once(tmp_path):
+    settings = {**order.PRESETS["ci"], **TINY}
+    run = Run("cpu", None, tmp_path, lambda *a: None)
+    unit = {"part": "tuned", "pattern": "2:4", "format": "MXFP4", "kind": "s then q"}
+    found = order.run(settings, unit, 0, run)["losses"]["s then q"]
+    pruned = order._trained_through(settings, {**unit, "kind": "s", "format": ""}, 0, run)[0]
+    with torch.no_grad():
+        for layer in smollm2.linears(pruned).values():
+            layer.weight.copy_(torch.from_numpy(named("MXFP4").quantize(layer.weight.numpy())))
+    assert found == order._read(pruned, settings, unit, 0, run)
+    again = order.run(settings, {**unit, "kind": "s then qa"}, 0, run)["losses"]["s then qa"]
+    assert again != found  # the inputs too, from the network that was kept

@@ -8,15 +8,20 @@ Only the weights of the 210 linear layers are compressed; embedding, norms and a
     grid      how often magnitudes tie, with the grid and without
     tuned     the weights of `seeds` after training through the compression: the same steps and batches for all
 
-The preset `trained` holds the last part alone, which takes longer than the others together. `ci` replaces the model by
-a small Llama over bytes, trained on the spot, one per seed.
+Among what is trained, three kinds are another protocol: "s then q" is trained through the mask alone and quantized once
+at the end, "s then qa" the same with the inputs of its layers quantized too, and "qs a" is trained through weights and
+inputs that are both quantized.
+
+The presets `trained`, `gpu` and `gpu_groups` hold the last part alone, which takes longer than the others together.
+`ci` replaces the model by a small Llama over bytes, trained on the spot, one per seed.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -28,9 +33,10 @@ from prunequant.cases.order_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
 from prunequant.finetune import straight_through, training
 from prunequant.finetune.training import Hook
-from prunequant.formats import named, names
+from prunequant.formats import Format, named, names
 from prunequant.interplay.orders import apply_orders
 from prunequant.models import corpus, smollm2
+from prunequant.records import beside
 from prunequant.sparsity import keep_largest
 
 SEVEN = ("INT8", "INT4", "HBFP8", "HBFP6", "MXFP8", "MXFP6", "MXFP4")
@@ -47,18 +53,39 @@ _CPU = {
     "main": "0.3",  # the pattern with all windows and both tie rules
     "windows": 8,
     "few": 4,  # windows of the other patterns
-    "shares": 5,  # a seed reads every fifth of sixteen windows, from its own number on
+    "shares": 5,  # a seed reads every fifth of sixteen windows, from its own number on; 0: all 133 of the text
     "seed_patterns": ("0.3",),
     "seed_formats": FOUR,
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
     "tuned": {},  # what is trained: pattern → formats
     "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
+    "afterwards": (),  # formats that a network trained through its mask alone is quantized to at the end
+    "inputs": (),  # those of them in which the inputs of its layers are quantized too
     "steps": 16,
     "batch": (1, 512),
     "rate": 1.5e-3,
     "recover": 0,  # dense training steps before, to heal the noise
     "amp": False,
     "at_once": 2,  # evaluation windows per forward pass
+}
+# Sizes that a GPU lent for a quarter of an hour makes: half of it for the two presets together.
+_GPU = {
+    **_CPU,
+    "seeds": 4,
+    "formats": (),
+    "patterns": (),
+    "joint_patterns": (),
+    "destroyed": (),
+    "seed_patterns": (),
+    "seed_formats": (),
+    "tie_formats": (),
+    "shares": 0,
+    "steps": 100,
+    "batch": (8, 512),
+    "rate": 1e-4,
+    "recover": 200,
+    "amp": True,
+    "at_once": 16,
 }
 PRESETS = {
     "ci": {
@@ -92,29 +119,16 @@ PRESETS = {
         "tuned": {"0.5": ("MXFP4", "INT4"), "2:4": ("MXFP4",)},
         "amp": True,
     },
-    "gpu": {
-        **_CPU,
-        "windows": 16,
-        "few": 16,
-        "shares": 1,
-        "joint_patterns": ("0.1", "0.2", "0.3"),
-        "destroyed_formats": SEVEN,
-        "seed_formats": SEVEN,
-        "tie_formats": SEVEN,
-        "tuned": {"0.5": SEVEN, "2:4": SEVEN},
-        "steps": 300,
-        "batch": (16, 512),
-        "rate": 1e-4,
-        "recover": 300,
-        "amp": True,
-        "at_once": 16,
-    },
+    "gpu": {**_GPU, "tuned": {"0.5": ("HBFP8",)}, "afterwards": ("HBFP8",), "inputs": ("HBFP8",)},
+    "gpu_groups": {**_GPU, "seeds": 3, "tuned": {"2:4": ("MXFP4",)}},
 }
 
 
 def units(settings: Mapping) -> list[dict]:
     """All work units: one per part, pattern and format; those without a format are shared by all formats."""
-    asked = {f for n in ("formats", "destroyed_formats", "seed_formats", "tie_formats") for f in settings[n]}
+    afterwards, inputs = (settings.get(name, ()) for name in ("afterwards", "inputs"))  # not in the first records
+    lists = ("formats", "destroyed_formats", "seed_formats", "tie_formats")
+    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs}
     unknown = asked.union(*settings["tuned"].values()) - set(names())
     if unknown:
         raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(names())}")
@@ -136,6 +150,8 @@ def units(settings: Mapping) -> list[dict]:
                 out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
             for f in formats:
                 kinds = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
+                if f in afterwards:
+                    kinds += ("s then q", *(("s then qa", "qs a") if f in inputs else ()))
                 out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for k in kinds]
     return out
 
@@ -148,7 +164,7 @@ def relevant(settings: Mapping, unit: Mapping) -> dict:
     if unit["part"] == "tuned":
         return {name: settings[name] for name in ("model", *TRAINING, "few", "shares", "at_once")}
     base = ("recover",) if settings["model"] == "bytes" else ()
-    unread = {*TRAINING, *(name for name in settings if name.startswith("tuned"))} - {*base}
+    unread = {*TRAINING, *(name for name in settings if name.startswith("tuned")), "afterwards", "inputs"} - {*base}
     return {name: value for name, value in settings.items() if name not in unread}
 
 
@@ -195,6 +211,8 @@ def _windows(settings: Mapping, unit: Mapping, seed: int) -> NDArray[np.int64]:
         return byte_windows(settings["few"])
     if unit["part"] == "shipped":
         return corpus.windows(settings["windows" if unit["pattern"] == settings["main"] else "few"])
+    if not settings["shares"]:
+        return corpus.every_window()
     return corpus.windows(16)[seed % settings["shares"] :: settings["shares"]]
 
 
@@ -242,7 +260,8 @@ def base(
     x + d·u with u in (−½, ½), which no longer ties; for the byte model, a model trained from the seed.
     """
     if settings["model"] == "bytes":
-        return byte_model(seed, settings["recover"])
+        model, weights = byte_model(seed, settings["recover"])
+        return model.to(device), weights
     model, weights = _shipped()
     return model.to(device), weights if part == "shipped" else _dithered(seed)
 
@@ -308,43 +327,118 @@ def fine_tune(
     )  # fmt: skip
 
 
-def _recovered(settings: Mapping, seed: int, at: Run):
+_HEALED: dict[tuple, smollm2.Llama] = {}  # of the last seed: half a gigabyte
+
+
+def _recovered(settings: Mapping, seed: int, at: Run) -> smollm2.Llama:
     """A fresh model with the dense weights of `seeds`, healed by dense training where the settings say so."""
     model, weights = base(settings, "seeds", seed, at.device)
-    model = smollm2.set_weights(copy.deepcopy(model), weights)
     if settings["model"] == "bytes" or not settings["recover"]:
-        return model
-    fine_tune(model, settings, seed + 500, at, steps=settings["recover"], name=f"recovered-{seed}")
-    return model
+        return smollm2.set_weights(copy.deepcopy(model), weights)
+    wanted = seed, at.device, str(at.scratch), *(str(settings[name]) for name in TRAINING if name != "steps")
+    if wanted not in _HEALED:
+        _HEALED.clear()
+
+        def train() -> smollm2.Llama:
+            healed = smollm2.set_weights(copy.deepcopy(model), weights)
+            fine_tune(healed, settings, seed + 500, at, steps=settings["recover"], name=f"recovered-{seed}")
+            return healed
+
+        _HEALED[wanted] = _kept(f"healed-{seed}", model, train, at)
+    return copy.deepcopy(_HEALED[wanted])
+
+
+def _kept(name: str, like: smollm2.Llama, train: Callable[[], smollm2.Llama], at: Run) -> smollm2.Llama:
+    """A model that is trained once and then read from the scratch folder."""
+    place = at.scratch / f"{name}.pt"
+    if place.is_file():
+        found = copy.deepcopy(like)
+        found.load_state_dict(torch.load(place, map_location=at.device, weights_only=True))
+        return found
+    trained = train()
+    with beside(place) as unfinished:
+        torch.save(trained.state_dict(), unfinished)
+    return trained
 
 
 def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     """Train through one compression (fixed mask, gradients to kept weights) and read the compressed model."""
     with threads.using(kernels=1 if settings["model"] == "bytes" else None):
+        if unit["kind"].startswith("s then"):
+            return _quantized_afterwards(settings, unit, seed, at)
         return _train_and_read(settings, unit, seed, at)
 
 
 def _train_and_read(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
     kind, fmt = unit["kind"], unit["format"]
-    order, _, ties = kind.partition(" ")
-    pattern = unit["pattern"]
+    model, losses = _trained_through(settings, unit, seed, at)
+    if kind == "s":  # what is quantized afterwards
+        _kept(_file(unit, seed), model, lambda: model, at)
+    with quantized_inputs(model, named(fmt) if kind == "qs a" else None):
+        entropies = _read(model, settings, unit, seed, at)
+    return {"losses": {kind: entropies}, "training": [round(float(x), 4) for x in losses]}
+
+
+def _file(unit: Mapping, seed: int) -> str:
+    return "-".join(["tuned", str(seed), *unit["kind"].split(), unit["format"], unit["pattern"].replace(":", "of")])
+
+
+def _read(model: smollm2.Llama, settings: Mapping, unit: Mapping, seed: int, at: Run) -> list[float]:
+    rows = _windows(settings, unit, seed)
+    return [float(x) for x in corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)]
+
+
+def _trained_through(settings: Mapping, unit: Mapping, seed: int, at: Run) -> tuple[smollm2.Llama, list]:
+    """The compressed model of a unit after training, with plain weights, and the loss of every step."""
+    kind, fmt, pattern = unit["kind"], unit["format"], unit["pattern"]
+    order, _, more = kind.partition(" ")
+    inputs = more == "a"
     model = _recovered(settings, seed, at)
-    name = "-".join(["tuned", str(seed), *kind.split(), fmt, pattern.replace(":", "of")])
+    name = _file(unit, seed) + "-run"
     hooks = []
     if kind != "d":
-        gradient = "dense" if kind == "q" else "kept"
         compression = straight_through.attach(
             model, list(smollm2.linears(model)), named(fmt) if fmt else None, pattern or None, order,
-            ties=ties or "first", gradient=gradient,
+            ties="first" if inputs else more or "first", gradient="dense" if kind == "q" else "kept",
         )  # fmt: skip
         hooks.append(compression)
-    losses = fine_tune(model, settings, seed, at, steps=settings["steps"], name=name, hooks=hooks, extra=dict(unit))
+    with quantized_inputs(model, named(fmt) if inputs else None):
+        losses = fine_tune(model, settings, seed, at, steps=settings["steps"], name=name, hooks=hooks, extra=dict(unit))
     if hooks:
         hooks[0].remove()
-    rows = _windows(settings, unit, seed)
-    entropies = corpus.cross_entropies(model, rows, size=settings["at_once"], device=at.device)
     (at.scratch / f"{name}.pt").unlink(missing_ok=True)
-    return {"losses": {kind: [float(x) for x in entropies]}, "training": [round(float(x), 4) for x in losses]}
+    return model, losses
+
+
+def _quantized_afterwards(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
+    """What was trained through its mask alone, quantized once: every row of weights, and the inputs if asked."""
+    pruned = {**unit, "kind": "s", "format": ""}
+    like, _ = base(settings, "seeds", seed, at.device)
+    model = _kept(_file(pruned, seed), like, lambda: _trained_through(settings, pruned, seed, at)[0], at)
+    fmt = named(unit["format"])
+    with torch.no_grad():
+        for layer in smollm2.linears(model).values():
+            layer.weight.copy_(fmt.quantize(layer.weight.detach()))
+    with quantized_inputs(model, fmt if unit["kind"] == "s then qa" else None):
+        return {"losses": {unit["kind"]: _read(model, settings, unit, seed, at)}}
+
+
+@contextmanager
+def quantized_inputs(model: smollm2.Llama, fmt: Format | None) -> Iterator[None]:
+    """Inside the block every linear layer sees its inputs quantized, token by token; the gradient passes unchanged."""
+    handles = [] if fmt is None else [
+        layer.register_forward_pre_hook(partial(_straight, fmt)) for layer in smollm2.linears(model).values()
+    ]  # fmt: skip
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _straight(fmt: Format, module: torch.nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    quantized: torch.Tensor = fmt.quantize(given[0])
+    return (given[0] + (quantized.to(given[0].dtype) - given[0]).detach(),)
 
 
 CASE = Case("order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise, relevant)

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from prunequant.statistics import holm, paired
 
 KINDS = ("d", "s", "q", "sq", "qs", "joint")
+# What is compared beside the kinds of one protocol: quantized while it was trained, or only at the end.
+PROTOCOLS = (("qs", "s then q"), ("qs a", "s then qa"), ("sq", "s then q"))
 
 
 def cells(rows: Sequence[Mapping], part: str, seed: int | None = None) -> dict[tuple, dict[int, NDArray]]:
@@ -103,6 +105,9 @@ def over_seeds(losses: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequence
             for kind in ("qs", "qs magnitude", "joint"):
                 if kind in mean:
                     entry[f"{kind} minus sq"] = asdict(paired(mean[kind] - mean["sq"]))
+            for one, other in PROTOCOLS:
+                if {one, other} <= set(mean):
+                    entry[f"{one} minus {other}"] = asdict(paired(mean[one] - mean[other]))
             if {"d", "s", "q"} <= set(mean):
                 d, s, q, sq = (mean[k] for k in ("d", "s", "q", "sq"))
                 entry["excess"] = asdict(paired(sq - (s + q - d)))
@@ -113,7 +118,8 @@ def over_seeds(losses: Mapping[tuple, Mapping[int, NDArray]], patterns: Sequence
 
 def corrected(entries: list[dict]) -> list[dict]:
     """Add Holm's p-value to every comparison; the family is all entries' comparisons of the same name."""
-    names = ("qs minus sq", "qs magnitude minus sq", "joint minus sq", "excess", "excess_perplexity_interval")
+    names = ["qs minus sq", "qs magnitude minus sq", "joint minus sq", "excess", "excess_perplexity_interval"]
+    names += [f"{one} minus {other}" for one, other in PROTOCOLS]
     for name in names:
         those = [e[name] for e in entries if name in e]
         for comparison, p in zip(those, holm([c["p"] for c in those]) if those else ()):
