@@ -178,11 +178,17 @@ def _protocols(rows: list[dict]) -> list[dict]:
 def make(at: At, data: Path, seeds: int, steps: int, rate: float) -> dict:
     """Means and paired differences over seeds 0 … seeds − 1 of both networks."""
     files = str(data), str(at.scratch)
+    models = grid(model=list(MODELS))
+    asked = [{**setting, "steps": steps, "rate": rate} for setting in models]
+    measured = at.sweep(
+        partial(order_unit, data=files[0], folder=files[1]), models, range(seeds), name="order_vision: plain"
+    )
+    trained = at.sweep(
+        partial(tuned_unit, data=files[0], folder=files[1]), asked, range(seeds), name="order_vision: tuned"
+    )
     plain, tuned = [], []
-    for setting in grid(model=list(MODELS)):
-        rows = at.sweep(
-            partial(order_unit, data=files[0], folder=files[1]), [setting], range(seeds), name="order_vision: plain"
-        )
+    for model in MODELS:
+        rows = [row for row in measured if row["model"] == model]
         pairs = [
             (f"{name} {ties} against {fixed}", f"{name} adaptive {ties}", f"{name} {fixed}")
             for name in (key.removesuffix(" sq") for key in rows[0] if key.endswith(" sq"))
@@ -190,16 +196,11 @@ def make(at: At, data: Path, seeds: int, steps: int, rate: float) -> dict:
             for fixed in ("sq", f"qs {ties}")
         ]
         cells = [cell(c) for c in orders.cells(rows, RULES)]
-        plain.append(
-            {**setting, "seeds": len(rows), "means": means(rows), "cells": cells, "adaptive": differences(rows, pairs)}
-        )
-        asked = [{**setting, "steps": steps, "rate": rate}]
-        rows = at.sweep(
-            partial(tuned_unit, data=files[0], folder=files[1]), asked, range(seeds), name="order_vision: tuned"
-        )
+        about = {"model": model, "seeds": len(rows)}
+        plain.append({**about, "means": means(rows), "cells": cells, "adaptive": differences(rows, pairs)})
+        rows = [row for row in trained if row["model"] == model]
         tuned.append({
-            **setting, "seeds": len(rows), "means": means(rows), "differences": _tuned_differences(rows),
-            "protocols": _protocols(rows),
+            **about, "means": means(rows), "differences": _tuned_differences(rows), "protocols": _protocols(rows)
         })  # fmt: skip
     return {"steps": steps, "rate": rate, "orders": plain, "fine_tuned": tuned}
 
