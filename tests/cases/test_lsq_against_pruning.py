@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from prunequant import records
 from prunequant.cases import runner as case
 from prunequant.cases.lsq_against_pruning import case as study
 from prunequant.cases.lsq_against_pruning import record as lsq_record
@@ -269,11 +270,13 @@ def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):
     assert plain[0] == plain[1]
 
 
-@pytest.mark.parametrize("name", ["vit", "resnet", "efficientnet"])
-def test_the_gpu_preset_runs_end_to_end_with_few_steps(monkeypatch, name):
+@pytest.mark.parametrize(
+    ("preset", "name"), [("converged_vit", "vit"), ("converged_resnet", "resnet"), ("gpu", "efficientnet")]
+)
+def test_the_long_presets_run_end_to_end_with_few_steps(monkeypatch, preset, name):
     monkeypatch.chdir(ROOT)
     few = {"dense_steps": 1, "steps": 2, "references": ["dense"], "lengths": [[1, {"lsq": [4], "free": [4]}]]}
-    one = study.PRESETS["gpu"]["models"][name] | few
+    one = study.PRESETS[preset]["models"][name] | few
     if name == "efficientnet":
         one["network"] = {"kind": "efficientnet", "size": 32}
     whole = study.task
@@ -286,15 +289,17 @@ def test_the_gpu_preset_runs_end_to_end_with_few_steps(monkeypatch, name):
     monkeypatch.setattr(study, "task", few_images)
     small = {"task": "fashion-small", "batch": 4, "inputs": 8, "reestimate": 1, "watch": [1.0]}
     record = case.run_case(
-        "lsq-against-pruning", "gpu", seeds=1, device="cpu", settings={**small, "models": {name: one}}
+        "lsq-against-pruning", preset, seeds=1, device="cpu", settings={**small, "models": {name: one}}
     )
     assert [r["method"] for r in record["rows"]] == ["dense", "lsq", "pruning"]
     assert all(np.isfinite(r["loss"]) for r in record["rows"])
 
 
-def test_the_full_set_is_asked_for_by_name():
+def test_images_that_do_not_ship_are_asked_for_by_name():
     with pytest.raises(ValueError, match="data-dir"):
         case.run_case("lsq-against-pruning", "gpu", seeds=1, device="cpu")
+    with pytest.raises(ValueError, match="all of Fashion-MNIST: give the folder"):
+        case.run_case("lsq-against-pruning", "ci", seeds=1, settings={"task": "fashion"})
     with pytest.raises(ValueError, match="task is 'faces'"):
         case.run_case("lsq-against-pruning", "ci", seeds=1, settings={"task": "faces"})
 
@@ -342,3 +347,47 @@ def test_averages_are_over_the_layers_that_get_few_bits():
         lsq_record.column(rows, "cka", model="m", bits=2)
     with pytest.raises(ValueError, match="0 rows"):
         lsq_record.column(rows, "cka", model="other")
+
+
+def test_the_gpu_preset_holds_the_best_rates_of_its_search():
+    rows = records.read("lsq_rates_efficientnet.json")["rows"]
+    chosen = study.PRESETS["gpu"]["models"]["efficientnet"]["fine_rate"]
+    for method in ("lsq", "pruning"):
+        for bits in (2, 3, 4):
+            tried = [r for r in rows if (r["method"], r["bits"]) == (method, bits)]
+            assert len(tried) == 3 and chosen[method][str(bits)] == min(tried, key=lambda r: r["loss"])["rate"]
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_the_converged_presets_hold_the_best_of_their_searches_and_no_end_of_a_list(name):
+    rows = records.read(f"lsq_rates_converged_{name}.json")["rows"]
+    chosen = study.PRESETS[f"converged_{name}"]["models"][name]
+
+    def best(value, **cell):
+        tried = [r for r in rows if all(r[k] == v for k, v in cell.items())]
+        found = min(tried, key=lambda r: r["loss"])[value]
+        assert min(r[value] for r in tried) < found < max(r[value] for r in tried), (cell, found)
+        return found
+
+    usual = {"step_rate": 0.1, "ramp": 0.75}
+    assert chosen["rate"] == best("dense_rate", method="dense")
+    asked = {1: ("fine_rate", (2, 3, 4, 8)), 3: ("long_rate", (2, 3, 4))}
+    for length, (where, widths) in asked.items():
+        for method in ("lsq", "pruning"):
+            for bits in widths:
+                found = best("rate", method=method, bits=bits, length=length, **usual)
+                assert chosen[where][method][str(bits)] == found
+        assert chosen[where]["tuned"]["16"] == best("rate", method="tuned", length=length, **usual)
+
+    def over_widths(method, value, tried):
+        """The value whose losses have the least mean over the widths, each at its best rate."""
+        means = {}
+        for v in tried:
+            cells = [{"method": method, "bits": b, "length": 1, "rate": chosen["fine_rate"][method][str(b)]}
+                     for b in (2, 3, 4, 8)]  # fmt: skip
+            where = [{**usual, **cell, value: v} for cell in cells]
+            means[v] = np.mean([next(r["loss"] for r in rows if all(r[k] == x for k, x in w.items())) for w in where])
+        return min(means, key=means.get)
+
+    assert chosen["step_rate"] == over_widths("lsq", "step_rate", (0.03, 0.1, 0.3))
+    assert chosen["ramp"] == over_widths("pruning", "ramp", (0.25, 0.5, 0.75, 0.9))

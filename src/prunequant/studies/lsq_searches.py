@@ -151,7 +151,7 @@ def _study(model: str, title: str) -> Study:
             "short_bits": (2, 3, 4, 8),
             "long_bits": (2, 3, 4),
             "step_rates": (0.03, 0.1, 0.3),
-            "ramps": (0.5, 0.75, 0.9),
+            "ramps": (0.25, 0.5, 0.75, 0.9),
         },
         needs=("torch",),
         threads=1,

@@ -35,6 +35,7 @@ STUDIES = {
     "lsq-rates": "lsq_rates",
     "lsq-rates-converged-resnet": "lsq_searches",
     "lsq-rates-converged-vit": "lsq_searches",
+    "lsq-rates-efficientnet": "lsq_rates",
     "lsq-rates-long": "lsq_rates",
     "lsq-rates-long-vit": "lsq_rates",
     "lsq-rates-transfer": "lsq_rates",

@@ -93,10 +93,27 @@ PRESETS: dict[str, dict] = {
             },
         },
     },
-    "converged_vit": {**CONVERGED, "models": {"vit": {**VIT_RATES, "network": VIT, **OUT}}},
+    "converged_vit": {
+        **CONVERGED,
+        "models": {
+            "vit": {
+                **rates((3e-4,) * 4, (3e-3, 3e-3, 3e-3, 1e-3), 3e-4, 1e-3),
+                "long_rate": rates((1e-3, 3e-3, 3e-3, 3e-3), (3e-3,) * 4, 1e-3, 1e-3)["fine_rate"],
+                **{"step_rate": 0.1, "ramp": 0.75, "network": VIT},
+                **OUT,
+            }
+        },
+    },
     "converged_resnet": {
         **CONVERGED,
-        "models": {"resnet": {**RESNET_RATES, "network": {"kind": "resnet", "width": 8, "stride": 2}, **OUT}},
+        "models": {
+            "resnet": {
+                **rates((3e-3, 3e-3, 3e-4, 3e-4), (3e-2, 3e-2, 1e-2, 1e-2), 1e-3, 1.2e-2),
+                "long_rate": rates((3e-3, 1e-3, 3e-4, 3e-4), (3e-2,) * 4, 1e-4, 1.2e-2)["fine_rate"],
+                **{"step_rate": 0.1, "ramp": 0.5, "network": {"kind": "resnet", "width": 8, "stride": 2}},
+                **OUT,
+            }
+        },
     },
     # The same question for a network trained on ImageNet: presets of their own, for it takes most of the time. Rates
     # are the best of lsq_rates_transfer.json, and of lsq_rates_transfer_long.json for the longer run.
@@ -120,27 +137,16 @@ PRESETS: dict[str, dict] = {
             },
         },
     },
+    # The paper's own family at twice the size, for minutes of a GPU; rates are the best of lsq_rates_efficientnet.json.
     "gpu": {
-        **COMMON,
-        **{"seeds": 5, "task": "fashion", "batch": 256, "reestimate": 50, "watch": WATCH, "amp": True},
-        **{"checkpoints": 1000, "inputs": 500},
+        **CONVERGED,
+        **{"amp": True, "checkpoints": 0, "inputs": 200},
         "models": {
-            "vit": {
-                **VIT_RATES,
-                "network": {"kind": "vit", "patch": 4, "width": 192, "depth": 6, "heads": 6},
-                **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
-                "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]],
-            },
-            "resnet": {
-                **RESNET_RATES,
-                "network": {"kind": "resnet", "width": 32, "blocks": 3},
-                **{"dense_steps": 6000, "steps": 2000, "references": REFERENCES},
-                "lengths": [[1, {"tuned": True, **ALL, **BITMAP}], [3, LONG]],
-            },
             "efficientnet": {
-                **EFFICIENTNET,
-                **{"network": {"kind": "efficientnet", "size": 96}, "dense_steps": 2000, "steps": 1000},
-                "lengths": [[1, {"tuned": True, **ALL}], [3, LONG]],
+                **rates((6e-3, 6e-3, 2e-3, 2e-3), (6e-3,) * 4, 2e-3, 5e-4),
+                **{"head_rate": 3e-3, "references": ["dense"]},
+                **{"network": {"kind": "efficientnet", "size": 64}, "dense_steps": 600, "steps": 400},
+                "lengths": [[1, {"tuned": True, "lsq": [2, 3, 4], "free": [2, 3, 4]}]],
             },
         },
     },
