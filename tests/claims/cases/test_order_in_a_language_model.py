@@ -94,3 +94,59 @@ def healed(record, preset):
 )
 def test_a_tampered_record_turns_the_claim_on_trained_models_red(monkeypatch, change, condition):
     assert condition in broken_by(monkeypatch, "cases.order_lm_trained", change)
+
+
+def of_gpu(record, preset, **cell):
+    return of(record["rows"], **cell) if preset == "gpu" else []
+
+
+def the_same_seed_twice(record, preset):
+    first = {r["kind"]: r for r in of_gpu(record, preset, seed=0, pattern="0.5")}
+    for row in of_gpu(record, preset, seed=1, pattern="0.5"):
+        row["losses"] = first[row["kind"]]["losses"]
+
+
+def fewer_windows(record, preset):
+    for row in of_gpu(record, preset, kind="s then qa"):
+        row["losses"]["s then qa"] = row["losses"]["s then qa"][:16]
+
+
+def a_shorter_run(record, preset):
+    for row in of_gpu(record, preset, kind="qs a", seed=2):
+        row["training"] = row["training"][:50]
+
+
+def a_loss_that_is_none(record, preset):
+    for row in of_gpu(record, preset, kind="s", seed=2):
+        row["training"][7] = float("inf")
+
+
+def an_order_that_costs(record, preset):
+    for row in of_gpu(record, preset, kind="qs"):
+        row["losses"]["qs"] = [v + 0.03 for v in row["losses"]["qs"]]
+
+
+def quantizing_at_the_end_harms(record, preset):
+    for row in of_gpu(record, preset, kind="s then qa"):
+        row["losses"]["s then qa"] = [v + 0.03 for v in row["losses"]["s then qa"]]
+
+
+def a_dense_network_made_worse(record, preset):
+    for row in of_gpu(record, preset, kind="d", seed=3):
+        row["losses"]["d"] = [v + 0.5 for v in row["losses"]["d"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (the_same_seed_twice, claims.FOUR_SEEDS),
+        (fewer_windows, claims.FOUR_SEEDS),
+        (a_shorter_run, claims.DONE),
+        (a_loss_that_is_none, claims.DONE),
+        (an_order_that_costs, claims.NO_ORDER),
+        (quantizing_at_the_end_harms, claims.NO_PROTOCOL),
+        (a_dense_network_made_worse, claims.UNHURT),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_healed_models_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "cases.order_lm_healed", change)

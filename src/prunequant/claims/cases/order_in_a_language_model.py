@@ -10,7 +10,7 @@ from prunequant.cases import runner as case
 from prunequant.cases.order_in_a_language_model.summary import cells
 from prunequant.statistics import paired
 
-from ..core import Budget, Evidence, Figure, Source, Verdict, claim
+from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 
 LEFT = 0.25  # the most of the gap that may be left once ties go to the larger original weight
 WORKS = 3.0  # nats above dense: a model that adds more predicts hardly better than none, and its order says nothing
@@ -23,7 +23,7 @@ FINITE = "every loss is finite, and no model is broken"
 AHEAD = "pruning first is ahead on the mean in all eleven recorded cells at 30 %"
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _record(preset: str) -> dict:
     return case.recorded("order-in-a-language-model", preset)
 
@@ -208,3 +208,125 @@ def _(budget: Budget) -> Evidence:
 )
 def _(budget: Budget) -> Evidence:
     return _trained("2:4", index="qs magnitude")
+
+
+SMALL = 0.02  # nats: a difference below it is called none; a seventh of what the paper is reported to have
+REPORTED = float(np.log(34.71 / 30.22))  # OPT-125M, HBFP8, half pruned, fine-tuned, as a summary has it
+NO_ORDER = "the order changes the loss by less than 0.02 nats"
+NO_PROTOCOL = "so does training through the quantizer, against quantizing at the end, with quantized inputs and without"
+NOT_REPORTED = "no interval reaches the difference that is reported"
+UNHURT = "the dense network, trained on alike, is better than the published one in every seed"
+FOUR_SEEDS = "all kinds have the same four seeds, no two alike, and all 133 windows"
+DONE = "every run has as many steps as the settings say, all losses finite"
+
+
+def _healed(rows: list[dict], settings: Mapping, preset: str = "gpu") -> Evidence:
+    """Half pruned, HBFP8, trained: the order, and what is quantized when, from the rows of the record."""
+    losses = cells(rows, "tuned")
+    kinds = {kind: by_seed for (p, f, kind), by_seed in losses.items() if p in ("", "0.5") and f in ("", "HBFP8")}
+    seeds = sorted(kinds["sq"])
+    means = {kind: np.array([by_seed[s].mean() for s in seeds if s in by_seed]) for kind, by_seed in kinds.items()}
+    order = paired(means["qs"] - means["sq"])
+    late = paired(means["qs"] - means["s then q"])
+    inputs = paired(means["qs a"] - means["s then qa"])
+    gained = _gained(preset)
+    runs = [row for row in rows if "training" in row]
+    whole = all(sorted(by) == seeds and all(v.shape == (133,) for v in by.values()) for by in kinds.values())
+    return Evidence(
+        {
+            NO_ORDER: max(abs(order.low), abs(order.high)) < SMALL,
+            NO_PROTOCOL: max(abs(d) for each in (late, inputs) for d in (each.low, each.high)) < SMALL,
+            NOT_REPORTED: all(each.high < REPORTED for each in (order, late, inputs)),
+            UNHURT: len(gained) >= 4 and min(gained) > 0,
+            FOUR_SEEDS: whole and len(seeds) == 4 and all(len(set(m.tolist())) == 4 for m in means.values()),
+            DONE: all(
+                len(row["training"]) == settings["steps"] and bool(np.all(np.isfinite(row["training"]))) for row in runs
+            )
+            and all(bool(np.all(np.isfinite(m))) for m in means.values()),
+        },
+        (
+            Figure("loss added by quantizing first", order.mean, "nats", (order.low, order.high), digits=2),
+            Figure("by quantizing in the loop, not at the end", late.mean, "nats", (late.low, late.high), digits=2),
+            Figure("the same with quantized inputs", inputs.mean, "nats", (inputs.low, inputs.high), digits=2),
+            Figure("reported for OPT-125M", REPORTED, "nats", digits=3),
+            Figure("least gain of the dense network by the same training", min(gained), "nats", digits=2),
+        ),
+        trials=len(seeds),
+        note="read from the record's rows",
+    )
+
+
+def _gained(preset: str) -> list[float]:
+    """By how much the dense network of each seed is better than the published one, on windows that both were read on.
+
+    The published one was read on every second of sixteen windows; a seed on all 133, or on its share of the sixteen.
+    """
+    published = cells(_record("cpu")["rows"], "shipped")["", "", "d"][0]
+    shares = _record(preset)["settings"]["shares"]
+    places = np.linspace(0, 132, 16).astype(int)
+    gained = []
+    for seed, losses in cells(_record(preset)["rows"], "tuned")["", "", "d"].items():
+        own = range(seed % shares, 16, shares) if shares else range(16)  # which of the sixteen
+        both = [i for i in own if i % 2 == 0]
+        after = [losses[list(own).index(i) if shares else places[i]] for i in both]
+        gained.append(float(np.mean([published[i // 2] for i in both]) - np.mean(after)))
+    return gained
+
+
+@claim(
+    id="cases.order_lm_healed",
+    title="Healed, half pruned, in eight-bit blocks: no order, no protocol",
+    statement=r"""SmolLM2-135M is freed from its storage grid, healed by 200 steps of dense training, and trained for
+100 more through half of each layer pruned and HBFP8, at a rate that makes the dense network better. Then quantizing
+first, or training through the quantizer instead of quantizing at the end, changes the held-out loss by less than 0.02
+nats, also when the inputs of every layer are quantized (95 % intervals over four seeds, 133 windows each). For OPT-125M
+in this format 34.71 against 30.22 is reported, which is 0.14 nats.""",
+    source=Source("ours", "Part V; the setting of Harma et al. 2024, Table 2", "ours"),
+    verdict=Verdict.HOLDS,
+    remark="Another model, text, number of steps and masks that are frozen: that the report is wrong does not follow. "
+    "What follows is that neither the order nor the moment of quantizing makes such a difference by itself.",
+    changes=(Change(None, "recorded on a GPU, after healing, on the whole held-out text"),),
+)
+def order_lm_healed(budget: Budget) -> Evidence:
+    """The recorded losses of every window, four seeds."""
+    record = _record("gpu")
+    return _healed(record["rows"], record["settings"])
+
+
+@order_lm_healed.control(
+    "what the order costs in MXFP4 and groups of four, in each of the three seeds that have it",
+    breaks=(NO_ORDER, NOT_REPORTED),
+)
+def _(budget: Budget) -> Evidence:
+    groups, record = cells(_record("gpu_groups")["rows"], "tuned"), _record("gpu")
+    first, second = (groups["2:4", "MXFP4", kind] for kind in ("sq", "qs"))
+    gains = {seed: float(first[seed].mean() - second[seed].mean()) for seed in first}
+    return _healed(_moved(record["rows"], "sq", gains), record["settings"])
+
+
+@order_lm_healed.control(
+    "the reported difference, put on every seed that was quantized first", breaks=(NO_ORDER, NO_PROTOCOL, NOT_REPORTED)
+)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu")
+    return _healed(_moved(record["rows"], "qs", dict.fromkeys(range(4), REPORTED)), record["settings"])
+
+
+@order_lm_healed.control("the inputs quantized in the loop alone", breaks=NO_PROTOCOL)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu")
+    return _healed(_moved(record["rows"], "qs a", dict.fromkeys(range(4), 0.05)), record["settings"])
+
+
+@order_lm_healed.control("a rate that harms: the dense network of the short record", breaks=UNHURT)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu")
+    return _healed(record["rows"], record["settings"], preset="trained")
+
+
+def _moved(rows: list[dict], kind: str, by: Mapping[int, float]) -> list[dict]:
+    """The rows with the losses of one kind moved, seed by seed."""
+    return [
+        {**r, "losses": {kind: [x + by.get(r["seed"], 0.0) for x in r["losses"][kind]]}} if r["kind"] == kind else r
+        for r in rows
+    ]
