@@ -4,6 +4,7 @@ import pytest
 
 from claims.measured import as_recorded, claims_of
 from claims.tampered import broken_by, of
+from prunequant.claims.cases import lsq_against_pruning as claims
 
 SIZE = "both are stored in as many bits, counted anew"
 STEPS = "both are trained for as many steps"
@@ -59,7 +60,7 @@ def the_rate_of_lsq_for_both(record, preset):
         chosen["fine_rate"]["pruning"] = dict(chosen["fine_rate"]["lsq"])
 
 
-@pytest.mark.parametrize("claim_id", PAPER)
+@pytest.mark.parametrize("claim_id", (*PAPER, "cases.lsq_own_images"))
 @pytest.mark.parametrize(
     ("change", "condition"),
     [
@@ -94,6 +95,33 @@ def as_good_as_lsq(record, preset):
         row["loss"] = of(rows, **twin, method="lsq")[0]["loss"]
 
 
-@pytest.mark.parametrize("claim_id", ["kuzmin2023.finetuning", "cases.lsq_vs_pruning"])
+@pytest.mark.parametrize("claim_id", ["kuzmin2023.finetuning", "cases.lsq_vs_pruning", "cases.lsq_own_images"])
 def test_pruned_networks_as_good_as_quantized_ones_turn_the_claim_red(monkeypatch, claim_id):
     assert any("ahead" in c or "smaller loss" in c for c in broken_by(monkeypatch, claim_id, as_good_as_lsq))
+
+
+def images_that_are_shared(record, preset):
+    record["settings"]["task"] = "fashion-small"
+
+
+def a_dense_network_that_guesses(record, preset):
+    for row in of(record["rows"], method="dense"):
+        row["accuracy"] = 0.8
+
+
+def pruned_and_right_as_often(record, preset):
+    for row in pruned(record):
+        twin = {k: row[k] for k in ("model", "bits", "length", "seed")}
+        row["accuracy"] = of(record["rows"], **twin, method="lsq")[0]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (images_that_are_shared, claims.APART),
+        (a_dense_network_that_guesses, claims.BETTER_THAN_LINEAR),
+        (pruned_and_right_as_often, claims.OWN_RIGHT),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_images_of_its_own_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "cases.lsq_own_images", change)
