@@ -213,7 +213,7 @@ def limits(device: str, *, size: int = 64 << 20, order: int = 1024, rounds: int 
         "read": (size, lambda: source.sum()),
         "fp32": (2 * order**3, lambda: a @ a),
         "bf16": (2 * order**3, lambda: half @ half),
-        "int8": (2 * order**3, lambda: torch._int_mm(codes, codes)),
+        "int8": (2 * order**3, lambda: torch._int_mm(codes, codes.t())),  # the layout that tensor cores take
     }
     if torch.device(device).type == "cpu":
         packed = torch.ops.mkldnn._reorder_linear_weight(a, order)
