@@ -92,3 +92,15 @@ def test_a_join_writes_no_further_than_its_window():
         counts.kernels.join_rows(x, 0, width - 1, out, 0, 1)
         assert out[0, :width].tolist() == [int(t < 64) for t in range(width)]
         assert out[0, width:].tolist() == [77, 77]
+
+
+def test_a_join_of_more_matches_than_its_limit_is_refused_where_no_table_fits(monkeypatch):
+    x = np.random.default_rng(3).integers(-(2**20), 2**20, 16)
+    monkeypatch.setattr(counts, "MAX_TABLE_BYTES", 2**25)  # room for the answer, not for a table of all sums
+    low, high = -(2**20), 2**20
+    assert int(subset_sum.count(x, low, high).sum()) == sum(
+        ways for total, ways in naive.counts(x).items() if low <= total <= high
+    )
+    monkeypatch.setattr(counts, "_MAX_JOIN_MATCHES", 2.0**10)
+    with pytest.raises(SearchTooLarge, match="too many for a join"):
+        subset_sum.count(x, low, high)

@@ -42,6 +42,11 @@ def test_the_closed_bound_lies_above_the_sharper_one_and_that_above_the_truth(bo
     assert missed <= sharper <= theory.closed_failure(n, bound) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("reach", ["window", "full"])
+def test_without_samples_the_closed_bound_promises_nothing(reach):
+    assert theory.closed_failure(0, 1, reach) == theory.closed_failure(0, 256, reach) == 1
+
+
 @pytest.mark.parametrize("bound", [1, 5, 256, 2**16])
 @pytest.mark.parametrize("reach", ["window", "full"])
 def test_closed_samples_is_the_least_number_that_suffices(bound, reach):

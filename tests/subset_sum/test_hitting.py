@@ -58,6 +58,18 @@ def test_hitting_times_are_the_first_prefix_of_the_replayed_sample(sampler, targ
         assert got[i] == naive.first_prefix(x, wanted)
 
 
+@pytest.mark.parametrize(("sampler", "window", "target"), [("signed", (5, 5), 5), ("product", (3, 6), 4)])
+def test_a_window_that_holds_one_target_is_that_target(sampler, window, target):
+    one = subset_sum.hitting_times(12, 16, window, 200, 4, sampler)
+    assert (one == subset_sum.hitting_times(12, 16, target, 200, 4, sampler)).all()
+
+
+def test_sums_up_to_just_below_two_to_the_32_have_room_and_those_beyond_are_refused():
+    assert subset_sum.hitting_times(2**16, 2**16 - 1, "all", 0, 1).shape == (0,)
+    with pytest.raises(ValueError, match="their sums need more than"):
+        subset_sum.hitting_times(2**16, 2**16, "all", 0, 1)
+
+
 def test_large_bounds_cross_words_correctly():
     times = subset_sum.hitting_times(14, 300, "random", 25, 3)
     for i, got in enumerate(times):

@@ -133,6 +133,69 @@ def test_every_length_of_search_ends(longest, monkeypatch):
         assert solvers._settle(x, int(x[:20].sum()) + 1) is None
 
 
+@pytest.mark.parametrize("lengths", [[1, 3], [3, 3], [0, 3], [0, 0]])
+def test_any_lengths_from_none_to_all_of_the_samples_are_allowed(lengths):
+    assert subset_sum.solve_many(np.ones((2, 3), int), 2, lengths).found.tolist() == [k >= 2 for k in lengths]
+
+
+def test_a_target_that_the_first_64_samples_cannot_make_is_still_found_with_those_behind_them():
+    ones, twos = np.ones(80, int), np.full(70, 2)
+    twos[-1] = 1
+    for x, target, solvable in ((ones, 75, True), (ones, 81, False), (twos, 17, True), (2 * ones, 17, False)):
+        mask = subset_sum.solve(x, target)
+        masks, found = subset_sum.solve_many(np.stack([x, x[::-1]]), target)
+        assert (mask is not None) == solvable and found.tolist() == [solvable] * 2
+        if solvable:
+            assert x[mask].sum() == x[masks[0]].sum() == x[::-1][masks[1]].sum() == target
+
+
+def test_a_row_that_the_batch_leaves_open_has_a_word_that_sums_to_its_target():
+    x = 4 * np.random.default_rng(8).integers(1, 2**8, (6, 40))
+    x[:, -1] = 1
+    targets = x.sum(1) // 8 * 4 + 1  # needs the last sample, beyond every prefix that the batch tries
+    status = solvers._solve(x, targets, np.full(6, 40)).status
+    assert (status == _kernels_solve.UNDECIDED).all()
+    words, found = subset_sum.solve_words(x, targets)
+    masks = (words[:, None] >> np.arange(40, dtype=np.uint64)) & np.uint64(1) != 0
+    assert found.all() and (words >> np.uint64(40) == 0).all()
+    assert ((masks * x).sum(1) == targets).all()
+
+
+def test_no_search_of_a_batch_outgrows_its_scratch_and_only_a_search_of_the_whole_row_refuses(monkeypatch):
+    """The compiled search writes wherever it is told to: its sizes are watched as plain Python, nothing found."""
+    tried = []
+
+    def watched(items, count, target, left, right, filter_words, candidates, places, head, chain):
+        small, large = count // 2, count - count // 2
+        assert left.size >= 2**small and 64 * filter_words.size >= 2 ** (small + 4)
+        assert min(right.size, candidates.size, places.size, chain.size, head.size // 2) >= 2**large
+        tried.append(count)
+        return False, np.uint64(0)
+
+    monkeypatch.setattr(_kernels_solve, "meet", watched)
+    words, status = np.zeros(1, np.uint64), np.zeros(1, np.uint8)
+    for bits in (1, 4, 10, 20, 22, 26, 30, 40):
+        for n in range(1, 65):
+            x = np.random.default_rng(n).integers(1, 2**bits, (1, n))
+            x[0, -1] = 1
+            _kernels_solve.solve_rows.py_func(x, np.array([n]), np.array([1]), words, status, 0, 1)
+            refused = bool(tried) and tried[-1] == n
+            assert status[0] == (_kernels_solve.IMPOSSIBLE if refused else _kernels_solve.UNDECIDED)
+            tried.clear()
+
+
+def test_sums_are_tabled_where_that_is_far_cheaper_and_searched_where_that_is(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("the dearer way was taken")
+
+    rng = np.random.default_rng(9)
+    few_sums, few_samples = rng.integers(1, 4, 60), rng.integers(2**23, 2**24, 40)
+    for x, target, other in ((few_sums, 50, "meet_large"), (few_samples, int(few_samples[:16].sum()), "table_witness")):
+        with monkeypatch.context() as patch:
+            patch.setattr(solvers.kernels, other, refuse)
+            assert x[solvers._settle(x, target)].sum() == target
+
+
 def test_batches_equal_single_solutions_and_respect_lengths():
     rng = np.random.default_rng(4)
     x = rng.integers(-30, 31, (300, 11))
@@ -192,6 +255,7 @@ def test_rows_are_independent_of_their_batch_and_of_its_memory_layout():
         (lambda: subset_sum.solve_many(np.ones((2, 3), int), [1.0, 2.0]), TypeError, "targets has dtype float64"),
         (lambda: subset_sum.solve_many(np.ones((2, 3), int), 1, [1]), ValueError, "lengths has shape"),
         (lambda: subset_sum.solve_many(np.ones((2, 3), int), 1, [1, 4]), ValueError, "lengths spans"),
+        (lambda: subset_sum.solve_many(np.ones((2, 3), int), 1, [1, -1]), ValueError, "lengths spans"),
         (lambda: subset_sum.solve_words(np.ones((2, 65), int), 1), ValueError, "65 columns"),
     ],
 )

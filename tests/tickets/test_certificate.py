@@ -89,6 +89,21 @@ def test_chosen_blocks_meet_the_failure_and_one_unit_less_does_not():
     assert len(blocks) == 2 and c.block_failure(of, tuple(b - 1 for b in blocks)).max() > 1e-3
 
 
+def test_a_failure_that_32_blocks_of_64_units_do_not_reach_is_refused_by_the_number_of_units():
+    of = c.law("relu", 7, 7)
+    most = (c.MAX_UNITS,) * 32
+    least = np.log(c.block_failure(of, most).max())
+    assert len(c.choose_blocks(of, least + 1e-6)) == 32
+    with pytest.raises(ValueError, match=f"no block of up to {sum(most)} units"):
+        c.choose_blocks(of, least - 1e-6)
+
+
+@pytest.mark.parametrize("reach", [0, -1, 2**31 + 1])
+def test_a_reach_without_a_weight_or_beyond_31_bits_is_refused(reach):
+    with pytest.raises(ValueError, match=rf"reach is {reach}: it must be an integer in \[1, 2147483648\]"):
+        c.law("relu", 7, 7, reach)
+
+
 def test_indivisible_steps_are_named():
     with pytest.raises(ValueError, match="target step 1/2 is not a multiple of δ_in² = 1/9"):
         c.law("relu", 3, 2)

@@ -47,6 +47,12 @@ def test_the_counting_bound_adds_over_layers():
     assert counting.counting_bound([6, 6], [3, 3]) + 1 == 2 * (counting.counting_bound([6], [3]) + 1)
 
 
+def test_a_matrix_without_weights_adds_nothing_to_the_counting_bound_and_a_negative_size_is_refused():
+    assert counting.counting_bound([6, 0], [3, 7]) == counting.counting_bound([6], [3])
+    with pytest.raises(ValueError, match=r"sizes\[1\] is -1: it must be an integer in \[0, "):
+        counting.counting_bound([6, -1], [3, 7])
+
+
 def test_a_weight_at_threshold_is_mostly_missed_and_found_twelve_samples_later():
     at, later = (controls.single_weight_success(16, 16, n) for n in (16, 40))
     assert 0.25 < at < 0.45 and later > 0.97

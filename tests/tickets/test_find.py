@@ -157,6 +157,33 @@ def test_off_grid_targets_wrong_shapes_and_float_weights_are_refused():
         net.forward([[1, 2]])
 
 
+@pytest.mark.parametrize("weights", [[1, 2], np.zeros((0, 3), int), np.zeros((3, 0), int), np.ones((1, 1, 1), int), 5])
+def test_a_layer_that_is_no_matrix_with_entries_is_refused(weights):
+    with pytest.raises(ValueError, match=r"weights\[0\] has shape .*: \(out, in\) is needed"):
+        tickets.Network([weights], 7)
+
+
+@pytest.mark.parametrize("levels", [0, [0], -1, 2**62 + 1])
+def test_a_grid_without_a_level_or_beyond_62_bits_is_refused(levels):
+    with pytest.raises(ValueError, match=r"levels\[0\] is .*: it must be an integer in \[1, 4611686018427387904\]"):
+        tickets.Network([[[0]]], levels)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_of_a_random_network_has_64_bits(seed):
+    assert tickets.random_network((3, 2), 7, 2**64 - 1).shape == (3, 2)
+    with pytest.raises(ValueError, match=r"seed is .*: it must be an integer in \[0, 18446744073709551615\]"):
+        tickets.random_network((3, 2), 7, seed)
+
+
+def test_a_width_up_to_two_to_the_31_is_judged_by_the_weights_it_makes_and_a_larger_one_by_itself():
+    with pytest.raises(ValueError, match=r"at most 2\^27 weights"):
+        tickets.random_network((2**31, 1), 7, 0)
+    for width in (0, 2**31 + 1):
+        with pytest.raises(ValueError, match=rf"shape\[0\] is {width}: it must be an integer in \[1, 2147483648\]"):
+            tickets.random_network((width, 1), 7, 0)
+
+
 def test_the_torch_module_gives_the_same_integers(digits, digits_ticket):
     torch = pytest.importorskip("torch")
     module = digits_ticket.to_torch()

@@ -83,6 +83,17 @@ def test_a_residual_block_is_exact_at_both_depths_and_not_without_its_skip():
     assert (blocks.find_shallow_residual(w, 7, 0, 1e-4, skip=False).forward(x, 11) != expected).mean() > 0.3
 
 
+def test_padding_is_refused_where_the_padded_array_passes_the_limit_and_not_before(monkeypatch):
+    x, padding = np.ones((2, 3, 5, 4), int), ((1, 0), (2, 1))
+    padded = structured.pad(x, padding)
+    assert padded.shape == (2, 3, 6, 7)
+    monkeypatch.setattr(structured, "MAX_PADDED", padded.size)
+    assert np.array_equal(structured.pad(x, padding), padded)
+    monkeypatch.setattr(structured, "MAX_PADDED", padded.size - 1)
+    with pytest.raises(ValueError, match=f"at most {padded.size - 1} values are made"):
+        structured.pad(x, padding)
+
+
 def test_bad_kernels_and_inputs_are_refused():
     with pytest.raises(ValueError, match="off the grid"):
         tickets.find_pair([[9]], 7)
@@ -144,3 +155,20 @@ def test_the_four_maps_of_an_attention_block_share_the_failure_that_is_asked_for
         limits = certificate.block_failure(recipe.law, recipe.blocks)
         certified.append(limits[np.abs(matrix)].sum())
     assert all(failure <= 0.01 for failure in certified) and sum(certified) <= 0.04
+
+
+@given(
+    st.sampled_from([9, 2**31, 2**62, 2**70]).flatmap(lambda m: st.lists(st.integers(-m, m), max_size=4)),
+    st.sampled_from([9, 2**32, 2**70]).flatmap(lambda m: st.integers(-m, m)),
+    st.booleans(),
+)
+def test_a_scaled_array_is_that_of_python_integers_in_64_bits_where_they_hold_it(values, factor, wide):
+    largest = max(map(abs, values), default=0)
+    x = np.array(values, object if wide or largest >= 2**63 else np.int64)
+    assert exact.largest(x) == largest
+    scaled = exact.scale(x, factor)
+    assert scaled.tolist() == [v * factor for v in values]
+    if x.dtype == object:
+        assert all(type(v) is int for v in scaled)
+    elif max(largest, 1) * abs(factor) < 2**63:
+        assert scaled.dtype == np.int64

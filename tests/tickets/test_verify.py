@@ -89,6 +89,17 @@ def test_effective_reads_the_target_off_the_masks(carving):
     assert np.array_equal(effective(made, 5), target)
 
 
+def test_what_the_masks_keep_is_what_the_pruned_matrices_hold(carving):
+    made, target = carving
+    totals, pruned = kept_totals(made, 5), prune(made, 5)
+    kept, v = (m.reshape(*target.shape, made.recipe.width) for m in (pruned.v_mask, pruned.v))
+    for half, sign in enumerate((1, -1)):
+        mine = sign * pruned.u > 0
+        assert np.array_equal(totals.number[..., half], (kept & mine).sum(axis=2))
+        assert np.array_equal(totals.energy[..., half], (np.square(v) * mine).sum(axis=2))
+        assert np.array_equal(totals.sums[..., half], (v * abs(pruned.u) * mine).sum(axis=2))
+
+
 @pytest.mark.parametrize("half", [0, 1])
 def test_effective_sees_a_wrong_mask_of_either_sign_of_the_input(carving, half):
     made, target = carving
