@@ -2,7 +2,7 @@
 
     python tools/mutate.py                            three changes for each claim, into book/results/mutations.json
     python tools/mutate.py kumar2025.lemma2 --per 10   more, for one claim
-    python tools/mutate.py --again                    those that nothing noticed, once more (after a new test)
+    python tools/mutate.py --again                    those that nothing noticed and nobody explained, once more
     python tools/mutate.py --list kumar2025.lemma2     the functions that a claim runs, nothing is changed
 
 Which functions a claim runs is seen by running it; the kernels that they call are among them. The changes are made by
@@ -264,7 +264,7 @@ def by_tests(file: str, env: dict[str, str]) -> str:
             done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=10 * SECONDS, check=False)
         except subprocess.TimeoutExpired:
             return "tests"
-        if done.returncode == 1:
+        if done.returncode not in (0, 5):  # 5: no test was collected; a crash is noticed too
             return "tests"
     return ""
 
@@ -283,7 +283,7 @@ def main() -> int:
     parser.add_argument("claims", nargs="*", help="ids; all when none is named")
     parser.add_argument("--per", type=int, default=3, help="changes for each claim")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--again", action="store_true", help="ask again about those that nothing noticed")
+    parser.add_argument("--again", action="store_true", help="ask again where nothing noticed and no reason is given")
     parser.add_argument("--list", action="store_true", help="only the functions that a claim runs")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no change is begun")
     parser.add_argument("--jobs", type=int, default=1, help="changes that are tried at a time")
@@ -320,7 +320,7 @@ def main() -> int:
     for claim in chosen:
         for change in changes(claim, given.per, given.seed):
             same = [row for row in rows if row["key"] == key(claim, change)]
-            if not same or (given.again and not same[0]["noticed"]):
+            if not same or (given.again and not same[0]["noticed"] and not same[0].get("why")):
                 todo.append((claim, change, same[0].get("why") if same else None))
     print(f"{len(todo)} changes to try", flush=True)
     with ThreadPoolExecutor(given.jobs) as pool:
