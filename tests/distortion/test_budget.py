@@ -90,6 +90,9 @@ def test_a_pattern_limits_the_widths_to_those_that_fit():
     [
         (lambda: ds.equal_size_keep(1, "bitmap"), "a bitmap alone"),
         (lambda: ds.equal_size_keep(16), "bits is 16"),
+        (lambda: ds.equal_size_keep(4, value_bits=0), "^value_bits is 0"),
+        (lambda: ds.equal_size_keep(4, value_bits=-0.5), r"^value_bits is -0\.5"),
+        (lambda: ds.equal_size_keep(4, value_bits=65), "^value_bits is 65"),
         (lambda: ds.mask_bits(0.5, "braille"), "mask is 'braille'"),
         (lambda: ds.mask_bits(0.4, "2:4"), "keeps 0.5"),
         (lambda: ds.mask_bits(1.5), "keep is 1.5"),

@@ -67,6 +67,16 @@ def test_upper_moments_agree_with_quadrature_to_1e_12(law, order):
 
 
 @pytest.mark.parametrize("law", LAWS, ids=NAMES)
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_nothing_lies_beyond_the_end_of_a_law_and_below_it_all_up_to_the_end(law, order):
+    assert float(law.upper(order, law.support)) == pytest.approx(0, abs=1e-12)
+    if math.isfinite(law.support):
+        for t in (0.2, 0.9):
+            expected = smooth_quadrature(law, order, t, law.support)
+            assert float(law.upper(order, t)) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=NAMES)
 def test_the_two_halves_add_up_to_one(law):
     t = np.array([0.1, 0.5, 0.99])
     np.testing.assert_allclose(law.inner(0, t) + law.upper(0, t), 0.5, rtol=0, atol=1e-14)

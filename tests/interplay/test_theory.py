@@ -114,6 +114,15 @@ def test_saliency_changes_the_mask():
     assert c.mask.tolist() == [[True, False, False, True]]
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (8,), (4, 1), (1, 8), (1, 1), (4, 8)])
+def test_saliency_of_any_shape_that_broadcasts_is_that_saliency_written_out(shape):
+    rng = np.random.default_rng(5)
+    x, saliency = rng.standard_normal((4, 8)), rng.uniform(0.1, 3, shape)
+    found = compare(x, Integer(8), 0.5, saliency=saliency)
+    score = np.abs(x) * saliency
+    assert np.array_equal(found.mask, score > np.sort(score, axis=None)[15])
+
+
 def test_gaussian_rows_tie_as_often_as_the_theory_of_the_penalty_needs():
     x = np.random.default_rng(1).standard_normal((4000, 256))
     expected = {3: 0.595, 4: 0.389, 5: 0.209, 6: 0.111, 8: 0.0285}

@@ -1,5 +1,7 @@
 """Exact quantization against enumeration, its bounds, and the heuristics below it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -184,3 +186,24 @@ def test_the_search_alone_finds_the_optimum_where_what_is_left_costs_much(correl
         best, bound, _ = _kernels.decode(r, z, low, high, tail, -1, 10**6, np.inf, out)
         assert best == bound == pytest.approx(naive.best_quantization_error(z, gram, 1.0, -2, 1), rel=1e-9)
     assert used >= 30
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_what_the_local_search_ends_at_no_single_weight_and_no_pair_of_steps_improves(n, pairs):
+    from prunequant.optimum import _kernels
+
+    improve = getattr(_kernels.improve, "py_func", _kernels.improve)  # interpreted, so that every index is checked
+    rng, low, high = np.random.default_rng(n), np.full(n, -3), np.full(n, 2)
+    singles = [move * np.eye(n, dtype=int)[i] for i in range(n) for move in range(-5, 6)]
+    steps = [np.array(step) for step in itertools.product((-1, 0, 1), repeat=n) if np.count_nonzero(step) <= 2]
+    for _ in range(20):
+        _, gram = naive.random_problem(rng, n, 0.8, samples=n + 2)
+        z, start = rng.uniform(-4, 3, n), rng.integers(-3, 3, n)
+        q, compiled = start.copy(), start.copy()
+        assert improve(gram, z, low, high, pairs, q) == _kernels.improve(gram, z, low, high, pairs, compiled)
+        assert np.array_equal(q, compiled)
+        moved = np.array([q + step for step in (singles + steps if pairs else singles)])
+        moved = moved[np.all((moved >= low) & (moved <= high), axis=1)] - z
+        errors = np.einsum("ki,ij,kj->k", moved, gram, moved)
+        assert (q - z) @ gram @ (q - z) <= errors.min() + 1e-9

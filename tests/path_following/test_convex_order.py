@@ -45,6 +45,12 @@ def test_a_law_of_width_one_is_below_the_sharp_gaussian(law):
     assert convex_order.is_below_gaussian(values, probabilities, sigma)
 
 
+@pytest.mark.parametrize("law", [([3.0], [1.0]), ([-2.0, 0.5], [1.0, 0.0])])
+def test_a_constant_is_below_the_gaussian_of_no_spread(law):
+    assert convex_order.least_gaussian(*law) == 0
+    assert convex_order.is_below_gaussian(*law, 0.0)
+
+
 @given(laws())
 @settings(max_examples=60, deadline=None)
 def test_convex_functions_respect_the_order(law):
@@ -73,6 +79,17 @@ def test_a_coin_is_the_largest_law_on_its_interval_and_sums_keep_the_order():
     two_coins, two_uniforms = convex_order.convolve(*coin, *coin), convex_order.convolve(*uniform, *uniform)
     assert np.array_equal(two_coins[0], [-2, 0, 2]) and np.allclose(two_coins[1], [0.25, 0.5, 0.25])
     assert convex_order.is_below(*two_uniforms, *two_coins)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-9, 1.0, 1e9, 1e100])
+def test_the_order_of_two_laws_does_not_depend_on_their_unit(unit):
+    thirds, coin = np.array([-1, -1 / 3, 1 / 3, 1]), np.array([-1.0, 1.0])
+    low, high = (thirds * unit, np.full(4, 0.25)), (coin * unit, np.full(2, 0.5))
+    assert convex_order.is_below(*low, *high) and not convex_order.is_below(*high, *low)
+    moved = (1 + 1e-13) * unit * thirds + 1e-13 * unit, low[1]  # another mean, by the rounding of the last bits
+    assert convex_order.is_below(*moved, *high)
+    assert not convex_order.is_below([0.0], [1.0], [unit], [1.0])
+    assert not convex_order.is_below([0.0], [1.0], coin * unit + 1e-6 * unit, high[1])
 
 
 @given(laws(), st.integers(0, 2**32 - 1))

@@ -178,6 +178,15 @@ def test_joint_pruning_reaches_as_far_as_the_threshold_rounded_up_to_the_grid_an
         assert moved.max() == pytest.approx(reach, abs=1e-3)
 
 
+@pytest.mark.parametrize(("size", "step"), [(0.9, 0.3), (0.5, 0.8), (0.31, 0.6), (0.2, 0.6), (0.05, 0.6)])
+def test_a_hard_threshold_and_the_nearest_point_reach_as_far_as_the_larger_of_the_two(size, step):
+    operator = PruneThenQuantize(size, step, stochastic=False)
+    x = np.linspace(-3, 3, 60_001)
+    moved = x - operator(x)
+    assert np.abs(moved).max() == pytest.approx(operator.parameter, abs=2e-4)
+    assert np.ptp(moved) == pytest.approx(operator.width, abs=4e-4)
+
+
 def test_pruning_before_rounding_to_twice_its_threshold_is_that_rounding():
     """The operator of the paper's three values: δ = 2K. In law it is stochastic rounding, whatever c is."""
     x = np.linspace(-5, 5, 2001)
@@ -207,6 +216,7 @@ def test_one_size_a_neuron_is_the_same_as_neuron_by_neuron():
         (lambda: Grid(0), "Grid: step is 0: it must be a finite number in"),
         (lambda: Grid(np.nan), "step is nan"),
         (lambda: Grid(np.ones((2, 2))), r"shape \(2, 2\)"),
+        (lambda: Grid([]), r"Grid: step has shape \(0,\): one number, or one for each neuron"),
         (lambda: FiniteGrid(0.1, 1), "FiniteGrid: levels is 1: it must be an integer in"),
         (lambda: FiniteGrid(0.1, 2**24 + 1), "levels is 16777217"),
         (lambda: FiniteGrid(np.ones(64), 2**24).values, "more than 134217728 values"),

@@ -1,5 +1,6 @@
 """One triangular kernel against the recursions it replaces, and its promises: threads, chunks, dtypes, bad input."""
 
+from dataclasses import replace
 from inspect import unwrap
 
 import numba
@@ -54,6 +55,20 @@ def test_the_triangular_form_is_the_walk(operator, twin, scaling):
     assert np.allclose(result.error, np.abs(walk).max(0), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_whole_blocks_of_features_are_the_walk_to_their_last_row(blocks):
+    w, x = layer(features=blocks * _kernels.BLOCK, neurons=70)
+    out, nothing, steps = np.empty_like(w), np.zeros(len(w)), np.full(70, 0.25)
+    interpreted = getattr(_kernels.round_chunk, "py_func", _kernels.round_chunk)  # so that every index is checked
+    interpreted(
+        w, np.zeros((1, 1)), nothing, _kernels.GRID, False, steps, steps, 0, *_kernels.key(0), 0, 0, 70, out,
+        np.zeros(70, np.int64),
+    )  # fmt: skip
+    assert np.array_equal(out, Grid(0.25, False)(w))
+    values, _ = naive.follow(w, x, lambda v, u: naive.grid(v, u, 0.25), seed=11)
+    assert np.allclose(compress(w, x, Grid(0.25), seed=11).weights, values, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("operator", [o for o, _ in OPERATORS], ids=repr)
 def test_memoryless_rounding_is_the_operator_itself(operator):
     w, x = layer()
@@ -75,6 +90,22 @@ def test_the_factor_of_optq_needs_no_inverse():
     assert np.array_equal(lower, np.tril(lower)) and np.allclose(np.diag(lower), 1)
     upper = cholesky(np.linalg.inv(h))
     assert np.allclose(upper / np.diag(upper)[:, None], np.linalg.inv(lower).T)
+
+
+@pytest.mark.parametrize("samples", [8192, 8193, 50_001])
+def test_products_of_many_single_precision_samples_are_added_up_in_double_precision(samples):
+    x, y = np.random.default_rng(samples).integers(0, 41, (2, samples, 3))  # 8192 products are whole numbers < 2**24
+    single = x.astype(np.float32), y.astype(np.float32)
+    assert np.array_equal(gram.gram(single[0]), x.T @ x)
+    assert np.array_equal(gram.gram(*single), x.T @ y)
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 4])
+def test_without_feedback_an_error_is_what_is_rounded_off_and_nothing_else(features):
+    g = np.cov(np.random.default_rng(0).normal(size=(features, 40))).reshape(features, features)
+    factor, gain, cost = gram.gram_factor(g, "none")
+    assert np.array_equal(gram.unit_lower(factor, gain), np.eye(features))
+    assert np.array_equal(cost, np.diagonal(g))
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])
@@ -345,6 +376,16 @@ def test_overflow_is_an_error_and_never_a_nan():
     x = np.array([[1, 1, 1e-6]], np.float32)
     with pytest.raises(ValueError, match=r"left the range|outside the range"):
         compress(w, x, Grid(1e-37))
+
+
+@pytest.mark.parametrize("operator", [Grid(1e-39), Prune(1e39), PruneThenQuantize(1e10, 1e-30)], ids=repr)
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_a_size_or_a_ratio_of_sizes_that_float32_does_not_hold_is_refused(operator, stochastic):
+    w, x = np.full((2, 1), 0.5, np.float32), np.ones((3, 2), np.float32)
+    operator = replace(operator, stochastic=stochastic)
+    with pytest.raises(ValueError, match="a size is outside the range of float32"):
+        compress(w, x, operator)
+    assert np.all(np.isfinite(compress(w.astype(np.float64), x, operator).weights))
 
 
 def test_inputs_below_the_smallest_normal_number_are_those_of_another_unit():
