@@ -327,3 +327,12 @@ def test_every_tensor_scale_of_nvfp4_gives_finite_numbers_and_their_codes(scale)
 def test_a_bad_argument_is_named_before_any_work(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.parametrize("size", [100, base._SMALL + 100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_infinity_or_nan_anywhere_is_seen_and_the_largest_number_is_none(size, dtype):
+    x = np.ones(size, dtype)
+    for value, finite in ((np.finfo(dtype).max, True), (np.inf, False), (-np.inf, False), (np.nan, False)):
+        x[-1] = value
+        assert base.all_finite(x) is finite

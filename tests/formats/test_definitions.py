@@ -143,6 +143,9 @@ def test_stochastic_rounding_is_unbiased_inside_the_range_and_repeats_for_a_seed
     again = fmt.quantize(x, rounding="stochastic", seed=1)
     np.testing.assert_array_equal(again, fmt.quantize(x, rounding="stochastic", seed=1))
     assert np.any(again != fmt.quantize(x, rounding="stochastic", seed=2))
+    np.testing.assert_array_equal(
+        fmt.quantize(x, rounding="stochastic"), fmt.quantize(x, rounding="stochastic", seed=0)
+    )
 
 
 def test_the_number_of_threads_changes_nothing():

@@ -131,7 +131,8 @@ GOOD = np.array([[2.0, 0.3], [0.3, 1.0]])
     ("change", "message"),
     [
         ({"gram": np.eye(3)}, r"gram must be \(2, 2\)"),
-        ({"gram": np.array([[1.0, 0.5], [0.1, 1.0]])}, "not symmetric"),
+        ({"gram": np.array([[1.0, 0.5], [0.1, 1.0]])}, "not symmetric: .* by up to 0.4 of the largest entry"),
+        ({"gram": np.array([[4.0, 2.0], [0.4, 1.0]])}, "not symmetric: .* by up to 0.4 of the largest entry"),
         ({"gram": np.array([[1.0, 2.0], [2.0, 1.0]])}, "not positive semidefinite"),
         ({"gram": np.array([[1.0, np.nan], [np.nan, 1.0]])}, "gram holds NaN or infinity"),
         ({"weights": np.array([1.0, np.inf])}, "weights holds NaN or infinity"),
