@@ -8,6 +8,7 @@ mathematics are defined once, in the first cell. What is not known here stays as
 from __future__ import annotations
 
 import re
+from ast import literal_eval
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ STATEMENT = re.compile(
     r"^`{3,}\{prf:(?P<kind>\w+)\} *(?P<title>.*)\n(?: *:[\w-]+:.*\n)*? *:label: *(?P<label>\S+)", re.MULTILINE
 )
 ROLE = re.compile(r"\{(?P<name>cite:[pt]|eq|numref|prf:ref)\}`(?P<what>[^`]+)`")
+GLUED = re.compile(r"\{glue:(?:text)?\}`(?P<name>[^`:]+)(?::(?P<format>[^`]+))?`")
+GLUE_PREFIX = "application/papermill.record/"
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<where>(?:\.\./)*[\w/-]+)(?:\.md)?\)")
 CODE = re.compile(r"(^(?P<fence>`{3,}|~{3,})(?!\{).*?^(?P=fence) *$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
@@ -73,8 +76,9 @@ def titles(root: Path) -> tuple[dict[str, str], dict[Path, str]]:
 class Plain:
     """MyST of one chapter turned into the Markdown of notebooks; it numbers what the chapter's references name."""
 
-    def __init__(self, chapter: Chapter, cells: list[Any]) -> None:
+    def __init__(self, chapter: Chapter, cells: list[Any], values: dict[str, Any] | None = None) -> None:
         self.chapter = chapter
+        self.values = values or {}
         self.numbers: dict[str, str] = {}
         self.names: dict[str, str] = {}
         figures = (figure_of(cell).get("name") for cell in cells)
@@ -149,9 +153,17 @@ class Plain:
     def _prose(self, text: str) -> str:
         text = BARE_LABEL.sub("", text)
         text = EQUATION.sub(lambda match: f"{match['body']}\\tag{{{self.numbers.get(match['label'], '')}}}$$", text)
+        text = GLUED.sub(self._glued, text)
         text = ROLE.sub(lambda match: self._role(match["name"], match["what"]), text)
         text = re.sub(r'<a href="(?!https?:)[^"]*">(.*?)</a>', r"\1", text)
         return LINK.sub(self._link, text)
+
+    def _glued(self, match: re.Match[str]) -> str:
+        """The number that a cell gave, as the page shows it; its name where nothing was executed."""
+        if match["name"] not in self.values:
+            return f"*{match['name']}*"
+        value = self.values[match["name"]]
+        return f"**{value:{match['format'] or ''}}**"
 
     def _role(self, name: str, what: str) -> str:
         if name.startswith("cite:"):
@@ -171,6 +183,20 @@ class Plain:
         page = (self.chapter.source.parent / match["where"]).resolve()
         title = labels.get(match["where"]) or pages.get(page)
         return (match["text"] or f"*{title}*") if title else match[0]
+
+
+def glued(cells: list[Any]) -> dict[str, Any]:
+    """What the cells of an executed notebook have given a name, for the prose: numbers, or texts."""
+    found = {}
+    for output in (output for cell in cells if cell.cell_type == "code" for output in cell.outputs):
+        name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+        text = output.get("data", {}).get(f"{GLUE_PREFIX}text/plain")
+        if name is not None and text is not None:
+            try:
+                found[name] = literal_eval(text)
+            except (ValueError, SyntaxError):
+                found[name] = text
+    return found
 
 
 def closing(lines: list[str], at: int, fence: str) -> int | None:
@@ -234,10 +260,10 @@ def take_away(chapter: Chapter, repository: str = "", outputs: Path | None = Non
     import nbformat
 
     notebook = chapter.read()
-    plain = Plain(chapter, notebook.cells)
+    executed = nbformat.read(outputs or chapter.executed, as_version=4)
+    plain = Plain(chapter, notebook.cells, glued(executed.cells))
     note = NOTE.format(install=install(repository), macros=macros(chapter.root)).rstrip()
     cells = [nbformat.v4.new_markdown_cell(note, id="note")]
-    executed = nbformat.read(outputs or chapter.executed, as_version=4)
     done = iter([cell for cell in executed.cells if cell.cell_type == "code"])
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -6,11 +6,26 @@ from pathlib import Path
 import nbformat
 import pytest
 from chapters import Book, write_notebook
-from notebooks import Plain, is_executed, take_away
+from notebooks import Plain, glued, is_executed, take_away
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = Book(ROOT).chapters()
 MYST = re.compile(r"^ *[`:]{3,}\{.*$|\{[\w:-]+\}`[^`]*`|^\([\w:-]+\)=$|\]\((?:\.\./)*[\w/-]+\.md\)", re.MULTILINE)
+
+
+def test_numbers_of_cells_stand_in_the_prose_of_a_notebook_as_the_page_shows_them():
+    def given(name, text):
+        record = {"application/papermill.record/text/plain": text}
+        return nbformat.v4.new_output("display_data", record, metadata={"scrapbook": {"name": name}})
+
+    code = nbformat.v4.new_code_cell("glue(...)", outputs=[given("loss", "0.12345"), given("device", "'a GPU'")])
+    values = glued([*markdown("prose"), code])
+    assert values == {"loss": 0.12345, "device": "a GPU"}
+    plain = Plain(Book(ROOT).chapter("tickets/moments"), [], values)
+    assert plain("It adds {glue:text}`loss:.2f` nats on {glue:text}`device`, {glue:}`loss`.") == (
+        "It adds **0.12** nats on **a GPU**, **0.12345**."
+    )
+    assert plain("Not run: {glue:text}`error:.1f`.") == "Not run: *error*."
 
 
 def markdown(*sources):

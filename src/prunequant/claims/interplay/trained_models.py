@@ -1,10 +1,11 @@
 """Claims on trained models: of Harma et al. 2025, on a perceptron that trains in a fraction of a second; and ours."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from prunequant import records
@@ -226,7 +227,7 @@ RECOMPUTED = "each difference is that of the mean losses, each p-value that of i
 SMALL = 0.02  # nats
 RIGHT = 0.8  # of the test images; guessing has 0.1
 SIZES = {"cells": 63, "adaptive": 126, "differences": 24, "protocols": 12}
-Correction = Callable[[list[float]], Sequence[float]]
+Correction = Callable[[list[float]], Iterable[float]]
 
 
 @lru_cache(maxsize=1)
