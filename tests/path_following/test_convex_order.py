@@ -134,3 +134,10 @@ def test_what_is_not_a_law_is_refused():
         convex_order.least_gaussian([0, 1], [1])
     with pytest.raises(ValueError, match="at least 0"):
         convex_order.least_gaussian([0, 1], [1.5, -0.5])
+
+
+def test_a_sum_keeps_values_apart_that_differ_by_more_than_a_rounding():
+    sums, weights = convex_order.convolve([0.0, 3e-12], [0.5, 0.5], [1.0], [1.0])
+    assert sums.size == 2 and weights.tolist() == [0.5, 0.5]
+    sums, weights = convex_order.convolve([0.0, 1e-13], [0.5, 0.5], [1.0], [1.0])
+    assert sums.size == 1 and weights.tolist() == [1.0]

@@ -273,3 +273,10 @@ def test_levels_and_seeds_of_any_integer_type_are_python_integers(kind):
 def test_nothing_in_gives_nothing_out():
     for shape in ((0,), (0, 3), (3, 0)):
         assert Grid(0.5)(np.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_one_size_gives_a_python_float_and_a_size_for_each_neuron_an_array(stochastic):
+    one, each = PruneThenQuantize(0.9, 0.3, stochastic), PruneThenQuantize(np.array([0.9, 1.2]), 0.3, stochastic)
+    assert type(one.parameter) is float
+    assert np.shape(each.parameter) == (2,) and float(each.parameter[0]) == one.parameter

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from naive import subset_sum as naive
 from prunequant import subset_sum
-from prunequant.subset_sum import SearchTooLarge
+from prunequant.subset_sum import SearchTooLarge, _kernels_reach
 
 
 @settings(max_examples=200, deadline=None)
@@ -88,3 +88,8 @@ def test_bad_windows_and_tables_too_large_are_named():
         subset_sum.reachable(x, 0, 2**33)
     with pytest.raises(SearchTooLarge, match="bit sets pass"):
         subset_sum.covered(np.full(8, 2**36), 0, 5)
+
+
+@pytest.mark.parametrize(("values", "largest"), [([0, 0], 0), ([-3, 2], 3), ([-(2**63), 0], 2**63), ([], 0)])
+def test_the_largest_magnitude_keeps_zero_and_the_least_integer(values, largest):
+    assert int(_kernels_reach.largest_magnitude(np.array(values, np.int64))) == largest

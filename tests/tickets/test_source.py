@@ -60,3 +60,10 @@ def test_a_seed_that_is_no_64_bit_number_is_refused(seed):
         (TypeError, ValueError), match=r"seed is .*: it must be an integer in \[0, 18446744073709551615\]"
     ):
         source.weights(seed, 0, 0, 3, 0, 4)
+
+
+def test_a_source_of_too_many_columns_or_units_is_refused_though_it_would_be_empty():
+    with pytest.raises(ValueError, match="columns is 67108865: "):
+        source.blocks(0, 0, 8, 2**26 + 1, 0)
+    with pytest.raises(ValueError, match="width is 67108865: "):
+        source.blocks(0, 0, 8, 0, 2**26 + 1)
