@@ -139,3 +139,10 @@ def test_a_file_that_nobody_keeps_lies_in_a_folder_of_its_own_that_goes_with_the
     for name in ("", "..", "a/b", "a\0"):
         with pytest.raises(ValueError, match="name is"):
             records.scratch(name)
+
+
+def test_every_recorded_change_of_the_code_was_noticed_or_has_a_reason():
+    rows = records.read("mutations.json")["rows"]
+    assert len(rows) > 250 and len({row["key"] for row in rows}) == len(rows)
+    silent = [row for row in rows if not row["noticed"] and not row.get("why")]
+    assert not silent, [f"{row['claim']}: {row['file']}:{row['line']} {row['after']}" for row in silent]
