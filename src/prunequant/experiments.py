@@ -294,9 +294,12 @@ class _Processes(ProcessPoolExecutor):
     def kill(self) -> None:
         """End every process now; what is pending is cancelled, what was running fails."""
         processes = list((self._processes or {}).values())
+        manager = getattr(self, "_executor_manager_thread", None)
         self.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.kill()
+        if manager is not None:  # else it may close its pipe while Python, at its own end, writes to it
+            manager.join(5)
 
 
 def _begin_work() -> None:

@@ -368,7 +368,7 @@ def _product_growth(budget: Budget, first: int = 1) -> Evidence:
         comparisons.append(f"{failed / trials:.2g} ≤ {bound:.2g}")
     join = " / ".join
     figures = (
-        Figure("exact rate λ, K = 3, 7, 15, …", join(f"{r:.3f}" for r in rates)),
+        Figure("exact rate λ, K = 3, 7, 15, …", join(f"{r:z.3f}" for r in rates)),
         Figure("rate q of the proof", join(f"{q:.4f}" for q in proofs)),
         Figure("q at K = 2¹⁰", proved_rate(1024)[0]),
         Figure("blocks that miss some sum, and the bound: K = 3, 96 units; K = 7, 160 units", join(comparisons)),
