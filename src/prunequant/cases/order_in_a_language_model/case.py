@@ -68,16 +68,19 @@ _CPU = {
     "amp": False,
     "at_once": 2,  # evaluation windows per forward pass
 }
-# Sizes that a GPU lent for a quarter of an hour makes: half of it for the two presets together.
-_GPU = {
+_TRAINED_ALONE = {
     **_CPU,
-    "seeds": 4,
     "formats": (),
     "patterns": (),
     "joint_patterns": (),
     "destroyed": (),
     "seed_patterns": (),
     "seed_formats": (),
+}
+# Sizes that a GPU lent for a quarter of an hour makes: half of it for the two presets together.
+_GPU = {
+    **_TRAINED_ALONE,
+    "seeds": 4,
     "tie_formats": (),
     "shares": 0,
     "steps": 100,
@@ -108,13 +111,7 @@ PRESETS = {
     },
     "cpu": _CPU,
     "trained": {
-        **_CPU,
-        "formats": (),
-        "patterns": (),
-        "joint_patterns": (),
-        "destroyed": (),
-        "seed_patterns": (),
-        "seed_formats": (),
+        **_TRAINED_ALONE,
         "tie_formats": ("MXFP4",),
         "tuned": {"0.5": ("MXFP4", "INT4"), "2:4": ("MXFP4",)},
         "amp": True,
