@@ -65,6 +65,7 @@ OUTSIDE = {
     "studies.lsq_one_shot": _RECORD,
     "studies.lsq_rates": _RECORD,
     "studies.logistic_baseline": _RECORD,
+    "studies.lsq_representations": _RECORD,
     "studies.lsq_searches": _RECORD,
     "studies.model_reports": _RECORD,
     "studies.order_audit": _RECORD,

@@ -40,6 +40,7 @@ STUDIES = {
     "lsq-rates-long-vit": "lsq_rates",
     "lsq-rates-transfer": "lsq_rates",
     "lsq-rates-transfer-long": "lsq_rates",
+    "lsq-representations": "lsq_representations",
     "model-reports": "model_reports",
     "order-audit": "order_audit",
     "order-effect": "order_effect",
