@@ -1,8 +1,8 @@
 """How the representations of compressed networks move while these are fine-tuned, from one shot to the end.
 
 The two networks of *lsq-against-pruning* that are trained out, each seed on images of its own, are quantized (LSQ from
-its least-squares start), pruned in one shot and trained on under that mask, or pruned gradually as in the case; the
-dense network trained on stands beside them. Directly after the compression and after every half epoch each is compared
+its least-squares start), pruned in one shot and trained on under that mask, or pruned gradually as in the case (at the
+fewest bits); the dense network trained on stands beside them. Directly after the compression and after every half epoch each is compared
 with the dense network it comes from: every layer, the last block, and what the classifier is given. For this a copy is
 made as it would be stored, kept weights at 16 bits, with the statistics of batch norm estimated anew; the training
 itself goes on untouched. The page book/cases/lsq-against-pruning shows the record.
@@ -91,7 +91,8 @@ def course_unit(
             if anew:
                 batch_norm.reestimate(stored, fresh, settings["reestimate"])
             loss, accuracy = evaluate(stored, images, "cpu")
-            now, near = outputs(stored, names, inputs), {}
+            now = outputs(stored, names, inputs)
+            near: dict[str, Any] = {}
             for name, alike in (("cka", cka.linear_cka), ("snr", decibels)):
                 each = {k: round(alike(reference[k], now[k]), DIGITS[name]) for k in reference}
                 near |= {name: [each[n] for n in names], **{f"{w}_{name}": each[w] for w in WHERE}}
@@ -104,7 +105,8 @@ def course_unit(
 
         steps = chosen["steps"]
         due = points(len(images.train_labels), settings["batch"], steps)
-        network, hooks, learned = copy.deepcopy(dense).train(), [], []
+        network, learned = copy.deepcopy(dense).train(), []
+        hooks: list[training.Hook] = []
         stored = 16.0 * sum(sizes)
         if method == "fresh":
             training.seed_everything(seed + 2000)
@@ -140,7 +142,8 @@ def course_unit(
 
 
 def asked(model: str, bits: tuple[int, ...]) -> list[dict]:
-    """The cells of a network: references, and each compression at its own rate; LSQ also at pruning's, at fewest bits.
+    """The cells of a network: references, and each compression at its own rate. At the fewest bits also gradual pruning,
+    whose courses at more bits the case records, and LSQ at the rate of pruning.
 
     Examples
     --------
@@ -149,7 +152,7 @@ def asked(model: str, bits: tuple[int, ...]) -> list[dict]:
     """
     arguments.choice(model, "model", MODELS)
     rates = PRESETS[f"converged_{model}"]["models"][model]["fine_rate"]
-    plain = {"model": model, "schedule": "none", "bits": 16}
+    plain: dict[str, Any] = {"model": model, "schedule": "none", "bits": 16}
     cells = [{**plain, "method": "fresh", "rate": 0.0}, {**plain, "method": "tuned", "rate": rates["tuned"]["16"]}]
     for b in bits:
         if str(b) not in rates["lsq"]:
@@ -158,6 +161,7 @@ def asked(model: str, bits: tuple[int, ...]) -> list[dict]:
             {**plain, "method": method, "schedule": schedule, "bits": b, "rate": rates[method][str(b)]}
             for method in ("lsq", "pruning")
             for schedule in SCHEDULES[method]
+            if schedule != "gradual" or b == min(bits)
         ]
     return [*cells, {**plain, "method": "lsq", "bits": min(bits), "rate": rates["pruning"][str(min(bits))]}]
 
