@@ -16,7 +16,6 @@ from prunequant.cases.lsq_against_pruning.presets import rates
 from prunequant.cases.lsq_against_pruning.similarity import DenseReference, decibels
 from prunequant.finetune import lsq
 from prunequant.models import small as models
-from prunequant.studies import lsq_one_shot
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = {"tuned": True, "lsq": [2], "free": [2], "bitmap": [3], "entropy": [3]}
@@ -237,26 +236,6 @@ def test_weights_that_are_counted_with_16_bits_are_rounded_to_16_bits_before_the
     one_run(tmp_path, method, mask=mask)
     (weights,) = tested
     assert all(torch.equal(w, w.half().float()) for w in weights.values())
-
-
-def test_one_shot_states_are_of_the_sizes_of_the_case_and_quantized_ones_are_where_its_runs_begin(
-    monkeypatch, tmp_path
-):
-    settings = {**study.PRESETS["ci"], "models": tiny("vit"), "inputs": 50}
-    monkeypatch.setattr(lsq_one_shot, "PRESETS", {"cpu": settings})
-    sizes = []
-
-    def counted(model, names):
-        sizes.append([int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names])
-
-    monkeypatch.setattr(study, "half", counted)
-    found = lsq_one_shot.one_shot_unit("vit", (2,), 3, str(tmp_path))
-    row = one_run(tmp_path, "lsq", "vit")
-    (quantized,) = [state for state in found["states"] if state["method"] == "lsq"]
-    start = np.mean(np.array(quantized["cka"])[found["inner"]])
-    assert start == pytest.approx(row["watch"][0]["cka"], abs=1e-6)
-    (kept,) = sizes
-    assert kept == [lsq_record.keep(n, 2 if inner else 8, "free") for n, inner in zip(row["weights"], row["inner"])]
 
 
 def test_a_run_that_stops_goes_on_to_the_same_rows(tmp_path):

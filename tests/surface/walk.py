@@ -62,7 +62,6 @@ OUTSIDE = {
     "studies.llama_cpp_files": _RECORD,
     "studies.llama_runtime": _RECORD,
     "studies.llama_speed": _RECORD,
-    "studies.lsq_one_shot": _RECORD,
     "studies.lsq_rates": _RECORD,
     "studies.logistic_baseline": _RECORD,
     "studies.lsq_representations": _RECORD,

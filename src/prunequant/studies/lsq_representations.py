@@ -2,10 +2,10 @@
 
 The two networks of *lsq-against-pruning* that are trained out, each seed on images of its own, are quantized (LSQ from
 its least-squares start), pruned in one shot and trained on under that mask, or pruned gradually as in the case (at the
-fewest bits); the dense network trained on stands beside them. Directly after the compression and after every half epoch each is compared
-with the dense network it comes from: every layer, the last block, and what the classifier is given. For this a copy is
-made as it would be stored, kept weights at 16 bits, with the statistics of batch norm estimated anew; the training
-itself goes on untouched. The page book/cases/lsq-against-pruning shows the record.
+fewest bits); the dense network trained on stands beside them. Directly after the compression and after every half epoch
+each is compared with the dense network it comes from: every layer, the last block, and what the classifier is given.
+For this a copy is made as it would be stored, kept weights at 16 bits, with the statistics of batch norm estimated
+anew; the training itself goes on untouched. The page book/cases/lsq-against-pruning shows the record.
 """
 
 from __future__ import annotations
@@ -142,8 +142,9 @@ def course_unit(
 
 
 def asked(model: str, bits: tuple[int, ...]) -> list[dict]:
-    """The cells of a network: references, and each compression at its own rate. At the fewest bits also gradual pruning,
-    whose courses at more bits the case records, and LSQ at the rate of pruning.
+    """The cells of a network: references, and each compression at its own rate.
+
+    At the fewest bits also gradual pruning, whose courses at more bits the case records, and LSQ at pruning's rate.
 
     Examples
     --------

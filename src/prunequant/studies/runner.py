@@ -31,7 +31,6 @@ STUDIES = {
     "llama-cpp": "llama_cpp_files",
     "llama-speed": "llama_speed",
     "logistic-baseline": "logistic_baseline",
-    "lsq-one-shot": "lsq_one_shot",
     "lsq-rates": "lsq_rates",
     "lsq-rates-converged-resnet": "lsq_searches",
     "lsq-rates-converged-vit": "lsq_searches",
