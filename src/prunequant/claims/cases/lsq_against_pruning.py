@@ -1,5 +1,6 @@
 """Claims of Kuzmin et al. 2023 on fine-tuned networks, computed anew from the raw rows of the recorded case."""
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -8,7 +9,7 @@ import numpy as np
 from prunequant import records
 from prunequant.cases import runner as case
 from prunequant.cases.lsq_against_pruning import record as lsq_record
-from prunequant.statistics import holm, paired, paired_resplits
+from prunequant.statistics import Paired, holm, paired, paired_resplits
 
 from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 
@@ -18,14 +19,13 @@ FEW = (2, 3, 4)
 DENSE = {"method": "tuned", "mask": "none", "bits": lsq_record.VALUE_BITS}
 FREE = {"method": "pruning", "mask": "free"}
 SEARCHES = {
-    "cpu": ("lsq_rates.json",),
-    "long": ("lsq_rates_long.json", "lsq_rates_long_vit.json"),
-    "transfer": ("lsq_rates_transfer.json",),
-    "transfer_long": ("lsq_rates_transfer_long.json",),
-    "gpu": ("lsq_rates_efficientnet.json",),
+    "cpu": "lsq_rates.json",
+    "converged_vit": "lsq_rates_converged_vit.json",
+    "converged_resnet": "lsq_rates_converged_resnet.json",
+    "gpu": "lsq_rates_efficientnet.json",
 }
-ORIGINALS = {"cpu": "cpu", "long": "cpu", "transfer": "transfer", "transfer_long": "transfer", "gpu": "gpu"}
-LEAD = "LSQ has the smaller loss in every cell, corrected for shared splits and for many"
+LEAD = "LSQ has the smaller loss in every cell: Student's interval, Holm's correction"
+APART = "every seed has images of its own: no split shares any with another"
 SIZE = "both are stored in as many bits, counted anew"
 STEPS = "both are trained for as many steps"
 
@@ -41,10 +41,22 @@ def _rows(preset: str = "cpu") -> list[dict]:
 
 
 def _granted(preset: str, pairs: list[tuple[dict, dict]]) -> dict[str, bool]:
-    """The hypotheses of these comparisons, from the rows and from the searches for learning rates."""
-    record = _record(preset)
-    searched = [records.read(file)["rows"] for file in SEARCHES[preset]]
-    return lsq_record.taken_for_granted(record["rows"], record["settings"], pairs, searched, _rows(ORIGINALS[preset]))
+    """The hypotheses of these comparisons, from the rows and from the search for learning rates."""
+    record, search = _record(preset), records.read(SEARCHES[preset])
+    searched = [{"model": search.get("model"), **row} for row in search["rows"]]
+    return lsq_record.taken_for_granted(record["rows"], record["settings"], pairs, [searched], record["rows"])
+
+
+def _all_granted(pairs: list[tuple[dict, dict]]) -> dict[str, bool]:
+    """The same for the networks that were trained out, each of which has a record; and that no seeds share images."""
+    found = [_granted(_converged(m), [pair for pair in pairs if pair[0]["model"] == m]) for m in MODELS]
+    apart = all(_record(_converged(m))["settings"]["task"] == "fashion-part" for m in MODELS)
+    return {**{name: all(each[name] for each in found) for name in found[0]}, APART: apart}
+
+
+def _converged(model: str) -> str:
+    """The preset that trains a network out."""
+    return f"converged_{model}"
 
 
 def _cell(model: str, bits: int, length: int = 1) -> dict:
@@ -56,6 +68,12 @@ def _pair(cell: Mapping, **pruned) -> tuple[dict, dict]:
     return {**cell, **FREE, **pruned}, {**cell, **lsq_record.QUANTIZED}
 
 
+def _sure(differences: list[np.ndarray]) -> tuple[list[bool], list[Paired]]:
+    """Which mean differences are positive, p < 0.05 after Holm's correction over them; seeds are independent."""
+    each = [paired(d) for d in differences]
+    return [d.mean > 0 and p < 0.05 for d, p in zip(each, holm([d.p for d in each]))], each
+
+
 def _lead(rows: list[dict], pair: tuple[dict, dict]) -> np.ndarray:
     """Loss of the pruned minus loss of the quantized network, one number a seed."""
     pruned, quantized = (lsq_record.column(rows, "loss", **cell) for cell in pair)
@@ -64,18 +82,17 @@ def _lead(rows: list[dict], pair: tuple[dict, dict]) -> np.ndarray:
 
 def _ahead(cells: list[dict], **changed) -> Evidence:
     """Loss of pruning minus loss of LSQ in every cell, and what the comparison takes for granted."""
-    rows, pairs = _rows(), [_pair(cell, **changed) for cell in cells]
-    above, comparisons = lsq_record.above([_lead(rows, pair) for pair in pairs])
+    pairs = [_pair(cell, **changed) for cell in cells]
+    above, comparisons = _sure([_lead(_rows(_converged(cell["model"])), pair) for cell, pair in zip(cells, pairs)])
     figures = [Figure("cells (networks and bits)", len(cells))]
     figures.append(Figure("cells with LSQ ahead in every seed", sum(d.positive == d.seeds for d in comparisons)))
     for cell, d in zip(cells, comparisons):
-        if cell["bits"] in (2, 4):
-            name = f"{cell['model']}, {cell['bits']} bits: loss saved by LSQ"
-            figures.append(Figure(name, d.mean, "nats", (d.low, d.high), digits=2))
-    return Evidence({LEAD: all(above), **_granted("cpu", pairs)}, tuple(figures), trials=comparisons[0].seeds)
+        name = f"{cell['model']}, {cell['bits']} bits: loss saved by LSQ"
+        figures.append(Figure(name, d.mean, "nats", (d.low, d.high), digits=2))
+    return Evidence({LEAD: all(above), **_all_granted(pairs)}, tuple(figures), trials=comparisons[0].seeds)
 
 
-CELLS = [_cell(m, b) for m in MODELS for b in FEW]
+CELLS = [_cell(m, b) for m in MODELS for b in (*FEW, 8)]
 
 
 @claim(
@@ -87,14 +104,21 @@ bits quantization gives the better network in nearly every case: in 60 of the 63
 networks on four tasks.""",
     source=Source("kuzmin2023", "§5, Table 1", wording="paraphrased"),
     verdict=Verdict.HOLDS,
-    truth=r"""Here, on a vision transformer and a residual network of 86 and 19 thousand weights, 5,000 images of
-clothes, at 2, 3 and 4 bits and the same stored size layer by layer (the mask not charged), LSQ has the smaller test
-loss: every mean difference over paired seeds is positive, $p<0.05$ after the corrections for shared splits and for
-six comparisons.""",
-    difference="The paper's networks are ImageNet's; these are small, and trained so briefly that the size of the lead "
-    "is theirs alone. The paper's three exceptions are all of ResNet-50, which nothing here is like.",
-    remark="Not charging the mask is in favour of pruning. With LSQ's learning rate pruning would look several times "
-    "worse than it is: each method needs its own.",
+    truth=r"""Here, on a vision transformer and a residual network of 86 and 19 thousand weights, trained for 3,000
+steps on clothes and fine-tuned for 600, at 2, 3, 4 and 8 bits and the same stored size layer by layer (the mask not
+charged), LSQ has the smaller test loss: every mean difference over five seeds with images of their own is positive,
+$p<0.05$ after Holm's correction for eight comparisons.""",
+    difference="The paper's networks are ImageNet's; these are small and know ten classes. The paper's three "
+    "exceptions are all of ResNet-50, which nothing here is like.",
+    remark="Not charging the mask is in favour of pruning. Given three times the steps, pruned networks are ahead of "
+    "the quantized ones on the transformer: equal steps are part of the statement.",
+    changes=(
+        Change(
+            Verdict.HOLDS,
+            "The networks were trained for a minute, on splits that shared their images; they are trained out now, and "
+            "no two seeds share any. The leads are four to eight tenths of what they were.",
+        ),
+    ),
 )
 def finetuning(budget: Budget) -> Evidence:
     """The recorded test losses of all seeds, compared seed by seed; sizes, steps, starts and rates from the rows."""
@@ -106,9 +130,9 @@ def _(budget: Budget) -> Evidence:
     return _ahead(CELLS, **DENSE)
 
 
-@finetuning.control("unequal steps: pruning given three times as many, 2 and 3 bits", breaks=(LEAD, STEPS))
+@finetuning.control("unequal steps: pruning given three times as many, 2 to 4 bits", breaks=(LEAD, STEPS))
 def _(budget: Budget) -> Evidence:
-    return _ahead([c for c in CELLS if c["bits"] < 4], length=3)
+    return _ahead([c for c in CELLS if c["bits"] < 8], length=3)
 
 
 def _cka(rows: list[dict], cell: Mapping) -> np.ndarray:
@@ -282,43 +306,37 @@ def _(budget: Budget) -> Evidence:
     return _trend({"method": "dense"})
 
 
-def _longer(swap: bool = False, transferred: Mapping = {}) -> Evidence:
-    """What three times the steps save at 2 bits, pruning's minus LSQ's; LSQ's lead then, and on another network."""
-    short, long = _rows(), _rows("long")
-    more, lead, figures, granted = [], [], [], []
-    for name in MODELS:
-        pair = _pair(_cell(name, 2))
-        p, q = (lsq_record.column(short, "loss", **c) - lsq_record.column(long, "loss", **c) for c in pair)
+MORE = "pruning gains more from three times the steps at 2, 3 and 4 bits: Student's interval, Holm's correction"
+AHEAD = "LSQ is ahead on the mean of the seeds in all six cells after them"
+SURE = "of these six leads one is sure, that of the residual network at 2 bits: likewise"
+
+
+def _longer(swap: bool = False, pruned: Mapping = {}) -> Evidence:
+    """What three times the steps save, pruning's minus LSQ's, in every cell; and LSQ's lead after them."""
+    cells = [_cell(m, b, 3) for m in MODELS for b in FEW]
+    more, lead, pairs = [], [], []
+    for cell in cells:
+        rows = _rows(_converged(cell["model"]))
+        pair, short = _pair(cell, **pruned), _pair({**cell, "length": 1})
+        p, q = (
+            lsq_record.column(rows, "loss", **before) - lsq_record.column(rows, "loss", **after)
+            for before, after in zip(short, pair)
+        )
         more.append(q - p if swap else p - q)
-        lead.append((f"{name}, three times the steps", _lead(long, pair)))
-        figures.append(Figure(f"{name}: saved by pruning", p.mean(), "nats", digits=2))
-        figures.append(Figure(f"{name}: saved by LSQ", q.mean(), "nats", digits=2))
-    granted.append(_granted("long", [_pair(_cell(name, 2)) for name in MODELS]))
-    granted.append(_granted("cpu", [_pair(_cell(name, 2)) for name in MODELS]))
-    for preset, bits, what in (
-        ("transfer", 2, "2 bits"), ("transfer", 3, "3 bits"), ("transfer", 4, "4 bits"),
-        ("transfer_long", 2, "2 bits, three times the steps"),
-    ):  # fmt: skip
-        pair = _pair(_cell("efficientnet", bits), **transferred)
-        lead.append((f"EfficientNet-Lite0, {what}", _lead(_rows(preset), pair)))
-        granted.append(_granted(preset, [pair]))
-    gains, _ = lsq_record.above(more)
-    sure, comparisons = lsq_record.above([d for _, d in lead])
-    for (name, _), d in zip(lead, comparisons):
-        figures.append(Figure(f"{name}: LSQ ahead by", d.mean, "nats", (d.low, d.high), digits=2))
-    figures.append(Figure("leads that are sure after both corrections", f"{sum(sure)} of {len(sure)}"))
-    holds = {
-        MORE: all(gains),
-        AHEAD: all(d.mean > 0 for d in comparisons),
-        SURE: sum(sure) == 2,
-        **{name: all(g[name] for g in granted) for name in granted[0]},
-    }
+        lead.append(_lead(rows, pair))
+        pairs += [pair, short]
+    gains, gained = _sure(more)
+    sure, comparisons = _sure(lead)
+    figures = []
+    for cell, g, d in zip(cells, gained, comparisons):
+        name = f"{cell['model']}, {cell['bits']} bits"
+        figures.append(Figure(f"{name}: saved by pruning more than by LSQ", g.mean, "nats", (g.low, g.high), digits=2))
+        figures.append(Figure(f"{name}: LSQ ahead after it by", d.mean, "nats", (d.low, d.high), digits=2))
+    where = [cell for cell, yes in zip(cells, sure) if yes]
+    figures.append(Figure("leads that are sure after them", f"{len(where)} of {len(cells)}"))
+    ahead = all(d.mean > 0 for d in comparisons)
+    holds = {MORE: all(gains), AHEAD: ahead, SURE: where == [_cell("resnet", 2, 3)], **_all_granted(pairs)}
     return Evidence(holds, tuple(figures), trials=comparisons[0].seeds)
-
-
-MORE = "pruning gains more, corrected for shared splits and for two networks"
-AHEAD = "LSQ is ahead on the mean of the seeds, in all six comparisons"
-SURE = "two of these six leads are sure after both corrections, four are not"
 
 
 @claim(
@@ -328,25 +346,29 @@ SURE = "two of these six leads are sure after both corrections, four are not"
 behind them all the same, ResNet-50 excepted.""",
     source=Source("kuzmin2023", "§5, Appendix H, Table 5", wording="paraphrased"),
     verdict=Verdict.CONDITIONAL,
-    condition="the gain, at 2 bits on two small networks; the lead in two of six comparisons, in the others undecided",
-    truth=r"""At 2 bits three times the steps, with learning rates searched anew, lower the loss of pruning by more
-than that of LSQ on both small networks ($p<0.05$, corrected for shared splits and for two comparisons). On the mean
-of the seeds LSQ stays ahead there and in four comparisons on EfficientNet-Lite0, transferred to the same clothes;
-after both corrections two of these six leads are sure.""",
-    difference="Five random splits of one pool of 6,000 images are not five independent samples: the variance of a "
-    "mean over them is twice what Student's formula says. On the paper's ResNet-50 pruning overtakes.",
-    remark="With the learning rates of the short runs pruning seems to come level on the residual network: LSQ needs a "
-    "higher rate for more steps.",
+    condition="gains more: at 2, 3 and 4 bits; stays behind: sure at 2 bits on one network of two, elsewhere undecided",
+    truth=r"""On a small transformer and a small residual network three times the steps, at rates searched anew for
+them, lower the loss of pruning by more than that of LSQ at 2, 3 and 4 bits: six cells, $p<0.05$ after Holm's
+correction, five seeds with images of their own. After them LSQ is ahead on the mean in all six, surely in one: on the
+residual network at 2 bits.""",
+    difference="The paper's networks stay apart for longer: at 4 bits 74.0 against 60.0 % on EfficientNet-lite, 80.8 "
+    "against 76.3 on ViT. On its ResNet-50 pruning overtakes.",
+    remark="Three times the steps are 1,800; the dense networks had 3,000.",
     changes=(
         Change(
             Verdict.HOLDS,
             "The seeds split one pool of images anew and were taken for independent; with the variance of Nadeau and "
             "Bengio four of the six leads are no longer sure.",
         ),
+        Change(
+            Verdict.CONDITIONAL,
+            "Only 2 bits had been run longer, on networks trained for a minute; now 2, 3 and 4, trained out, each seed "
+            "on images of its own.",
+        ),
     ),
 )
 def longer_claim(budget: Budget) -> Evidence:
-    """Gains in loss of both methods from the recorded longer runs, paired over seeds; and the transferred network."""
+    """Gains in loss of both methods from the recorded longer runs, paired over seeds, and the lead after them."""
     return _longer()
 
 
@@ -355,18 +377,106 @@ def _(budget: Budget) -> Evidence:
     return _longer(swap=True)
 
 
-@longer_claim.control("unequal size: the transferred network with all weights at 16 bits", breaks=(AHEAD, SURE, SIZE))
+@longer_claim.control("unequal size: against all weights at 16 bits", breaks=(AHEAD, SURE, SIZE))
 def _(budget: Budget) -> Evidence:
-    return _longer(transferred=DENSE)
+    return _longer(pruned=DENSE)
 
 
+BOTH = ((3, 0.5), (4, 0.25), (4, 0.5), (4, 0.65), (8, 0.5))  # bits, and the share of the weights that is pruned
+NONE_BETTER = "charged for the mask, none of the ten has a loss that is surely below that of LSQ alone at its size"
+MUCH_WORSE = "pruned by 65 %, both networks are surely worse than LSQ alone at their size"
+COUNTED = "the stored bits of all ten are those of their codes, masks and steps, counted anew"
+
+
+def _both(mask: str = "entropy", rival: str = "lsq", much: float = 0.65) -> Evidence:
+    """Loss of quantized networks that are pruned as well, minus that of one method alone at the same stored bits.
+
+    Between two widths the loss of the one method is taken on the line between them, seed by seed; outside, at the end.
+    """
+    differences: dict[str, list[np.ndarray]] = {"free": [], mask: []}
+    named, sizes = [], {}
+    counted, steps = True, True
+    for model in MODELS:
+        record = _record(_converged(model))
+        rows = record["rows"]
+        alone = lsq_record.QUANTIZED if rival == "lsq" else FREE
+        ends = [{"model": model, "length": 1, **alone, "bits": b} for b in (*FEW, 8)]
+        at, loss = (np.array([lsq_record.column(rows, v, **end) for end in ends]) for v in ("bits_per_weight", "loss"))
+        for bits, share in BOTH:
+            cell = {"model": model, "method": "both", "bits": bits, "sparsity": share, "length": 1}
+            mine = sorted((r for r in rows if all(r.get(k) == v for k, v in cell.items())), key=lambda r: r["seed"])
+            counted &= all(
+                math.isclose(lsq_record.stored_both(r, "free"), r["bits_per_weight"] * sum(r["weights"]), rel_tol=1e-9)
+                and all(k <= (1 - share) * n + 1 for k, n, i in zip(r["kept"], r["weights"], r["inner"]) if i)
+                for r in mine
+            )
+            steps &= all(r["steps"] == record["settings"]["models"][model]["steps"] for r in mine)
+            own = lsq_record.column(rows, "loss", **cell)
+            for kind, found in differences.items():
+                size = np.array([lsq_record.stored_both(r, kind) / sum(r["weights"]) for r in mine])
+                line = np.array([np.interp(x, at[:, i], loss[:, i]) for i, x in enumerate(size)])
+                found.append(own - line)
+            sizes[model, bits, share] = float(size.mean())
+            named.append((model, bits, share))
+    by_mask = {kind: [paired(d) for d in found] for kind, found in differences.items()}
+    corrected = {kind: holm([d.p for d in found]) for kind, found in by_mask.items()}
+    better = {
+        kind: sum(d.mean < 0 and x < 0.05 for d, x in zip(found, corrected[kind])) for kind, found in by_mask.items()
+    }
+    each, p = by_mask[mask], corrected[mask]
+    figures = [
+        Figure(f"{m}, {b} bits, {s:.0%} pruned: above LSQ alone of {sizes[m, b, s]:.2f} bits", d.mean, "nats",
+               (d.low, d.high), digits=2)
+        for (m, b, s), d in zip(named, each)
+    ]  # fmt: skip
+    figures.append(Figure("surely better, were the mask not charged", f"{better['free']} of {len(named)}"))
+    worse = [d.mean > 0 and x < 0.05 for (_, b, s), d, x in zip(named, each, p) if (b, s) == (4, much)]
+    holds = {
+        NONE_BETTER: not better[mask],
+        MUCH_WORSE: all(worse),
+        COUNTED: counted,
+        "all are trained for as many steps": steps,
+        **_all_granted([_pair(_cell(m, b)) for m in MODELS for b in FEW]),
+    }
+    return Evidence(holds, tuple(figures), trials=each[0].seeds)
+
+
+@claim(
+    id="cases.lsq_both",
+    title="Quantized and pruned as well: with the mask charged nothing is gained",
+    statement=r"""A network that is quantized by learned steps and gradually pruned by 25 to 65 % at the same time, its
+mask charged by its entropy, has at no size a loss that is surely below that of quantization alone at as many stored
+bits (two networks, five mixtures, five seeds with images of their own, Holm's correction). Pruned by 65 % it is surely
+worse.""",
+    source=Source("ours", "the question of Kuzmin et al. 2023, §5, Figure 5, with the mask charged", "ours"),
+    verdict=Verdict.HOLDS,
+    remark="The paper finds mild pruning of help, and does not charge the mask. Without that charge one of our ten "
+    "mixtures lies below the line, four bits with a quarter pruned on the residual network; alone it would be sure, "
+    "among ten it is not. The mixtures take the rate of LSQ; none was searched for them.",
+    changes=(Change(None, "recorded with the networks that are trained out"),),
+)
+def both_claim(budget: Budget) -> Evidence:
+    """Losses of the mixtures against the line between the widths of LSQ, seed by seed; sizes counted from the rows."""
+    return _both()
+
+
+@both_claim.control("against pruning alone of the same size", breaks=(NONE_BETTER, MUCH_WORSE))
+def _(budget: Budget) -> Evidence:
+    return _both(rival="pruning")
+
+
+@both_claim.control("a quarter pruned, where 65 % is meant", breaks=MUCH_WORSE)
+def _(budget: Budget) -> Evidence:
+    return _both(much=0.25)
+
+
+GOOD = ("gpu", "efficientnet")  # the preset and the network that beat a linear classifier
 OWN_LOSS = "LSQ has the smaller loss at 2, 3 and 4 bits: Student's interval, Holm's correction"
 OWN_RIGHT = "and is right more often at each of them, likewise"
 BETTER_THAN_LINEAR = "every dense network is right more often than every linear classifier of these images"
-APART = "every seed has images of its own: no split shares any with another"
 
 
-def _own_images(pruned: Mapping = {}, exchanged: bool = False, dense: str = "gpu") -> Evidence:
+def _own_images(pruned: Mapping = {}, exchanged: bool = False, dense: tuple[str, str] = GOOD) -> Evidence:
     """EfficientNet-Lite0 at 64 pixels, five disjoint parts of the images: LSQ against pruning at equal size."""
     record, sign = _record("gpu"), -1 if exchanged else 1
     pairs = [_pair(_cell("efficientnet", bits), **pruned) for bits in FEW]
@@ -376,7 +486,7 @@ def _own_images(pruned: Mapping = {}, exchanged: bool = False, dense: str = "gpu
     ]
     losses, accuracies = ([paired(d) for d in each] for each in (leads, rights))
     linear = [row["accuracy"] for row in records.read("logistic_baseline.json")["rows"]]
-    start = lsq_record.column(_rows(dense), "accuracy", model="efficientnet", method="dense")
+    start = lsq_record.column(_rows(dense[0]), "accuracy", model=dense[1], method="dense")
     figures = [
         Figure(f"{bits} bits: loss saved by LSQ", d.mean, "nats", (d.low, d.high), digits=2)
         for bits, d in zip(FEW, losses)
@@ -430,6 +540,6 @@ def _(budget: Budget) -> Evidence:
     return _own_images(pruned=DENSE)
 
 
-@own_images.control("a dense network after 60 steps at 32 pixels", breaks=BETTER_THAN_LINEAR)
+@own_images.control("the transformer after 500 steps, the first dense network of this case", breaks=BETTER_THAN_LINEAR)
 def _(budget: Budget) -> Evidence:
-    return _own_images(dense="transfer")
+    return _own_images(dense=("cpu", "vit"))
