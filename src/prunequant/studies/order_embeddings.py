@@ -139,8 +139,8 @@ def order_unit(pattern: str, fmt: str, sets: int, size: int, calibration: int, s
 
     Kinds with a pattern alone: "s"; with a format alone: "q"; with both: "sq", "joint", "qs TIES", "adaptive TIES" (in
     each layer the order whose outputs err less on the calibration sentences), "changed TIES" (in how many layers that
-    is quantizing first), and "draw A", "draw B" (of random ties, on all stretches). The random ties of all others are drawn
-    anew for every stretch.
+    is quantizing first), and "draw A", "draw B" (of random ties, on all stretches). The random ties of all others are
+    drawn anew for every stretch.
     """
     with using(torch=1):
         at = _prepared(sets, size, calibration)
