@@ -489,10 +489,10 @@ def _in_embeddings(
     statement=r"""All 36 linear layers of the encoder all-MiniLM-L6-v2 are compressed without training; the outcome is
 $1-\cos$ between a sentence's embedding before and after, over ten stretches of text. In four bits and 2:4, and in HBFP4
 half pruned, quantizing first with ties to the first index moves the embeddings further than pruning first, by more than
-two draws of random ties differ in any of 21 cells, a pair in each (the whole 95 % interval). Ties at random leave some of it: HBFP4 at 50
-and 75 %, MXFP4 at 50 % ($p<0.05$ after Holm's correction over 63). With ties to the larger original weight both orders
-are one in 2:4, and elsewhere differ by less than two draws can. Nowhere is quantizing first ahead by as much as that,
-nor is an order chosen for each layer by the error of its outputs ahead of pruning first.""",
+two draws of random ties differ in any of 21 cells, a pair in each (the whole 95 % interval). Ties at random leave some
+of it: HBFP4 at 50 and 75 %, MXFP4 at 50 % ($p<0.05$ after Holm's correction over 63). With ties to the larger original
+weight both orders are one in 2:4, and elsewhere differ by less than two draws can. Nowhere is quantizing first ahead by
+as much as that, nor is an order chosen for each layer by the error of its outputs ahead of pruning first.""",
     source=Source("ours", "interplay, trained models", wording="ours"),
     verdict=Verdict.HOLDS,
     remark="One model, so the intervals are over text. That is not enough by itself: two masks that differ only by the "
