@@ -69,6 +69,7 @@ OUTSIDE = {
     "studies.model_reports": _RECORD,
     "studies.order_audit": _RECORD,
     "studies.order_effect": _RECORD,
+    "studies.order_embeddings": _RECORD,
     "studies.order_language": _RECORD,
     "studies.order_vision": _RECORD,
     "studies.orders": _RECORD,

@@ -39,6 +39,7 @@ STUDIES = {
     "model-reports": "model_reports",
     "order-audit": "order_audit",
     "order-effect": "order_effect",
+    "order-embeddings": "order_embeddings",
     "order-language": "order_language",
     "order-vision": "order_vision",
     "paths-coverage": "paths_coverage",
