@@ -497,7 +497,7 @@ as much as that, nor is an order chosen for each layer by the error of its outpu
     verdict=Verdict.HOLDS,
     remark="One model, so the intervals are over text. That is not enough by itself: two masks that differ only by the "
     "draw of ties are told apart on text in 12 of 21 cells. At six and eight bits ties to the first index cost in some "
-    "cells too, by less than that.",
+    "cells too, by less than two draws can differ.",
     changes=(Change(None, "whether the order matters for embeddings had been left untested"),),
 )
 def order_embeddings_claim(budget: Budget) -> Evidence:
