@@ -70,6 +70,7 @@ OUTSIDE = {
     "studies.order_audit": _RECORD,
     "studies.order_effect": _RECORD,
     "studies.order_language": _RECORD,
+    "studies.order_outliers": _RECORD,
     "studies.order_vision": _RECORD,
     "studies.orders": _RECORD,
     "studies.paths_coverage": _RECORD,

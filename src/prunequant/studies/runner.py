@@ -44,6 +44,7 @@ STUDIES = {
     "order-audit": "order_audit",
     "order-effect": "order_effect",
     "order-language": "order_language",
+    "order-outliers": "order_outliers",
     "order-vision": "order_vision",
     "paths-coverage": "paths_coverage",
     "paths-networks": "paths_networks",
