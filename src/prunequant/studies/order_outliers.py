@@ -217,7 +217,9 @@ def _both(model, weights, quantized, fmt: Format, pattern: str, seed: int, outli
     groups, kinds = parse_pattern(pattern), ["sq", *(f"qs {ties}" for ties in RULES)]
     if not isinstance(groups, float):
         kinds.append("joint")
-    losses, same, first = {}, [], {}
+    losses: dict[str, list[float]] = {}
+    same: list[str] = []
+    first: dict[str, NDArray] = {}
     for kind in kinds:
         order, _, ties = kind.partition(" ")
         made = {
