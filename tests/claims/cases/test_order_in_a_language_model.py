@@ -182,6 +182,11 @@ def random_ties_for_nothing(record, preset):
         row["losses"]["qs random"] = [v + 0.01 * (-1) ** row["seed"] for v in row["losses"]["sq"]]
 
 
+def fair_ties_that_help_a_whole_layer(record, preset):
+    for row in of(record["rows"], pattern="0.3", format="INT8", factor=32):
+        row["losses"]["qs magnitude"] = [v + 0.01 * (-1) ** row["seed"] for v in row["losses"]["sq"]]
+
+
 def fair_ties_that_cost(record, preset):
     groups_of_outliers(record, factor=4)[0]["losses"]["qs magnitude"][1] += 1e-9
 
@@ -223,6 +228,7 @@ def a_model_with_outliers_that_breaks(record, preset):
         (the_order_costs_nothing, claims.BY_INDEX),
         (as_much_without_outliers, claims.MORE),
         (random_ties_for_nothing, claims.BLIND),
+        (fair_ties_that_help_a_whole_layer, claims.SCALES),
         (fair_ties_that_cost, claims.ONE_MODEL),
         (fair_ties_that_are_another_model, claims.ONE_MODEL),
         (fewer_ties_at_a_larger_factor, claims.OFTEN),
