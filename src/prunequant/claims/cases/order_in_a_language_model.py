@@ -443,8 +443,8 @@ layer pruned and the largest factor, quantizing first costs with fair ties, too.
     source=Source("ours", "Part V; Harma et al. 2024 are reported to see an order in 2:4 and INT8", "ours"),
     verdict=Verdict.HOLDS,
     remark="The largest weight over the spread, for each scale, decides; the name of the format does not. That fair "
-    "ties leave nothing in groups is a theorem (claim ours.ties): four neighbours share a scale. Over a whole layer rows "
-    "of different scales are compared, and no tie is needed to go wrong.",
+    "ties leave nothing in groups is a theorem (claim ours.ties): four neighbours share a scale. Over a whole layer "
+    "rows of different scales are compared, and no tie is needed to go wrong.",
     changes=(Change(None, "eight bits were called immune where the record held no row with outliers"),),
 )
 def order_outliers(budget: Budget) -> Evidence:
