@@ -71,6 +71,7 @@ OUTSIDE = {
     "studies.order_effect": _RECORD,
     "studies.order_embeddings": _RECORD,
     "studies.order_language": _RECORD,
+    "studies.order_outliers": _RECORD,
     "studies.order_vision": _RECORD,
     "studies.orders": _RECORD,
     "studies.paths_coverage": _RECORD,

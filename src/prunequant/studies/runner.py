@@ -41,6 +41,7 @@ STUDIES = {
     "order-effect": "order_effect",
     "order-embeddings": "order_embeddings",
     "order-language": "order_language",
+    "order-outliers": "order_outliers",
     "order-vision": "order_vision",
     "paths-coverage": "paths_coverage",
     "paths-networks": "paths_networks",
