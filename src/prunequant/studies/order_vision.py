@@ -65,6 +65,16 @@ def _trained(model: str, seed: int, data: str, folder: str) -> _Trained:
     return _Trained(settings, images, network, layers, case.statistics_batches(settings, images, seed, run))
 
 
+def output_error(lost: torch.Tensor, gram: np.ndarray) -> float:
+    """What a layer's outputs lose on the inputs of a Gram matrix: the squared norm, `lost` the change of the weights.
+
+    >>> output_error(torch.tensor([[1.0, 2.0]]), np.eye(2))
+    5.0
+    """
+    rows = lost.flatten(1).double().numpy()
+    return float(np.sum((rows @ gram) * rows))
+
+
 def order_unit(
     model: str,
     seed: int,
@@ -94,9 +104,8 @@ def order_unit(
             network.load_state_dict(original)
             return straight_through.weights(network, layers, fmt, pattern, order, ties, seed=1000 * draw)
 
-        def output_error(weights: Mapping, name: str) -> float:
-            lost = (original[name] - weights[name]).flatten(1).double().numpy()
-            return float(np.einsum("ij,jk,ik->", lost, grams[f"{name}.gram"], lost))
+        def error(weights: Mapping, name: str) -> float:
+            return output_error(original[name] - weights[name], grams[f"{name}.gram"])
 
         out = {"dense": loss({}), "accuracy": evaluate(network, images, "cpu")[1]}
         for pattern, spelled in ((p, f) for p in patterns for f in formats):
@@ -108,7 +117,7 @@ def order_unit(
                 fixed, adaptive, changed = [], [], []
                 for draw in range(DRAWS if ties == "random" else 1):
                     second = compressed("qs", ties, draw)
-                    better = [n for n in second if output_error(second, n) < output_error(first, n)]
+                    better = [n for n in second if error(second, n) < error(first, n)]
                     fixed.append(loss(second))
                     adaptive.append(loss({**first, **{n: second[n] for n in better}}))
                     changed.append(len(better))

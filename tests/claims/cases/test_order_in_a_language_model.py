@@ -4,6 +4,7 @@ import pytest
 
 from claims.measured import as_recorded, claims_of
 from claims.tampered import broken_by, of
+from prunequant import records
 from prunequant.claims.cases import order_in_a_language_model as claims
 
 
@@ -150,3 +151,92 @@ def a_dense_network_made_worse(record, preset):
 )
 def test_a_tampered_record_turns_the_claim_on_healed_models_red(monkeypatch, change, condition):
     assert condition in broken_by(monkeypatch, "cases.order_lm_healed", change)
+
+
+def groups_of_outliers(record, **cell):
+    return of(record["rows"], pattern="3:4", format="INT8", **cell)
+
+
+def another_dense_model(record, preset):
+    of(record["rows"], pattern="", format="", factor=32)[1]["losses"]["d"][0] += 1e-12
+
+
+def a_mask_that_moves(record, preset):
+    for row in of(record["rows"], pattern="3:4", format="", factor=32):
+        row["moved"] = 0.02
+
+
+def the_order_costs_nothing(record, preset):
+    for row in groups_of_outliers(record, factor=32):
+        row["losses"]["qs first"] = [v + 0.01 * (-1) ** row["seed"] for v in row["losses"]["sq"]]
+
+
+def as_much_without_outliers(record, preset):
+    for plain, made in zip(groups_of_outliers(record, factor=1), groups_of_outliers(record, factor=32)):
+        gap = [b - a for a, b in zip(made["losses"]["sq"], made["losses"]["qs first"])]
+        plain["losses"]["qs first"] = [v + g for v, g in zip(plain["losses"]["sq"], gap)]
+
+
+def random_ties_for_nothing(record, preset):
+    for row in groups_of_outliers(record, factor=32):
+        row["losses"]["qs random"] = [v + 0.01 * (-1) ** row["seed"] for v in row["losses"]["sq"]]
+
+
+def fair_ties_that_help_a_whole_layer(record, preset):
+    for row in of(record["rows"], pattern="0.3", format="INT8", factor=32):
+        row["losses"]["qs magnitude"] = [v + 0.01 * (-1) ** row["seed"] for v in row["losses"]["sq"]]
+
+
+def fair_ties_that_cost(record, preset):
+    groups_of_outliers(record, factor=4)[0]["losses"]["qs magnitude"][1] += 1e-9
+
+
+def fair_ties_that_are_another_model(record, preset):
+    groups_of_outliers(record, factor=16)[2]["same"].remove("qs magnitude")
+
+
+def fewer_ties_at_a_larger_factor(record, preset):
+    for row in groups_of_outliers(record, factor=16):
+        row["tied"] = 0.05
+
+
+def a_formula_that_is_off(record, preset):
+    for row in groups_of_outliers(record, factor=4):
+        row["normal"] *= 1.3
+
+
+def the_same_outliers_twice(record, preset):
+    for factor in (1, 4, 16, 32):
+        first, second = groups_of_outliers(record, factor=factor)[:2]
+        second["losses"] = first["losses"]
+
+
+def a_seed_left_out(record, preset):
+    record["rows"].remove(groups_of_outliers(record, factor=16, seed=3)[0])
+
+
+def a_model_with_outliers_that_breaks(record, preset):
+    for row in groups_of_outliers(record, factor=32, seed=1):
+        row["losses"]["qs random"] = [99.0, 99.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (another_dense_model, claims.SAME_MODEL),
+        (a_mask_that_moves, claims.SAME_MASK),
+        (the_order_costs_nothing, claims.BY_INDEX),
+        (as_much_without_outliers, claims.MORE),
+        (random_ties_for_nothing, claims.BLIND),
+        (fair_ties_that_help_a_whole_layer, claims.SCALES),
+        (fair_ties_that_cost, claims.ONE_MODEL),
+        (fair_ties_that_are_another_model, claims.ONE_MODEL),
+        (fewer_ties_at_a_larger_factor, claims.OFTEN),
+        (a_formula_that_is_off, claims.NORMAL),
+        (the_same_outliers_twice, claims.FOUR_OUTLIERS),
+        (a_seed_left_out, claims.FOUR_OUTLIERS),
+        (a_model_with_outliers_that_breaks, claims.UNBROKEN),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_outliers_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "cases.order_outliers", change, records, "read")

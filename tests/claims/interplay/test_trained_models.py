@@ -58,3 +58,94 @@ def errors_that_compound(record, preset):
 )
 def test_a_tampered_record_turns_the_claim_on_vision_models_red(monkeypatch, change, condition):
     assert condition in broken_by(monkeypatch, "ours.order_vision", change, records, "read")
+
+
+def cheap_by_index(record, preset):
+    for cell in record["cells"]:
+        if (cell["pattern"], cell["format"], cell["ties"]) == ("2:4", "MXFP4", "first"):
+            cell["delta"] |= {end: cell["delta"][end] - 0.01 for end in ("mean", "low", "high")}
+
+
+def wide_at_random(record, preset):
+    for cell in record["cells"]:
+        if (cell["pattern"], cell["format"], cell["ties"]) == ("0.5", "HBFP4", "random"):
+            cell["delta"] |= {"low": -0.05, "high": 0.1}
+
+
+def dear_by_magnitude(record, preset):
+    for cell in record["cells"]:
+        if (cell["pattern"], cell["format"], cell["ties"]) == ("0.5", "INT4", "magnitude"):
+            cell["delta"] |= {end: cell["delta"][end] + 0.05 for end in ("mean", "low", "high")}
+
+
+def two_computations(record, preset):
+    for cell in record["cells"]:
+        if (cell["pattern"], cell["format"], cell["ties"]) == ("2:4", "INT8", "magnitude"):
+            cell["delta"] |= {"low": -1e-9, "high": 1e-9}
+
+
+def ahead(record, preset):
+    for cell in record["cells"]:
+        if (cell["pattern"], cell["format"], cell["ties"]) == ("0.75", "INT8", "first"):
+            cell["delta"] |= {end: cell["delta"][end] - 0.05 for end in ("mean", "low", "high")}
+
+
+def draws_that_agree(record, preset):
+    for d in record["chance"]:
+        d |= {"low": -1.0, "high": 1.0}
+
+
+def a_gain_in_each_layer(record, preset):
+    d = next(d for d in record["adaptive"] if d["name"] == "0.75 HBFP8 first against sq")
+    d |= {end: d[end] - 0.05 for end in ("mean", "low", "high")}
+
+
+def a_grid(record, preset):
+    record["grid"]["half"] = 1.0
+
+
+def a_stretch_less(record, preset):
+    record["cells"][5]["delta"]["seeds"] = 9
+
+
+def a_cell_less(record, preset):
+    record["joint"].pop()
+
+
+def another_dense_model(record, preset):
+    record["apart"] = 0.1
+
+
+def another_outcome(record, preset):
+    record["means"]["0.75 HBFP6 joint"] += 1e-6
+
+
+def another_draw(record, preset):
+    record["means"]["2:4 INT4 draw B"] += 1e-6
+
+
+def no_correction(record, preset):
+    record["chance"][3]["p_holm"] = record["chance"][3]["p"] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (cheap_by_index, claims.INDEXED),
+        (wide_at_random, claims.DRAWN),
+        (dear_by_magnitude, claims.KINDER),
+        (two_computations, claims.BOTH_SAME),
+        (ahead, claims.NOWHERE),
+        (draws_that_agree, claims.BY_CHANCE),
+        (a_gain_in_each_layer, claims.LAYERED),
+        (a_grid, claims.NO_GRID),
+        (a_stretch_less, claims.WHOLE_MODEL),
+        (a_cell_less, claims.WHOLE_MODEL),
+        (another_dense_model, claims.WHOLE_MODEL),
+        (another_outcome, claims.RECOMPUTED),
+        (another_draw, claims.RECOMPUTED),
+        (no_correction, claims.RECOMPUTED),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_embeddings_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "ours.order_embeddings", change, records, "read")

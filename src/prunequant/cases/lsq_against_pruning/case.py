@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from prunequant.cases.lsq_against_pruning.presets import PRESETS
 from prunequant.cases.lsq_against_pruning.record import (
     VALUE_BITS,
+    fine_rate,
     keep,
     stored_both,
     stored_by_layer,
@@ -244,12 +245,6 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
     batch_norm.reestimate(model, statistics_batches(settings, images, seed, run), settings["reestimate"])
     measured = row | _measured(model, reference, images, run)
     return measured | {"steps": steps, "watch": reference.trajectory, "bits_per_weight": stored / sum(sizes)}
-
-
-def fine_rate(chosen: Mapping, unit: Mapping) -> float:
-    """The learning rate of a compressed network; a longer run may have its own, and "both" has that of LSQ."""
-    rates = chosen["fine_rate"] if unit["length"] == 1 else chosen.get("long_rate", chosen["fine_rate"])
-    return rates["lsq" if unit["method"] == "both" else unit["method"]][str(unit["bits"])]
 
 
 def _measured(model: nn.Module, reference: DenseReference, images, run: Run) -> dict:

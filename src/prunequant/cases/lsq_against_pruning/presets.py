@@ -19,16 +19,6 @@ BITMAP = {"bitmap": [2, 3, 4, 8]}
 LONG = {"tuned": True, "lsq": [2, 3], "free": [2, 3]}
 REFERENCES = ["dense", "twin", "fresh"]
 VIT = {"kind": "vit", "patch": 7, "width": 48, "depth": 3, "heads": 3}
-EFFICIENTNET = {
-    **rates((5e-3, 2e-3, 2e-3, 2e-3), (1e-2, 1e-2, 1e-2, 5e-3), 2e-3, 5e-4),
-    "head_rate": 3e-3,
-    "references": ["dense"],
-}
-TRANSFER = {
-    **COMMON,
-    **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
-    **{"reestimate": 8, "watch": [1.0], "inputs": 200},
-}
 # Networks trained out, each seed on images of its own, rates by seed 5, whose images no record has
 # (`prunequant record lsq-rates-converged-vit`, ...). Each network has a preset, for it takes most of the time.
 CONVERGED = {
@@ -75,24 +65,6 @@ PRESETS: dict[str, dict] = {
             },
         },
     },
-    # Three times the steps at 2 bits, each method at the rate that a search for this length found.
-    "long": {
-        **COMMON,
-        **{"seeds": 5, "task": "fashion-small", "shift": 1, "flip": False, "batch": 64},
-        **{"reestimate": 20, "watch": [1.0]},
-        "models": {
-            "vit": {
-                **rates((3e-3,) * 4, (1e-2,) * 4, 1e-3, 2e-3),
-                **{"network": VIT, "dense_steps": 500, "steps": 450},
-                **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
-            },
-            "resnet": {
-                **rates((3e-3,) * 4, (3e-2,) * 4, 1e-3, 2e-3),
-                **{"network": {"kind": "resnet", "width": 8, "stride": 2}, "dense_steps": 400, "steps": 360},
-                **{"references": [], "lengths": [[1, {"lsq": [2], "free": [2]}]]},
-            },
-        },
-    },
     "converged_vit": {
         **CONVERGED,
         "models": {
@@ -115,29 +87,8 @@ PRESETS: dict[str, dict] = {
             }
         },
     },
-    # The same question for a network trained on ImageNet: presets of their own, for it takes most of the time. Rates
-    # are the best of lsq_rates_transfer.json, and of lsq_rates_transfer_long.json for the longer run.
-    "transfer": {
-        **TRANSFER,
-        "models": {
-            "efficientnet": {
-                **EFFICIENTNET,
-                **{"network": {"kind": "efficientnet", "size": 32}, "dense_steps": 60, "steps": 30},
-                "lengths": [[1, {"tuned": True, "lsq": [2, 3, 4, 8], "free": [2, 3, 4, 8]}]],
-            },
-        },
-    },
-    "transfer_long": {
-        **TRANSFER,
-        "models": {
-            "efficientnet": {
-                **EFFICIENTNET,
-                **{"network": {"kind": "efficientnet", "size": 32}, "dense_steps": 60, "steps": 90, "references": []},
-                "lengths": [[1, {"tuned": True, "lsq": [2], "free": [2]}]],
-            },
-        },
-    },
-    # The paper's own family at twice the size, for minutes of a GPU; rates are the best of lsq_rates_efficientnet.json.
+    # A network of the paper's own family, from its ImageNet weights, for minutes of a GPU; rates are the best of
+    # lsq_rates_efficientnet.json.
     "gpu": {
         **CONVERGED,
         **{"amp": True, "checkpoints": 0, "inputs": 200},

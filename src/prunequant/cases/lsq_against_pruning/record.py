@@ -54,6 +54,17 @@ def _kind(mask: str) -> dict:
     return dict(QUANTIZED) if mask == "lsq" else {"method": "pruning", "mask": mask}
 
 
+def fine_rate(chosen: Mapping, unit: Mapping) -> float:
+    """The learning rate of a compressed network; a longer run may have its own, and "both" has that of LSQ.
+
+    >>> rates = {"lsq": {"2": 0.001}, "pruning": {"2": 0.01}}
+    >>> fine_rate({"fine_rate": rates}, {"method": "both", "bits": 2, "length": 3})
+    0.001
+    """
+    rates = chosen["fine_rate"] if unit["length"] == 1 else chosen.get("long_rate", chosen["fine_rate"])
+    return rates["lsq" if unit["method"] == "both" else unit["method"]][str(unit["bits"])]
+
+
 def stored_by_layer(left: int, count: int, mask: str) -> float:
     """Bits of a pruned layer: its kept weights at 16 bits, and the mask.
 
@@ -238,11 +249,11 @@ def taken_for_granted(
     for search in searched:
         tried: dict[tuple, list] = {}
         for r in search:
-            tried.setdefault((r["model"], r["method"], r["bits"]), []).append((r["loss"], r["rate"]))
+            key = (r["model"], r["method"], r["bits"], r["length"])
+            tried.setdefault(key, []).append((r["loss"], r["rate"]))
         best.update({key: min(each)[1] for key, each in tried.items()})
     dense = {(r["model"], r["seed"]): r["loss"] for r in originals if r["method"] == "dense"}
-    fine = {name: chosen["fine_rate"] for name, chosen in settings["models"].items()}
-    asked = {(r["model"], r["method"], r["bits"]) for r in every} if best else set()
+    asked = [r for r in every if r["method"] in ("lsq", "pruning")] if best else []
     due = {(r["model"], r["length"]): settings["models"][r["model"]]["steps"] * r["length"] for r in every}
     return {
         "both have the same five seeds or more, no two alike": all(
@@ -262,8 +273,8 @@ def taken_for_granted(
         ),
         "every loss is finite": all(np.isfinite(r["loss"]) for r in every),
         "each has the learning rate that its own search found best": all(
-            fine[m][method][str(bits)] == best.get((m, method, bits), math.nan)
-            for m, method, bits in asked
-            if method in ("lsq", "pruning")
+            fine_rate(settings["models"][r["model"]], r)
+            == best.get((r["model"], r["method"], r["bits"], r["length"]), math.nan)
+            for r in asked
         ),
     }
