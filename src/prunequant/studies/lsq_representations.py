@@ -105,7 +105,7 @@ def course_unit(
 
         steps = chosen["steps"]
         due = points(len(images.train_labels), settings["batch"], steps)
-        network, learned = copy.deepcopy(dense).train(), []
+        network, quantizers = copy.deepcopy(dense).train(), []
         hooks: list[training.Hook] = []
         stored = 16.0 * sum(sizes)
         if method == "fresh":
@@ -113,7 +113,6 @@ def course_unit(
             network = small.build(chosen["network"], images.size)
         if method == "lsq":
             quantizers = case.quantized(network, bits)
-            learned = [p for q in quantizers for p in q.steps()]
             stored = float(sum(q.bits() for q in quantizers))
         if method == "pruning":
             final, end = case.sparsities(network, bits, "free"), max(1, int(chosen["ramp"] * steps))
@@ -126,8 +125,10 @@ def course_unit(
         watch.append(compare(network, 0))
         stale = compare(network, 0, anew=False)
         if method != "fresh":
-            optimiser = case._optimiser(settings, network, rate, None, learned, chosen["step_rate"] * rate)
-            case._fit(settings, network, images, optimiser, steps, seed + 500, run, method, [*hooks, Watch()])
+            case.fine_tune(
+                settings, model, network, quantizers, images, rate=rate, steps=steps, seed=seed, run=run, label=method,
+                hooks=[*hooks, Watch()],
+            )  # fmt: skip
         kept = [int(torch.count_nonzero(network.get_submodule(n).weight)) for n in names]
         if method == "pruning":
             stored = float(sum(stored_by_layer(k, n, "free") for k, n in zip(kept, sizes)))

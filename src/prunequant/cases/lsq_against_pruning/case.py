@@ -16,7 +16,7 @@ al. 2023, section 5 (weights only; theirs are ImageNet networks).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -155,6 +155,20 @@ def dense(
     return model
 
 
+def fine_tune(
+    settings: Mapping, name: str, model: nn.Module, quantizers: Sequence[lsq.LSQ], images: data.Images, *,
+    rate: float, steps: int, seed: int, run: Run, label: str, hooks: Sequence[training.Hook],
+) -> None:  # fmt: skip
+    """Train a compressed network in place, on the batches that every compressed network of the seed sees.
+
+    `name` is the network's among the settings; the steps of its quantizers have their own rate and no decay.
+    """
+    learned = [p for h in quantizers for p in h.steps()]
+    step_rate = settings["models"][name].get("step_rate", STEP_RATE) * rate
+    optimiser = _optimiser(settings, model, rate, None, learned, step_rate)
+    _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
+
+
 def statistics_batches(settings: Mapping, images: data.Images, seed: int, run: Run) -> Callable:
     """The batches that batch normalisation is estimated anew from: other ones than those of the training."""
     return batches(images, settings["batch"], seed + 1_000_000, settings["shift"], settings["flip"], run.device)
@@ -226,11 +240,10 @@ def run_unit(settings: Mapping, unit: Mapping, seed: int, run: Run) -> dict:
         hooks.append(pruning.GradualPruner(model, few if mild else names, final, 0, end, max(1, steps // 40)))
     elif method not in ("lsq", "tuned"):
         raise ValueError(f"method is {method!r}: dense, twin, fresh, tuned, lsq, pruning or both")
-    learned = [p for h in quantizers for p in h.steps()]
-    optimiser = _optimiser(settings, model, rate, None, learned, chosen.get("step_rate", STEP_RATE) * rate)
     points = sorted({round(f * steps) for f in settings["watch"]})
     hooks.append(reference.watch(model, points))
-    _fit(settings, model, images, optimiser, steps, seed + 500, run, label, hooks)
+    fine_tune(settings, name, model, quantizers, images, rate=rate, steps=steps, seed=seed, run=run, label=label,
+              hooks=hooks)  # fmt: skip
     if not quantizers:
         half(model, names)
     kept = [int(torch.count_nonzero(model.get_submodule(n).weight)) for n in names]
