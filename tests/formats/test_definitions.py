@@ -282,3 +282,11 @@ def test_a_value_halfway_between_two_levels_of_nf4_goes_to_the_lower_one(dtype):
     np.testing.assert_array_equal(NF4(16).quantize(x)[1:], levels[:-1])
     above = np.append(dtype(1), np.nextafter(halfway, dtype(2)))
     np.testing.assert_array_equal(NF4(16).quantize(above)[1:], levels[1:])
+
+
+@pytest.mark.parametrize(
+    ("grid", "low", "high"), [("twos_complement", -8, 7), ("narrow", -7, 7), ("zero_point", 0, 15)]
+)
+def test_the_codes_of_four_bits_by_grid(grid, low, high):
+    assert Integer(4, grid).code_range == (low, high)
+    assert list(Integer(4, grid).levels) == list(range(low, high + 1))

@@ -17,7 +17,7 @@ from prunequant.interplay import (
 )
 from prunequant.interplay.audit import audit
 from prunequant.interplay.orders import norm
-from prunequant.interplay.search import integer_vectors
+from prunequant.interplay.search import STATEMENTS, TOLERANCE, integer_vectors, violations
 from prunequant.models.perceptron import curves, start
 from prunequant.statistics import holm, paired
 from prunequant.studies import orders as studies
@@ -143,6 +143,7 @@ def test_arrays_that_hold_no_real_numbers_are_refused(x):
         (lambda: counterexample(INT4, "2:4", statement="sq<qs"), ValueError, "statement is 'sq<qs'"),
         (lambda: counterexample(INT4, "2:4", axis=1), ValueError, "axis is 1"),
         (lambda: next(integer_vectors(256, 64)), ValueError, "length is 64"),
+        (lambda: next(integer_vectors(1, 0)), ValueError, "length is 0"),
         (lambda: audit({"INT4": INT4}, radius=200), ValueError, "radius is 200"),
         (lambda: audit({"INT4": INT4}, columns=(("sq<qs", "first"),)), ValueError, "statement is 'sq<qs'"),
         (lambda: audit("INT4"), TypeError, "formats is 'INT4'"),
@@ -197,3 +198,17 @@ def test_a_norm_follows_the_unit_as_far_as_floats_reach(dtype, p):
         assert rows.dtype == dtype
         np.testing.assert_allclose(rows.astype(float) / unit, expected, rtol=tight)
         assert float(norm((x[0] * unit).astype(dtype), p)) / unit == pytest.approx(expected[0], rel=tight)
+
+
+@pytest.mark.parametrize(("by", "above"), [(0.5, False), (1.5, True)])
+def test_a_violation_is_more_than_rounding_of_what_has_about_the_size_one(by, above):
+    class Errors:
+        """Two tensors, whose left sides are larger by a multiple of the tolerance."""
+
+        def error(self, which, p):
+            right = np.array([0.5, 4.0])
+            scale = np.maximum(right, 1)
+            return right + by * TOLERANCE * scale if which == STATEMENTS[name][0] else right
+
+    name = next(iter(STATEMENTS))
+    assert violations(Errors(), name, 2.0)[2].tolist() == [above, above]

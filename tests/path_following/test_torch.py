@@ -8,6 +8,7 @@ import torch
 from prunequant.path_following import FiniteGrid, Grid, OneBit, Prune, PruneThenQuantize, compress
 from prunequant.path_following import _torch as device_code
 from prunequant.path_following.layer import Layer, Rounding, Rule
+from prunequant.path_following.tensors import is_half
 from prunequant.random import philox4x32
 
 OPERATORS = [
@@ -129,3 +130,9 @@ def test_the_device_code_refuses_singular_inputs_too():
     w, x = torch.ones(2, 1, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="singular"):
         on_device(w, x, Grid(0.5), feedback="optq", damping=0.0)
+
+
+def test_floats_narrower_than_float32_are_half():
+    narrow = [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]
+    assert all(is_half(d) for d in narrow)
+    assert not any(is_half(d) for d in (np.float32, np.float64, np.int16, np.dtype("V2"), np.bool_))
