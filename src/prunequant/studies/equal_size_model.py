@@ -5,10 +5,10 @@ in groups of 64, and pruned weights with a bitmap (or two bits of place, 2:4) wh
 scheme is rounded to nearest and pruned by what it loses, and with inputs of training text: OPTQ for what is quantized,
 SparseGPT for what is pruned. One scheme of each takes these inputs also without the first token of a window. Integers
 with a zero point stand beside, in groups of 128, so that they take a tenth of a bit less than the size. OPTQ and what
-rounds after SparseGPT take the columns of most energy first; integers also in the order of the file, and with columns
-that are scaled before (`models.column_scaling`), of a model that is written to a file of its own, whose embedding is in
-float32: its bytes are more for that, its matrices the same. The file's weights lie on a grid of four bits already,
-which favours no mask. The page book/cases/equal-size-in-a-language-model shows the record.
+prunes and rounds by SparseGPT's mask take the columns of most energy first, and once more in the order of the file.
+Integers stand also with columns that are scaled before (`models.column_scaling`), of a model that is written to a file
+of its own, whose embedding is in float32: its bytes are more for that, its matrices the same. The file's weights lie on
+a grid of four bits already, which favours no mask. The page book/cases/equal-size-in-a-language-model shows the record.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def methods(scheme: str) -> tuple[str, ...]:
     later = (calibrated + LATER,) if scheme in BOTH_INPUTS else ()
     if calibrated == "optq":
         return *(way + more for way, more in INTEGERS), *later
-    return "nearest", calibrated, *later
+    return "nearest", calibrated, *later, calibrated + ORDER
 
 
 def schemes(bits: Sequence[float]) -> list[tuple[float, str]]:
@@ -149,17 +149,17 @@ def dense_unit(windows: int, seed: int) -> dict:
 def summary(rows: Sequence[Mapping]) -> list[dict]:
     """Perplexity of every file, what it adds to the loss, and by what a pruned one is behind integers of its size.
 
-    The last, against symmetric integers and against those with a zero point, is paired by window, under the calibrated
-    methods and under rounding to nearest apart, and corrected over all comparisons; positive: fewer bits are ahead of
-    fewer weights. Where inputs were left out, what that adds is paired with the same file of all inputs. What is added
-    by columns in their order, and by columns that are scaled, is paired with the same integers by activation and not
-    scaled, and corrected over all such pairs.
+    The last, against symmetric integers and against those with a zero point, by energy and not scaled, is paired by
+    window, under the calibrated methods and under rounding to nearest apart, and corrected over all comparisons;
+    positive: fewer bits are ahead of fewer weights. Where inputs were left out, what that adds is paired with the same
+    file of all inputs. What is added by columns in their order, and by columns that are scaled, is paired with the same
+    file by energy and not scaled, and corrected over all such pairs of integers, and over those of pruned files.
     """
     by_name = {(row["scheme"], row.get("method")): row["losses"] for row in rows}
     dense = by_name[ORIGINAL, None]
     found: list[dict] = [{"scheme": ORIGINAL, "perplexity": corpus.perplexity(dense)}]
     compared: list[tuple[dict, float]] = []
-    changed: list[tuple[dict, float]] = []
+    changed: dict[bool, list[tuple[dict, float]]] = {False: [], True: []}  # of pruned files apart
     for row in (row for row in rows if row["scheme"] != ORIGINAL):
         own, size, method = row["losses"], row["bits"], row["method"]
         one = {"bits": size, "scheme": row["scheme"], "method": method, "perplexity": corpus.perplexity(own)}
@@ -167,12 +167,12 @@ def summary(rows: Sequence[Mapping]) -> list[dict]:
         if method.endswith(LATER):
             whole = by_name[row["scheme"], method.removesuffix(LATER)]
             one["without_first_tokens"] = asdict(paired(np.subtract(own, whole)))
-        elif method.endswith((ORDER, SCALED)):
+        if method.endswith((ORDER, SCALED)):
             suffix, key = (ORDER, "in_order") if method.endswith(ORDER) else (SCALED, "scaled")
             difference = paired(np.subtract(own, by_name[row["scheme"], method.removesuffix(suffix)]))
             one[key] = asdict(difference)
-            changed.append((one[key], difference.p))
-        elif row["scheme"] in PRUNED[size]:
+            changed[row["scheme"] in PRUNED[size]].append((one[key], difference.p))
+        if row["scheme"] in PRUNED[size] and not method.endswith(LATER):
             like = "nearest" if method == "nearest" else "optq"
             others = {"behind": (QUANTIZED[size], like), "behind_zero_point": (SHIFTED[size], like + ZERO)}
             for name, other in others.items():
@@ -180,7 +180,7 @@ def summary(rows: Sequence[Mapping]) -> list[dict]:
                 one[name] = asdict(difference)
                 compared.append((one[name], difference.p))
         found.append(one)
-    for family in (compared, changed):
+    for family in (compared, *changed.values()):
         for (row, _), p in zip(family, holm([p for _, p in family])):
             row["p_holm"] = float(p)
     return found

@@ -96,6 +96,14 @@ def an_order_that_is_missing(record, preset):
     rows[:] = [r for r in rows if (r["scheme"], r.get("method")) != ("INT4 g64", "optq, in order")]
 
 
+def few_weights_by_energy_as_in_order(record, preset):
+    as_in(record, "75% INT4 g64", "sparsegpt, in order", "sparsegpt")
+
+
+def few_weights_in_order_far_behind(record, preset):
+    as_in(record, "75% INT4 g64", "sparsegpt, in order", "sparsegpt", by=3)
+
+
 def scales_do_not_help(record, preset):
     as_in(record, "INT3 g64", "optq, scaled", "optq")
 
@@ -120,6 +128,8 @@ def scaled_integers_behind_a_pruned_file(record, preset):
         (the_order_of_three_bits_does_not_matter, module.BY_ENERGY),
         (the_order_of_three_bits_does_not_matter, module.TURNED),
         (an_order_that_is_missing, module.BY_ENERGY),
+        (few_weights_by_energy_as_in_order, module.SPARSE),
+        (few_weights_in_order_far_behind, module.TURNED),
         (scales_do_not_help, module.HELPED),
         (scales_harm_four_bits_with_a_zero_point, module.HELPED),
         (scales_do_not_harm, module.HARMED),
