@@ -135,16 +135,26 @@ def model_unit(
     return {**measured, "cpu": round(time.process_time() - start, 1)}
 
 
-def compressed_losses(out: Path, to: str, options: Mapping[str, Any], windows: int) -> dict:
-    """A file that `compress` writes with these options, looked at again, and the losses of the model read from it."""
-    source = smollm2.weights_path()
+def compressed_losses(
+    out: Path,
+    to: str,
+    options: Mapping[str, Any],
+    windows: int,
+    source: Path | None = None,
+    model: smollm2.Llama | None = None,
+) -> dict:
+    """A file that `compress` writes with these options, looked at again, and the losses of the model read from it.
+
+    source, model : another file than that of the package, and its model, which the matrices are read into.
+    """
+    source = smollm2.weights_path() if source is None else source
     written = checkpoint.compress(source, out, to=to, **options)
     again = checkpoint.verify_file(out, source)
     if to == "gguf":
         model = smollm2.load(out)
     else:
         values = {smollm2.module_name(n).removesuffix(".weight"): w for n, w in stored_matrices(out)}
-        model = smollm2.set_weights(smollm2.load(), values)
+        model = smollm2.set_weights(smollm2.load() if model is None else model, values)
     out.unlink()
     return {
         "promised_bytes": written.predicted_bytes,
