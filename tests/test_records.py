@@ -101,6 +101,7 @@ OWN = {
     "checkpoint/layout.py": "inside `beside`",
     "experiments.py": "the store appends under a lock, line by line; the lock file of a run is empty",
     "finetune/checkpoints.py": "inside `beside`",
+    "models/column_scaling.py": "inside `beside`",
     "models/images.py": "inside `beside`",
     "studies/corpus.py": "packed in memory",
     "studies/fashion_mnist_6000.py": "packed in memory",

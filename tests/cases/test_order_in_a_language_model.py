@@ -209,7 +209,7 @@ def test_a_format_that_does_not_exist_is_refused_before_any_work(settings, tmp_p
 
 def test_the_case_is_found_by_its_name():
     assert cases.load(NAME) is order.CASE
-    assert set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu", "gpu_groups"}
+    assert set(order.CASE.presets) == {"ci", "cpu", "trained", "healed", "gpu", "gpu_groups"}
 
 
 def test_inputs_are_quantized_inside_the_block_alone_and_let_the_gradient_through():

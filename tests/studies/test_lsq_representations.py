@@ -69,14 +69,15 @@ def test_a_course_ends_where_the_run_of_the_case_ends(model, method, schedule, b
     found = row(model, method, schedule, bits, **short)
     theirs = by_the_case(model, method, bits, {"pruning": 3e-3}.get(method, 1e-3), short)
     end = found["watch"][-1]
-    assert end["loss"] == theirs["loss"] and end["step"] == theirs["steps"] == found["steps"]
+    assert end["loss"] == pytest.approx(theirs["loss"], rel=1e-5)  # the order of sums may differ
+    assert end["step"] == theirs["steps"] == found["steps"]
     assert end["cka"] == pytest.approx(theirs["cka"], abs=1e-5)
     assert end["snr"] == pytest.approx(theirs["output_snr"], abs=1e-3)
     assert found["bits_per_weight"] == theirs["bits_per_weight"] and found["inner"] == theirs["inner"]
     if method == "lsq":
-        assert found["stale"]["loss"] == theirs["watch"][0]["loss"]
+        assert found["stale"]["loss"] == pytest.approx(theirs["watch"][0]["loss"], rel=1e-5)
     else:
-        assert found["dense_loss"] == theirs["watch"][0]["loss"]
+        assert found["dense_loss"] == pytest.approx(theirs["watch"][0]["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("model", courses.MODELS)

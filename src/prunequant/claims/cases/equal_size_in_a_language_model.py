@@ -114,6 +114,27 @@ def _added(suffix: str, plain: Mapping[str, str]) -> dict[tuple[str, str], Paire
     }
 
 
+def _as_large_as_promised(row: Mapping) -> bool:
+    """Whether a file has the bytes that were promised, and its matrices the bits of their size, or a little fewer."""
+    if row["bytes"] != row["promised_bytes"]:
+        return False
+    if ZERO in row["method"]:
+        return row["bits"] - 0.15 < row["bits_per_weight"] < row["bits"]
+    return Scheme.named(row["scheme"]).stored_bits(SIDE, SIDE) / SIDE**2 == row["bits"] == row["bits_per_weight"]
+
+
+def _sound(losses: list[tuple], calibration: int) -> bool:
+    """Whether all losses are finite, no two files and no two windows agree, and all rows have as many of both."""
+    windows = len(losses[0])
+    return (
+        bool(np.all(np.isfinite(losses)))
+        and len(set(losses)) == len(losses)
+        and len(set(losses[0])) == windows
+        and {(len(r["losses"]), r["windows"], r.get("calibration", calibration)) for r in _rows()}
+        == {(windows, windows, calibration)}
+    )
+
+
 def _equal_size(
     shifted: Callable[[dict, dict], bool] = alike,
     symmetric: Callable[[dict, dict], bool] = alike,
@@ -186,17 +207,9 @@ def _equal_size(
         Figure(f"{harm[0]}, {harm[1]}: loss added", scaled[harm].mean, "nats", _interval(scaled[harm]), digits=3),
     )  # fmt: skip
     losses = [tuple(r["losses"]) for r in _rows()]
-    windows, used = len(losses[0]), written[0]["calibration"]
+    used = written[0]["calibration"]
     holds = {
-        EQUAL: all(
-            r["bytes"] == r["promised_bytes"]
-            and (
-                r["bits"] - 0.15 < r["bits_per_weight"] < r["bits"]
-                if ZERO in r["method"]
-                else Scheme.named(r["scheme"]).stored_bits(SIDE, SIDE) / SIDE**2 == r["bits"] == r["bits_per_weight"]
-            )
-            for r in written
-        ),
+        EQUAL: all(map(_as_large_as_promised, written)),
         SHIFTED: all(ahead[: len(with_zero)]),
         SYMMETRIC: all(larger),
         FOUR_VALUES: all(d.high < 0 for d in of_four_values),
@@ -208,11 +221,7 @@ def _equal_size(
         HELPED: len(by_optq) == 6
         and all(d.mean < 0 and (p_of[key] < 0.05 or key == least_helped) for key, d in by_optq.items()),
         HARMED: scaled[harm].mean > 0 and p_of[harm] < 0.05,
-        SOUND: bool(np.all(np.isfinite(losses)))
-        and len(set(losses)) == len(losses)
-        and len(set(losses[0])) == len(losses[0])
-        and {(len(r["losses"]), r["windows"], r.get("calibration", used)) for r in _rows()}
-        == {(windows, windows, used)},
+        SOUND: _sound(losses, used),
         "every file was read back without a problem": not any(r["verified"]["problems"] for r in written),
     }
     return Evidence(holds, figures, trials=len(losses[0]))
