@@ -160,7 +160,7 @@ GRAM = np.eye(8)
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: column_scaling.column_scales([-1.0], 0.5), ValueError, "from 0 on"),
+        (lambda: column_scaling.column_scales([-1.0], 0.5), ValueError, "sizes holds -1: no input"),
         (lambda: column_scaling.column_scales([[1.0]], 0.5), ValueError, "vector"),
         (lambda: column_scaling.column_scales([1.0], 2), ValueError, "exponent is 2"),
         (lambda: column_scaling.output_error([[1.0]], [[1.0, 2.0]], [[1.0]]), ValueError, "shapes"),
@@ -171,8 +171,16 @@ GRAM = np.eye(8)
         (lambda: column_scaling.search(MODEL, {}, "INT4 g8"), ValueError, r"lacks blocks\.0\.q"),
         (lambda: column_scaling.search(torch.nn.Linear(1, 1), {}, "INT4 g8"), TypeError, "model"),
         (lambda: column_scaling.scaled(MODEL, {"blocks.0.o": np.ones(64)}), ValueError, r"scales names 'blocks\.0\.o'"),
-        (lambda: column_scaling.scaled(MODEL, {"blocks.0.mlp": np.ones(3)}), ValueError, "64 positive"),
-        (lambda: column_scaling.scaled(MODEL, {"blocks.0.mlp": np.zeros(64)}), ValueError, "64 positive"),
+        (lambda: column_scaling.best_exponent(np.ones((2, 8)), GRAM, "INT4 g8"), ValueError, "in a list"),
+        (lambda: column_scaling.shared_inputs("m"), TypeError, "model is 'm'"),
+        (lambda: column_scaling.scaled(MODEL, {"blocks.0.mlp": np.ones(3)}), ValueError, r"it must be \(64,\)"),
+        (lambda: column_scaling.scaled(MODEL, {"blocks.0.mlp": np.zeros(64)}), ValueError, "hold 0: they must be pos"),
+        (lambda: column_scaling.scaled_grams(MODEL, {}, {"x": [1]}), ValueError, "scales names 'x'"),
+        (lambda: column_scaling.scaled_grams(MODEL, [], {}), TypeError, "grams is"),
+        (lambda: column_scaling.scaled_grams(MODEL, {"blocks.0.gate": GRAM}, {"blocks.0.mlp": np.zeros(64)}),
+         ValueError, "hold 0"),
+        (lambda: column_scaling.scaled_grams(MODEL, {"blocks.0.gate": GRAM}, {"blocks.0.mlp": np.ones(64)}),
+         ValueError, r"of blocks\.0\.gate has shape \(8, 8\)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_scaled_is_refused_by_name(call, error, words):

@@ -151,6 +151,10 @@ def test_stretches_share_no_sentence_and_a_text_that_is_too_short_is_named():
     assert [len(s) for s in chosen] == [4, 4, 4] and len({s for some in chosen for s in some}) == 12
     with pytest.raises(ValueError, match="20 sentences of 8 to 60 words: 3 × 7 asked"):
         study.stretches(text, 3, 7)
+    for count, kind, words in ((0, ValueError, "count is 0"), (2.0, TypeError, "count is 2.0")):
+        with pytest.raises(kind, match=words):
+            study.stretches(text, count, 1)
+    assert study.stretches(text, np.uint8(3), np.uint8(4)) == chosen
 
 
 def test_the_error_of_outputs_is_that_of_the_outputs():

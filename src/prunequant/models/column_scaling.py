@@ -70,8 +70,10 @@ def column_scales(sizes: ArrayLike, exponent: float) -> NDArray[np.float64]:
     """
     x = arguments.numbers(sizes, "sizes").astype(np.float64)
     exponent = arguments.real(exponent, "exponent", 0, 1)
-    if x.ndim != 1 or x.size == 0 or x.min() < 0:
-        raise ValueError(f"sizes has shape {x.shape} and must be a vector of numbers from 0 on")
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"sizes has shape {x.shape}: it must be a vector, of at least one number")
+    if x.min() < 0:
+        raise ValueError(f"sizes holds {x.min():g}: no input is smaller than 0")
     if x.max() == 0:
         return np.ones(len(x))
     powers = np.maximum(x / x.max(), LEAST) ** exponent
@@ -145,8 +147,12 @@ def best_exponent(
         np.asarray(arguments.numbers(w, "a matrix"), np.float32)
         for w in arguments.several(matrices, "matrices", "arrays")
     ]
-    if not each or any(w.ndim != 2 or g.shape != (w.shape[1], w.shape[1]) for w in each):
-        raise ValueError(f"gram has shape {g.shape}: it must be (columns, columns) of every matrix, of at least one")
+    if not each or any(w.ndim != 2 for w in each):
+        shapes = ", ".join(str(w.shape) for w in each[:3]) or "nothing"
+        raise ValueError(f"matrices holds {shapes}: give at least one matrix, (rows, columns) each, in a list")
+    for w in each:
+        if g.shape != (w.shape[1], w.shape[1]):
+            raise ValueError(f"gram has shape {g.shape}: a matrix of shape {w.shape} needs {(w.shape[1],) * 2}")
     kind = scheme if isinstance(scheme, Scheme) else Scheme.named(scheme)
     grid = Settings() if settings is None else arguments.instance(settings, "settings", Settings, "a Settings")
     to_nearest = Settings(grid=grid.grid, scale_dtype=grid.scale_dtype, mask=grid.mask, unit_scale=grid.unit_scale)
@@ -169,6 +175,7 @@ def shared_inputs(model: Llama) -> dict[str, Shared]:
     >>> shared_inputs(smollm2.random())["blocks.1.down"]
     Shared(before='blocks.1.up', matrices=('blocks.1.down',))
     """
+    arguments.instance(model, "model", Llama, "a Llama of smollm2")
     found = {}
     for number in range(len(model.blocks)):
         b = f"blocks.{number}"
@@ -209,6 +216,23 @@ def search(
     }
 
 
+def _checked(model: Llama, scales: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
+    """The scales as arrays, of as many columns as the matrices have that share them, all positive."""
+    shared, checked = shared_inputs(model), {}
+    arguments.instance(scales, "scales", Mapping, "scales by names of `shared_inputs`")
+    for name, values in scales.items():
+        if name not in shared:
+            raise ValueError(f"scales names {arguments.shown(name)}: the names are {', '.join(list(shared)[:3])} …")
+        s = arguments.numbers(values, f"scales of {name}").astype(np.float64)
+        columns = model.get_submodule(shared[name].matrices[0]).in_features
+        if s.shape != (columns,):
+            raise ValueError(f"scales of {name} have shape {s.shape}: it must be ({columns},)")
+        if s.min() <= 0:
+            raise ValueError(f"scales of {name} hold {s.min():g}: they must be positive")
+        checked[name] = s
+    return checked
+
+
 def scaled(model: Llama, scales: Mapping[str, ArrayLike]) -> Llama:
     """A copy of the model with scaled columns, that computes the same up to rounding.
 
@@ -228,20 +252,11 @@ def scaled(model: Llama, scales: Mapping[str, ArrayLike]) -> Llama:
     >>> bool(torch.allclose(model(tokens), other(tokens), atol=1e-5))
     True
     """
-    arguments.instance(model, "model", Llama, "a Llama of smollm2")
-    arguments.instance(scales, "scales", Mapping, "scales by names of `shared_inputs`")
-    shared, checked = shared_inputs(model), {}
-    for name, values in scales.items():
-        if name not in shared:
-            raise ValueError(f"scales names {arguments.shown(name)}: the names are {', '.join(list(shared)[:3])} …")
-        s = arguments.numbers(values, f"scales of {name}").astype(np.float64)
-        columns = model.get_submodule(shared[name].matrices[0]).in_features
-        if s.shape != (columns,) or s.min() <= 0:
-            raise ValueError(f"scales of {name} have shape {s.shape}: they must be {columns} positive numbers")
-        checked[name] = torch.from_numpy(s)
+    shared, checked = shared_inputs(model), _checked(model, scales)
     other = copy.deepcopy(model)
     with torch.no_grad():
-        for name, s in checked.items():
+        for name, values in checked.items():
+            s = torch.from_numpy(values)
             before = other.get_submodule(shared[name].before).weight
             along = s.to(before.device).reshape(-1, *[1] * (before.ndim - 1))
             before.copy_(before.double() / along)
@@ -252,12 +267,20 @@ def scaled(model: Llama, scales: Mapping[str, ArrayLike]) -> Llama:
 
 
 def scaled_grams(model: Llama, grams: Mapping[str, NDArray], scales: Mapping[str, ArrayLike]) -> dict[str, NDArray]:
-    """The Gram matrices of the inputs of `scaled(model, scales)`: G_ij / (s_i s_j); of the other layers as they are."""
-    shared = shared_inputs(model)
-    of_layer = {m: np.asarray(values) for name, values in scales.items() for m in shared[name].matrices}
+    """The Gram matrices of the inputs of `scaled(model, scales)`: G_ij / (s_i s_j); of the other layers as they are.
+
+    Raises
+    ------
+    TypeError, ValueError : scales as in `scaled`, a Gram matrix of another shape.
+    """
+    arguments.instance(grams, "grams", Mapping, "Gram matrices by the names of layers")
+    shared, checked = shared_inputs(model), _checked(model, scales)
+    of_layer = {m: values for name, values in checked.items() for m in shared[name].matrices}
     found = dict(grams)
     for name in found.keys() & of_layer.keys():
-        gram, s = found[name], of_layer[name]
+        gram, s = arguments.numbers(found[name], f"the Gram matrix of {name}"), of_layer[name]
+        if gram.shape != (len(s), len(s)):
+            raise ValueError(f"the Gram matrix of {name} has shape {gram.shape}: it must be {(len(s),) * 2}")
         found[name] = (gram / np.outer(s, s)).astype(gram.dtype)
     return found
 

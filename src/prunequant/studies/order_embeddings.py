@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunequant import extras
+from prunequant import arguments, extras
 from prunequant.finetune import straight_through
 from prunequant.formats import named
 from prunequant.models import corpus, input_grams
@@ -70,7 +70,7 @@ def stretches(text: str, count: int, size: int) -> list[list[str]]:
 
     Raises
     ------
-    ValueError : the text has fewer sentences of 8 to 60 words.
+    TypeError, ValueError : no text or no count; the text has fewer sentences of 8 to 60 words.
 
     Examples
     --------
@@ -78,6 +78,8 @@ def stretches(text: str, count: int, size: int) -> list[list[str]]:
     >>> stretches(" ".join(line.format(i) for i in range(6)), 3, 1)[1]
     ['This is sentence 2 of a text that has six.']
     """
+    text = arguments.instance(text, "text", str, "a text")
+    count, size = arguments.integer(count, "count", 1), arguments.integer(size, "size", 1)
     split = (" ".join(s.split()) for s in re.split(r"(?<=[.!?])\s+", text))
     found = [s for s in split if WORDS[0] <= len(s.split()) <= WORDS[1]]
     each = len(found) // count
