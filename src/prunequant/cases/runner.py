@@ -66,6 +66,7 @@ class Case:
     relevant: Callable[[Mapping, Mapping], Mapping] = _all  # the settings that one unit's row depends on
     version: int = 1  # raised by the author when the rows may change: no row of an earlier version is used again
     timed: bool = False  # its rows are times: nothing may run beside it
+    apart: bool = False  # units of one seed may run side by side: what they share is made once, under a lock
 
 
 class Unfinished(RuntimeError):
@@ -140,8 +141,8 @@ def run_case(
     data : folder of data sets that are at hand.
     limit : seconds from 0 on after which no further unit is begun (for machines lent for minutes); then `Unfinished`.
     threads : torch threads on the CPU, in [1, 1024], of each process; 1 for the preset ci, else all cores, unless said.
-    jobs : processes, in [1, 61]: seeds, and the models of a seed where units name one, run side by side. Results do
-        not depend on it. A case that measures times takes 1 alone.
+    jobs : processes, in [1, 61]: seeds, and the models of a seed where units name one, run side by side; in a case
+        whose units may, the units of a seed too. Results do not depend on it. A case that measures times takes 1 alone.
     settings : replaces single settings of the preset; the record says what was used.
     progress, unit_progress : called with (units done, units) and with (what, step, steps) inside a unit; the second
         by one process only.
@@ -375,10 +376,14 @@ def _side_by_side(
     for key, unit, seed in todo:
         if key not in store:
             groups.setdefault((seed, unit.get("model")), []).append((key, unit, seed))
+    shares = list(groups.values())
+    if case.apart:
+        parts = max(1, jobs // max(1, len(groups)))
+        shares = [share for group in shares for i in range(parts) if (share := group[i::parts])]
     until = None if limit is None else time.time() + limit
     where = run.device, run.data, run.scratch
-    with processes(min(jobs, max(1, len(groups)))) as pool:
-        waiting = {pool.submit(_share, case.name, settings, group, *where, until, threads) for group in groups.values()}
+    with processes(min(jobs, max(1, len(shares)))) as pool:
+        waiting = {pool.submit(_share, case.name, settings, share, *where, until, threads) for share in shares}
         while True:
             finished, waiting = wait(waiting, timeout=1)
             for each in finished:

@@ -12,7 +12,7 @@ Among what is trained, three kinds are another protocol: "s then q" is trained t
 at the end, "s then qa" the same with the inputs of its layers quantized too, and "qs a" is trained through weights and
 inputs that are both quantized.
 
-The presets `trained`, `gpu` and `gpu_groups` hold the last part alone, which takes longer than the others together.
+The presets `trained`, `gpu` and `gpu_formats` hold the last part alone, which takes longer than the others together.
 `ci` replaces the model by a small Llama over bytes, trained on the spot, one per seed.
 """
 
@@ -31,6 +31,7 @@ from prunequant import threads
 from prunequant.cases.byte_model import byte_batch, byte_model, byte_windows, next_token
 from prunequant.cases.order_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
+from prunequant.experiments import lock
 from prunequant.finetune import straight_through, training
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format, named, names
@@ -41,6 +42,7 @@ from prunequant.sparsity import keep_largest
 
 SEVEN = ("INT8", "INT4", "HBFP8", "HBFP6", "MXFP8", "MXFP6", "MXFP4")
 FOUR = ("INT8", "INT4", "HBFP6", "MXFP4")
+FIVE = ("INT4", "MXFP4", "HBFP6", "INT8", "HBFP8")
 
 _CPU = {
     "model": "smollm2",
@@ -59,6 +61,7 @@ _CPU = {
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
     "tuned": {},  # what is trained: pattern → formats
     "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
+    "tuned_joint": (),  # formats that are trained through the joint mask, too
     "afterwards": (),  # formats that a network trained through its mask alone is quantized to at the end
     "inputs": (),  # those of them in which the inputs of its layers are quantized too
     "steps": 16,
@@ -76,18 +79,6 @@ _TRAINED_ALONE = {
     "destroyed": (),
     "seed_patterns": (),
     "seed_formats": (),
-}
-# A night of two cores: healed on 100 × 1,024 tokens, then as many through each compression, read on all windows.
-_HEALED_FIRST = {
-    "seeds": 3,
-    "shares": 1,
-    "steps": 200,
-    "batch": (1, 512),
-    "rate": 1e-4,
-    "recover": 200,
-    "amp": True,
-    "tuned": {"0.5": ("INT4", "MXFP4", "HBFP6", "INT8")},
-    "tuned_thresholds": ("0.5",),
 }
 # Sizes that a GPU lent for a quarter of an hour makes: half of it for the two presets together.
 _GPU = {
@@ -128,17 +119,22 @@ PRESETS = {
         "tuned": {"0.5": ("MXFP4", "INT4"), "2:4": ("MXFP4",)},
         "amp": True,
     },
-    "healed": {**_TRAINED_ALONE, **_HEALED_FIRST},
     "gpu": {**_GPU, "tuned": {"0.5": ("HBFP8",)}, "afterwards": ("HBFP8",), "inputs": ("HBFP8",)},
-    "gpu_groups": {**_GPU, "seeds": 3, "tuned": {"2:4": ("MXFP4",)}},
+    "gpu_formats": {
+        **_GPU,
+        "tie_formats": FIVE,
+        "tuned": {"0.5": FIVE, "2:4": FIVE},
+        "tuned_joint": FIVE,
+    },
 }
 
 
 def units(settings: Mapping) -> list[dict]:
     """All work units: one per part, pattern and format; those without a format are shared by all formats."""
-    afterwards, inputs = (settings.get(name, ()) for name in ("afterwards", "inputs"))  # not in the first records
+    absent = ("afterwards", "inputs", "tuned_joint")  # from the first records
+    afterwards, inputs, joint = (settings.get(name, ()) for name in absent)
     lists = ("formats", "destroyed_formats", "seed_formats", "tie_formats")
-    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs}
+    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs, *joint}
     unknown = asked.union(*settings["tuned"].values()) - set(names())
     if unknown:
         raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(names())}")
@@ -160,6 +156,8 @@ def units(settings: Mapping) -> list[dict]:
                 out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
             for f in formats:
                 kinds = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
+                if f in joint:
+                    kinds += ("joint",)
                 if f in afterwards:
                     kinds += ("s then q", *(("s then qa", "qs a") if f in inputs else ()))
                 out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for k in kinds]
@@ -361,14 +359,16 @@ def _recovered(settings: Mapping, seed: int, at: Run) -> smollm2.Llama:
 def _kept(name: str, like: smollm2.Llama, train: Callable[[], smollm2.Llama], at: Run) -> smollm2.Llama:
     """A model that is trained once and then read from the scratch folder."""
     place = at.scratch / f"{name}.pt"
-    if place.is_file():
-        found = copy.deepcopy(like)
-        found.load_state_dict(torch.load(place, map_location=at.device, weights_only=True))
-        return found
-    trained = train()
-    with beside(place) as unfinished:
-        torch.save(trained.state_dict(), unfinished)
-    return trained
+    with open(place.with_suffix(".lock"), "ab") as file:
+        lock(file)  # one process trains it, the others wait
+        if not place.is_file():
+            trained = train()
+            with beside(place) as unfinished:
+                torch.save(trained.state_dict(), unfinished)
+            return trained
+    found = copy.deepcopy(like)
+    found.load_state_dict(torch.load(place, map_location=at.device, weights_only=True))
+    return found
 
 
 def _tuned(settings: Mapping, unit: Mapping, seed: int, at: Run) -> dict:
@@ -451,4 +451,6 @@ def _straight(fmt: Format, module: torch.nn.Module, given: tuple[torch.Tensor]) 
     return (given[0] + (quantized.to(given[0].dtype) - given[0]).detach(),)
 
 
-CASE = Case("order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise, relevant)
+CASE = Case(
+    "order-in-a-language-model", "The order in a language model", PRESETS, units, run, summarise, relevant, apart=True
+)
