@@ -41,6 +41,13 @@ def test_the_gpu_preset_runs_end_to_end_at_a_tiny_size(record):
     assert {f"{one} minus {other}" for one, other in order_summary.PROTOCOLS} <= set(tuned)
 
 
+def test_the_units_of_a_seed_side_by_side_give_the_rows_of_one_process(record, tmp_path):
+    out = tmp_path / "record.json"
+    beside = run_case(NAME, "gpu", seeds=2, device="cpu", threads=1, settings=TINY, jobs=4, out=out)
+    assert [r.get("losses") for r in beside["rows"]] == [r.get("losses") for r in record["rows"]]
+    assert beside["keys"] == record["keys"] and [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
 def test_a_run_is_the_same_twice(record):
     again = run_case(NAME, "gpu", seeds=1, device="cpu", threads=1, settings=TINY)
     assert [r["losses"] for r in again["rows"]] == [r["losses"] for r in record["rows"] if r["seed"] == 0]
@@ -209,7 +216,7 @@ def test_a_format_that_does_not_exist_is_refused_before_any_work(settings, tmp_p
 
 def test_the_case_is_found_by_its_name():
     assert cases.load(NAME) is order.CASE
-    assert set(order.CASE.presets) == {"ci", "cpu", "trained", "healed", "gpu", "gpu_groups"}
+    assert set(order.CASE.presets) == {"ci", "cpu", "trained", "gpu", "gpu_groups", "gpu_formats"}
 
 
 def test_inputs_are_quantized_inside_the_block_alone_and_let_the_gradient_through():

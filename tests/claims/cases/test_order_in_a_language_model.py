@@ -153,6 +153,97 @@ def test_a_tampered_record_turns_the_claim_on_healed_models_red(monkeypatch, cha
     assert condition in broken_by(monkeypatch, "cases.order_lm_healed", change)
 
 
+def of_formats(record, preset, **cell):
+    return of(record["rows"], **cell) if preset == "gpu_formats" else []
+
+
+def moved(rows, by):
+    for row in rows:
+        kind = row["kind"]
+        row["losses"][kind] = [v + by for v in row["losses"][kind]]
+
+
+def six_windows(record, preset):
+    for row in of_formats(record, preset, kind="qs", format="HBFP6"):
+        row["losses"]["qs"] = row["losses"]["qs"][:6]
+
+
+def a_seed_that_is_another(record, preset):
+    first = {(r["kind"], r["format"], r["pattern"]): r for r in of_formats(record, preset, seed=0)}
+    for row in of_formats(record, preset, seed=2):
+        row["losses"] = first[row["kind"], row["format"], row["pattern"]]["losses"]
+
+
+def half_the_steps(record, preset):
+    for row in of_formats(record, preset, kind="sq", format="HBFP8"):
+        row["training"] = row["training"][:50]
+
+
+def another_first_loss(record, preset):
+    for row in of_formats(record, preset, kind="qs magnitude", format="HBFP6", pattern="2:4", seed=1):
+        row["training"][0] += 1e-4
+
+
+def four_bits_cost_nothing(record, preset):
+    moved(of_formats(record, preset, kind="qs", format="MXFP4", pattern="0.5"), -0.04)
+
+
+def eight_bits_cost(record, preset):
+    moved(of_formats(record, preset, kind="qs", format="HBFP8", pattern="0.5"), 0.04)
+
+
+def fair_ties_cost_in_groups(record, preset):
+    moved(of_formats(record, preset, kind="qs magnitude", format="HBFP6", pattern="2:4"), 0.03)
+
+
+def fair_ties_cost_in_blocks(record, preset):
+    moved(of_formats(record, preset, kind="qs magnitude", format="MXFP4", pattern="0.5"), 0.04)
+
+
+def fair_ties_help_in_rows(record, preset):
+    moved(of_formats(record, preset, kind="qs magnitude", format="INT4", pattern="0.5"), -0.04)
+
+
+def on_the_threshold(record, preset):
+    moved(of_formats(record, preset, kind="q", format="MXFP4"), 0.06)
+
+
+def another_day(record, preset):
+    moved(of(record["rows"], kind="sq", seed=1) if preset == "gpu_groups" else [], -0.06)
+
+
+def a_dense_network_that_lost(record, preset):
+    moved(of_formats(record, preset, kind="d", seed=1), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "condition"),
+    [
+        (six_windows, claims.THREE_SEEDS),
+        (a_seed_that_is_another, claims.THREE_SEEDS),
+        (half_the_steps, claims.DONE),
+        (another_first_loss, claims.ONE_START),
+        (four_bits_cost_nothing, claims.FOUR_BITS),
+        (eight_bits_cost, claims.EIGHT_BITS),
+        (fair_ties_cost_in_groups, claims.FAIR_GROUPS),
+        (fair_ties_cost_in_blocks, claims.FAIR_BLOCKS),
+        (fair_ties_help_in_rows, claims.OWN_SCALES),
+        (on_the_threshold, claims.APART),
+        (another_day, claims.AGAIN),
+        (a_dense_network_that_lost, claims.UNHURT),
+    ],
+)
+def test_a_tampered_record_turns_the_claim_on_formats_red(monkeypatch, change, condition):
+    assert condition in broken_by(monkeypatch, "cases.order_lm_formats", change)
+
+
+def test_a_cell_without_one_of_its_seeds_is_refused():
+    record = claims._record("gpu_formats")
+    rows = [r for r in record["rows"] if (r["seed"], r["kind"], r["format"]) != (1, "qs", "INT8")]
+    with pytest.raises(ValueError, match="the same three seeds"):
+        claims._formats(rows, record["settings"], claims._again())
+
+
 def groups_of_outliers(record, **cell):
     return of(record["rows"], pattern="3:4", format="INT8", **cell)
 

@@ -12,7 +12,7 @@ Among what is trained, three kinds are another protocol: "s then q" is trained t
 at the end, "s then qa" the same with the inputs of its layers quantized too, and "qs a" is trained through weights and
 inputs that are both quantized.
 
-The presets `trained`, `gpu` and `gpu_formats` hold the last part alone, which takes longer than the others together.
+The presets `trained` and those for a GPU hold the last part alone, which takes longer than the others together.
 `ci` replaces the model by a small Llama over bytes, trained on the spot, one per seed.
 """
 
@@ -61,7 +61,6 @@ _CPU = {
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
     "tuned": {},  # what is trained: pattern → formats
     "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
-    "tuned_joint": (),  # formats that are trained through the joint mask, too
     "afterwards": (),  # formats that a network trained through its mask alone is quantized to at the end
     "inputs": (),  # those of them in which the inputs of its layers are quantized too
     "steps": 16,
@@ -120,21 +119,21 @@ PRESETS = {
         "amp": True,
     },
     "gpu": {**_GPU, "tuned": {"0.5": ("HBFP8",)}, "afterwards": ("HBFP8",), "inputs": ("HBFP8",)},
+    "gpu_groups": {**_GPU, "seeds": 3, "tuned": {"2:4": ("MXFP4",)}},  # one cell of the next, run on another day
     "gpu_formats": {
         **_GPU,
         "tie_formats": FIVE,
-        "tuned": {"0.5": FIVE, "2:4": FIVE},
-        "tuned_joint": FIVE,
+        "tuned": {"0.5": FIVE, "2:4": FOUR},
+        "seeds": 3,
     },
 }
 
 
 def units(settings: Mapping) -> list[dict]:
     """All work units: one per part, pattern and format; those without a format are shared by all formats."""
-    absent = ("afterwards", "inputs", "tuned_joint")  # from the first records
-    afterwards, inputs, joint = (settings.get(name, ()) for name in absent)
+    afterwards, inputs = (settings.get(name, ()) for name in ("afterwards", "inputs"))  # not in the first records
     lists = ("formats", "destroyed_formats", "seed_formats", "tie_formats")
-    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs, *joint}
+    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs}
     unknown = asked.union(*settings["tuned"].values()) - set(names())
     if unknown:
         raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(names())}")
@@ -156,8 +155,6 @@ def units(settings: Mapping) -> list[dict]:
                 out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
             for f in formats:
                 kinds = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
-                if f in joint:
-                    kinds += ("joint",)
                 if f in afterwards:
                     kinds += ("s then q", *(("s then qa", "qs a") if f in inputs else ()))
                 out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for k in kinds]

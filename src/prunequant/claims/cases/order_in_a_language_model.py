@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from prunequant import records
 from prunequant.cases import runner as case
 from prunequant.cases.order_in_a_language_model.summary import cells
-from prunequant.statistics import paired
+from prunequant.statistics import holm, paired
 
 from ..core import Budget, Change, Evidence, Figure, Source, Verdict, claim
 
@@ -332,6 +332,164 @@ def _moved(rows: list[dict], kind: str, by: Mapping[int, float]) -> list[dict]:
         {**r, "losses": {kind: [x + by.get(r["seed"], 0.0) for x in r["losses"][kind]]}} if r["kind"] == kind else r
         for r in rows
     ]
+
+
+FOUR_BITS = "in four bits quantizing first costs by the first index, half pruned and at 2:4: four intervals above 0"
+ONE_START = "at 2:4 with fair ties both orders have the same loss in the first step, in every format and seed"
+FAIR_GROUPS = (
+    "at 2:4 with fair ties no interval leaves ±0.04 nats, each holds 0, and in INT4 less than a quarter is left"
+)
+FAIR_BLOCKS = "half pruned, MXFP4: fair ties cost less than the first index, the interval of the difference above 0"
+OWN_SCALES = "half pruned, INT4: fair ties leave more than half of the cost, the interval of the rest above 0"
+EIGHT_BITS = "in eight bits no interval of the order leaves ±0.04 nats, by the first index or with fair ties"
+APART = "MXFP4 lies above the threshold in nats under both patterns, INT4 half pruned below it (intervals)"
+AGAIN = "an earlier run of the same seeds, MXFP4 at 2:4, has every mean loss within 0.05 nats"
+THREE_SEEDS = "all kinds have the same three seeds, no two alike, and all 133 windows"
+SLIGHT = 0.04  # nats
+REPEATED = 0.05  # nats: the kernels of a GPU do not sum in one order, and training makes that larger
+Kinds = dict[tuple, dict[int, NDArray]]
+
+
+def _formats(rows: list[dict], settings: Mapping, again: Kinds, preset: str = "gpu_formats") -> Evidence:
+    """Healed, five formats, two patterns, two rules for ties: what the order costs after training, from the rows.
+
+    Raises
+    ------
+    ValueError : a cell lacks a kind.
+    """
+    losses = cells(rows, "tuned")
+    seeds = sorted(losses["", "", "d"])
+    if any(sorted(by_seed) != seeds for by_seed in losses.values()):
+        raise ValueError(THREE_SEEDS)
+    mean = {cell: np.array([by_seed[s].mean() for s in seeds]) for cell, by_seed in losses.items()}
+    asked = [(pattern, fmt) for pattern, formats in settings["tuned"].items() for fmt in formats]
+    gap = {cell: mean[*cell, "qs"] - mean[*cell, "sq"] for cell in asked}
+    fair = {cell: mean[*cell, "qs magnitude"] - mean[*cell, "sq"] for cell in asked}
+    order, rest = ({cell: paired(d) for cell, d in each.items()} for each in (gap, fair))
+    excess = {
+        (p, f): paired(mean[p, f, "sq"] - mean[p, "", "s"] - mean["", f, "q"] + mean["", "", "d"]) for p, f in asked
+    }
+    start = {(r["seed"], r["pattern"], r["format"], r["kind"]): r["training"][0] for r in rows}
+    groups = [f for p, f in asked if p == "2:4"]
+    four = [(p, f) for p, f in asked if f in ("INT4", "MXFP4")]
+    eight = [(p, f) for p, f in asked if f in ("INT8", "HBFP8")]
+    half, pair = ("0.5", "INT4"), ("2:4", "INT4")
+    blocks = paired(mean["0.5", "MXFP4", "qs"] - mean["0.5", "MXFP4", "qs magnitude"])
+    repeated = [abs(float(by[s].mean() - losses[cell][s].mean())) for cell, by in again.items() for s in by]
+    gained = _gained(preset)
+    corrected = holm([order[cell].p for cell in asked])
+    small = all(max(abs(d.low), abs(d.high)) < SLIGHT for cell in eight for d in (order[cell], rest[cell]))
+    none = all(d.low < 0 < d.high and max(-d.low, d.high) < SLIGHT for d in (rest["2:4", f] for f in groups))
+    holds = {
+        FOUR_BITS: len(four) == 4 and all(order[cell].low > 0 for cell in four),
+        ONE_START: all(start[s, "2:4", f, "sq"] == start[s, "2:4", f, "qs magnitude"] for s in seeds for f in groups),
+        FAIR_GROUPS: none and _left(gap[pair], fair[pair]),
+        FAIR_BLOCKS: blocks.low > 0,
+        OWN_SCALES: paired(fair[half] - gap[half] / 2).low > 0,
+        EIGHT_BITS: len(eight) == 3 and small,
+        APART: min(excess["0.5", "MXFP4"].low, excess["2:4", "MXFP4"].low) > 0 > excess[half].high,
+        AGAIN: len(repeated) == 15 and max(repeated) < REPEATED,
+        UNHURT: len(gained) >= 3 and min(gained) > 0,
+        THREE_SEEDS: len(seeds) == 3
+        and all(len(set(m.tolist())) == 3 for m in mean.values())
+        and all(v.shape == (133,) for by_seed in losses.values() for v in by_seed.values()),
+        DONE: all(len(row["training"]) == settings["steps"] and np.all(np.isfinite(row["training"])) for row in rows)
+        and all(bool(np.all(np.isfinite(m))) for m in mean.values()),
+    }
+    shown = [
+        Figure(f"{fmt}, {'half pruned' if p == '0.5' else p}: {words}", d.mean, "nats", (d.low, d.high), digits=2)
+        for p, fmt in four
+        for words, d in (("by the first index", order[p, fmt]), ("with fair ties", rest[p, fmt]))
+    ]
+    widest = max(max(abs(d.low), abs(d.high)) for cell in eight for d in (order[cell], rest[cell]))
+    return Evidence(
+        holds,
+        (
+            *shown,
+            Figure("farthest end of an interval in eight bits", widest, "nats", digits=2),
+            Figure(
+                "cells with an order after Holm's correction", f"{sum(p < 0.05 for p in corrected)} of {len(asked)}"
+            ),
+            Figure("largest difference to an earlier run of the same seeds", max(repeated), "nats", digits=2),
+        ),
+        trials=len(seeds),
+        note="read from the record's rows",
+    )
+
+
+def _again() -> Kinds:
+    """The earlier run: dense, quantized, pruned, and both orders by the first index in MXFP4 at 2:4."""
+    return cells(_record("gpu_groups")["rows"], "tuned")
+
+
+@claim(
+    id="cases.order_lm_formats",
+    title="Healed and trained, in four bits the order still costs; at 2:4 it is a tie rule",
+    statement=r"""SmolLM2-135M, healed by 200 steps, is trained for 100 more through half of each layer pruned, or 2:4,
+and four to eight bits. By the first index quantizing first costs in INT4 and MXFP4 under both patterns; in INT8 and
+HBFP8 it changes the loss by less than 0.04 nats (95 % intervals over three seeds, 133 windows each). At 2:4 with ties
+to the larger original both orders start as one model, and no difference is seen after training. Half pruned, fair ties
+help in MXFP4 and leave more than half of the cost in INT4, whose rows have scales of their own. In MXFP4 pruning and
+quantizing together cost more than the sum of both, in INT4 half pruned less.""",
+    source=Source("ours", "Part V; the setting of Harma et al. 2024, Table 2", "ours"),
+    verdict=Verdict.HOLDS,
+    remark="Three seeds; of the nine cells only the two of INT4 keep their order after Holm's correction. The "
+    "conditions were written after the record was seen. HBFP8 at 2:4 and the joint mask were not trained.",
+    changes=(Change(None, "recorded on a GPU: fair ties, and the formats of four, six and eight bits, healed"),),
+)
+def order_lm_formats(budget: Budget) -> Evidence:
+    """The recorded losses of every window, three seeds."""
+    record = _record("gpu_formats")
+    return _formats(record["rows"], record["settings"], _again())
+
+
+def _in_place_of(rows: list[dict], what: dict[str, str], **instead: str) -> list[dict]:
+    """The rows, those of one description with the losses and the training of those of another."""
+    named = [{key: row[key] for key in ("seed", "pattern", "format", "kind")} for row in rows]
+    found = {tuple(name.values()): row for name, row in zip(named, rows)}
+    out = []
+    for name, row in zip(named, rows):
+        other = row
+        if all(name[key] == value for key, value in what.items()):
+            other = found[tuple((name | instead).values())]
+        out.append(
+            {**row, "training": other["training"], "losses": {row["kind"]: next(iter(other["losses"].values()))}}
+        )
+    return out
+
+
+@order_lm_formats.control(
+    "the losses of INT8 for those of INT4: nothing is paid", breaks=(FOUR_BITS, FAIR_GROUPS, OWN_SCALES, APART)
+)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu_formats")
+    return _formats(_in_place_of(record["rows"], {"format": "INT4"}, format="INT8"), record["settings"], _again())
+
+
+@order_lm_formats.control("ties to the first index for the fair ones", breaks=(ONE_START, FAIR_GROUPS, FAIR_BLOCKS))
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu_formats")
+    rows = _in_place_of(record["rows"], {"kind": "qs magnitude"}, kind="qs")
+    return _formats(rows, record["settings"], _again())
+
+
+@order_lm_formats.control("the losses of INT4 for those of INT8", breaks=EIGHT_BITS)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu_formats")
+    return _formats(_in_place_of(record["rows"], {"format": "INT8"}, format="INT4"), record["settings"], _again())
+
+
+@order_lm_formats.control("seeds that are not paired with those of the earlier run", breaks=AGAIN)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu_formats")
+    rolled = {cell: {s: by_seed[(s + 1) % 3] for s in by_seed} for cell, by_seed in _again().items()}
+    return _formats(record["rows"], record["settings"], rolled)
+
+
+@order_lm_formats.control("a rate that harms: the dense network of the short record", breaks=UNHURT)
+def _(budget: Budget) -> Evidence:
+    record = _record("gpu_formats")
+    return _formats(record["rows"], record["settings"], _again(), preset="trained")
 
 
 SAME_MODEL = "outlier channels change no loss of the dense model, to the last bit"
