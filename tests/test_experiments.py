@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from prunequant import records
-from prunequant.experiments import Store, grid, processes, sweep
+from prunequant.experiments import Store, alone, grid, processes, sweep
 
 
 def draw(n, seed):
@@ -516,3 +516,30 @@ def test_a_row_or_a_place_of_the_wrong_kind_is_refused_by_name(tmp_path):
             sweep(draw, grid(n=[5]), seeds=seeds)
     store.add("wide", {"n": np.longdouble(0.5)})
     assert Store(tmp_path / "s.jsonl").rows == {"wide": {"n": 0.5}}
+
+
+def test_a_block_behind_a_lock_file_is_entered_by_one_at_a_time(tmp_path):
+    seen, inside = [], threading.Event()
+
+    def second():
+        inside.wait(10)
+        seen.append("waits")
+        with alone(tmp_path / "made.lock"):
+            seen.append("second")
+
+    other = threading.Thread(target=second)
+    other.start()
+    with alone(tmp_path / "made.lock"):
+        inside.set()
+        while "waits" not in seen:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        seen.append("first")
+    other.join(10)
+    assert seen == ["waits", "first", "second"]
+
+
+@pytest.mark.parametrize(("path", "error"), [(7, TypeError), (".", ValueError)])
+def test_a_lock_file_needs_a_name(path, error):
+    with pytest.raises(error, match="path is"), alone(path):
+        pass

@@ -76,6 +76,28 @@ def lock(file: BinaryIO, wait: bool = True) -> bool:
     return True
 
 
+@contextmanager
+def alone(path: str | os.PathLike) -> Iterator[None]:
+    """Inside the block this process is alone with the lock file `path`, which is made if need be; others wait for it.
+
+    For what several processes of a run need and one of them makes. Blocks of one process must not nest on one path.
+
+    Raises
+    ------
+    TypeError : no path.
+    OSError : the file cannot be made.
+
+    Examples
+    --------
+    >>> from prunequant import records
+    >>> with alone(records.scratch("made once.lock")):
+    ...     pass
+    """
+    with open(arguments.path(path, "path", file=True), "ab") as file:
+        lock(file)
+        yield
+
+
 def checksum(key: str, row: Mapping) -> str:
     """A hash of a row together with its key, so that neither a changed row nor two swapped rows pass.
 

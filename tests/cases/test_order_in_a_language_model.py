@@ -14,8 +14,8 @@ NAME = "order-in-a-language-model"
 TINY = {"model": "bytes", "recover": 4, "steps": 3, "batch": [2, 16], "few": 4, "windows": 4, "at_once": 4,
         "formats": ["INT4"], "patterns": ["0.3"], "joint_patterns": ["0.3"], "destroyed": ["2:4"],
         "destroyed_formats": ["INT4"], "seed_patterns": ["0.3"], "seed_formats": ["INT4"], "tie_formats": ["INT4"],
-        "tuned": {"2:4": ["MXFP4"]}, "tuned_thresholds": ["2:4"], "shares": 1, "afterwards": ["MXFP4"],
-        "inputs": ["MXFP4"]}  # fmt: skip
+        "tuned": {"2:4": ["MXFP4"]}, "tuned_thresholds": ["2:4"], "tuned_joint": ["MXFP4"], "shares": 1,
+        "afterwards": ["MXFP4"], "inputs": ["MXFP4"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def record():
 
 def test_the_gpu_preset_runs_end_to_end_at_a_tiny_size(record):
     parts = [row["part"] for row in record["rows"]]
-    assert parts.count("tuned") == 2 * 8 and set(record["summary"]) == {
+    assert parts.count("tuned") == 2 * 9 and set(record["summary"]) == {
         "shipped",
         "destroyed",
         "seeds",
@@ -37,7 +37,10 @@ def test_the_gpu_preset_runs_end_to_end_at_a_tiny_size(record):
         for losses in row.get("losses", {}).values():
             assert len(losses) == 4 and np.all(np.isfinite(losses))
     (tuned,) = record["summary"]["tuned"]
-    assert set(tuned["nats"]) == {"d", "s", "q", "sq", "qs", "s then q", "s then qa", "qs a"} and tuned["seeds"] == 2
+    assert (
+        set(tuned["nats"]) == {"d", "s", "q", "sq", "qs", "joint", "s then q", "s then qa", "qs a"}
+        and tuned["seeds"] == 2
+    )
     assert {f"{one} minus {other}" for one, other in order_summary.PROTOCOLS} <= set(tuned)
 
 
@@ -178,7 +181,7 @@ def test_training_through_a_compression_moves_the_weights_and_keeps_the_pattern(
 
 
 def test_training_under_fair_ties_takes_another_mask_in_the_same_order(tmp_path, monkeypatch):
-    settings = {**order.PRESETS["ci"], **TINY, "tie_formats": ["MXFP4"], "afterwards": []}
+    settings = {**order.PRESETS["ci"], **TINY, "tie_formats": ["MXFP4"], "afterwards": [], "tuned_joint": []}
     kinds = [u["kind"] for u in order.units(settings) if u["part"] == "tuned" and u["format"] == "MXFP4"]
     assert kinds == ["q", "sq", "qs", "qs magnitude"]
     attached, real = [], order.straight_through.attach

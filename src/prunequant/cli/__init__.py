@@ -184,7 +184,7 @@ def case(
     data_dir: Annotated[Path | None, typer.Option(help="folder of data sets that are at hand")] = None,
     limit: Annotated[float | None, typer.Option(min=1, help="seconds after which no unit is begun")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="torch threads; all cores unless said")] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=61, help="processes: seeds side by side")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=61, help="processes: seeds, or units, side by side")] = 1,
 ) -> None:
     """Run a case study and write its record; exit 3 when it stopped before the end and can be resumed."""
     try:

@@ -31,7 +31,7 @@ from prunequant import threads
 from prunequant.cases.byte_model import byte_batch, byte_model, byte_windows, next_token
 from prunequant.cases.order_in_a_language_model.summary import summarise
 from prunequant.cases.runner import Case, Run
-from prunequant.experiments import lock
+from prunequant.experiments import alone
 from prunequant.finetune import straight_through, training
 from prunequant.finetune.training import Hook
 from prunequant.formats import Format, named, names
@@ -61,6 +61,7 @@ _CPU = {
     "tie_formats": ("INT4", "MXFP4"),  # also with ties to the larger original weight
     "tuned": {},  # what is trained: pattern → formats
     "tuned_thresholds": ("0.5", "2:4"),  # where pruning alone is trained too
+    "tuned_joint": (),  # formats that are trained through the joint mask, too
     "afterwards": (),  # formats that a network trained through its mask alone is quantized to at the end
     "inputs": (),  # those of them in which the inputs of its layers are quantized too
     "steps": 16,
@@ -116,6 +117,7 @@ PRESETS = {
         **_TRAINED_ALONE,
         "tie_formats": ("MXFP4",),
         "tuned": {"0.5": ("MXFP4", "INT4"), "2:4": ("MXFP4",)},
+        "tuned_joint": ("MXFP4", "INT4"),
         "amp": True,
     },
     "gpu": {**_GPU, "tuned": {"0.5": ("HBFP8",)}, "afterwards": ("HBFP8",), "inputs": ("HBFP8",)},
@@ -131,9 +133,10 @@ PRESETS = {
 
 def units(settings: Mapping) -> list[dict]:
     """All work units: one per part, pattern and format; those without a format are shared by all formats."""
-    afterwards, inputs = (settings.get(name, ()) for name in ("afterwards", "inputs"))  # not in the first records
+    absent = ("afterwards", "inputs", "tuned_joint")  # from the first records
+    afterwards, inputs, joint = (settings.get(name, ()) for name in absent)
     lists = ("formats", "destroyed_formats", "seed_formats", "tie_formats")
-    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs}
+    asked = {f for n in lists for f in settings[n]} | {*afterwards, *inputs, *joint}
     unknown = asked.union(*settings["tuned"].values()) - set(names())
     if unknown:
         raise ValueError(f"no format {', '.join(sorted(unknown))}; the formats are {', '.join(names())}")
@@ -154,7 +157,9 @@ def units(settings: Mapping) -> list[dict]:
             if p in settings["tuned_thresholds"]:
                 out.append({"part": "tuned", "pattern": p, "format": "", "kind": "s"})
             for f in formats:
-                kinds = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
+                kinds: tuple[str, ...] = ("sq", "qs", "qs magnitude") if f in settings["tie_formats"] else ("sq", "qs")
+                if f in joint:
+                    kinds += ("joint",)
                 if f in afterwards:
                     kinds += ("s then q", *(("s then qa", "qs a") if f in inputs else ()))
                 out += [{"part": "tuned", "pattern": p, "format": f, "kind": k} for k in kinds]
@@ -356,8 +361,7 @@ def _recovered(settings: Mapping, seed: int, at: Run) -> smollm2.Llama:
 def _kept(name: str, like: smollm2.Llama, train: Callable[[], smollm2.Llama], at: Run) -> smollm2.Llama:
     """A model that is trained once and then read from the scratch folder."""
     place = at.scratch / f"{name}.pt"
-    with open(place.with_suffix(".lock"), "ab") as file:
-        lock(file)  # one process trains it, the others wait
+    with alone(at.scratch / f"{name}.lock"):
         if not place.is_file():
             trained = train()
             with beside(place) as unfinished:
@@ -409,11 +413,12 @@ def _trained_through(settings: Mapping, unit: Mapping, seed: int, at: Run) -> tu
             ties="first" if inputs else more or "first", gradient="dense" if kind == "q" else "kept",
         )  # fmt: skip
         hooks.append(compression)
-    with quantized_inputs(model, named(fmt) if inputs else None):
+    one_checkpoint = alone(at.scratch / f"{name}.lock")
+    with quantized_inputs(model, named(fmt) if inputs else None), one_checkpoint:
         losses = fine_tune(model, settings, seed, at, steps=settings["steps"], name=name, hooks=hooks, extra=dict(unit))
+        (at.scratch / f"{name}.pt").unlink(missing_ok=True)
     if hooks:
         hooks[0].remove()
-    (at.scratch / f"{name}.pt").unlink(missing_ok=True)
     return model, losses
 
 
