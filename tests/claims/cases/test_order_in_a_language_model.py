@@ -84,9 +84,15 @@ def healed(record, preset):
         row["losses"]["qs"] = other["losses"]["qs magnitude"]
 
 
+def another_joint_mask(record, preset):
+    for row in trained(record, kind="joint"):
+        row["losses"]["joint"] = [v + 0.03 for v in row["losses"]["joint"]]
+
+
 @pytest.mark.parametrize(
     ("change", "condition"),
     [
+        (another_joint_mask, claims.JOINT),
         (another_start, claims.EQUAL),
         (twice_the_steps, claims.STEPS),
         (a_broken_run, claims.FINITE),
