@@ -195,7 +195,7 @@ interval). The joint mask ends within 0.04 nats of pruning first (95 % interval)
     verdict=Verdict.HOLDS,
     remark="That they start equal is a theorem: four neighbours share a scale, so quantization cannot swap two of them "
     "(claim ours.ties). They may part later: a pruned weight can set the scale of its block in one order only.",
-    changes=(Change(None, "trained through the joint mask, too"),),
+    changes=(Change(Verdict.HOLDS, "trained through the joint mask, too"),),
 )
 def order_lm_trained(budget: Budget) -> Evidence:
     """The recorded losses of the trained models, and of their first steps."""
