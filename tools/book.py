@@ -106,6 +106,14 @@ def jupyter_book(root: Path, *arguments: str) -> int:
     return subprocess.run(command, cwd=root, env=run.environment(root), stdout=quiet, check=False).returncode
 
 
+def hand_over(book: Book, chapters: list[Chapter], out: Path) -> list[Chapter]:
+    """Give the builder in a folder the executed chapters; those that were new are read again, source changed or not."""
+    new = run.hand_over(book, chapters, out / ".jupyter_cache")
+    for chapter in new:
+        (out / ".doctrees" / "book" / f"{chapter.name}.doctree").unlink(missing_ok=True)
+    return new
+
+
 def build(book: Book) -> int:
     """Build the pages, unless nothing they are made of changed since they were last built without a warning."""
     out = book.root / "_build"
@@ -123,8 +131,8 @@ def build(book: Book) -> int:
             return 0
         stamp.unlink(missing_ok=True)
         start = time.perf_counter()
-        new = run.hand_over(book, chapters, out / ".jupyter_cache")
-        print(f"Handed {new} executed chapters to the builder", flush=True)
+        new = hand_over(book, chapters, out)
+        print(f"Handed {len(new)} executed chapters to the builder", flush=True)
         status = jupyter_book(book.root, "--quiet", "-n", "-W", "--keep-going")
         if status:
             # Sphinx warns of a page only when it reads it: forget what it read, or the next build would pass silently.
@@ -162,7 +170,7 @@ def page(book: Book, name: str) -> int:
     lists = "chapters: [{file: book/references}]\n" if (book.root / "book" / "references.md").is_file() else ""
     write_text(toc, f"format: jb-book\nroot: book/{chapter.name}\n{lists}")
     with run.alone(top / "lock"):
-        run.hand_over(book, [chapter], top / "_build" / ".jupyter_cache")
+        hand_over(book, [chapter], top / "_build")
         # Links to other chapters lead nowhere here: warnings are shown, and are not errors.
         status = jupyter_book(book.root, "--quiet", "--toc", str(toc), "--path-output", str(top))
     source_pages(book, top / "_build")

@@ -219,8 +219,8 @@ def tolerance_note(cell: Any) -> Any:
     return nbformat.v4.new_output("display_data", data={"text/html": note, "text/plain": words})
 
 
-def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
-    """Put the executed chapters into jupyter-cache, where the builder looks before it executes; how many were new.
+def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> list[Chapter]:
+    """Put the executed chapters into jupyter-cache, where the builder looks before it executes; those that were new.
 
     The cache knows a chapter by its cells alone. An execution made stale by a change in the library is replaced here.
     """
@@ -233,7 +233,7 @@ def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
         known = json.loads(known_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    new = 0
+    new = []
     for chapter in chapters:
         state = chapter.state()
         mark = [state.get("key"), chapter.executed.stat().st_mtime_ns if state else 0]
@@ -256,7 +256,7 @@ def hand_over(book: Book, chapters: Sequence[Chapter], cache: Path) -> int:
             overwrite=True,
         )
         known[chapter.name] = mark
-        new += 1
+        new.append(chapter)
     if new:
         write_text(known_file, json.dumps(known))
     return new

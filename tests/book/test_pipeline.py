@@ -136,6 +136,22 @@ def test_the_pages_are_built_from_the_validated_execution_and_a_raising_chapter_
     assert status == 0 and "up to date" in said
 
 
+def test_a_page_shows_the_new_execution_when_only_what_it_reads_has_changed(tmp_path):
+    (tmp_path / "book" / "results").mkdir(parents=True)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/reads\n")
+    cell = "```{code-cell} ipython3\nprint(open('results/value.txt').read())\n```\n"
+    (tmp_path / "book" / "reads.md").write_text(HEAD + "# Reads\n\n" + cell)
+    for value in ("seventeen", "eighteen"):
+        (tmp_path / "book" / "results" / "value.txt").write_text(value)
+        for action in ("execute", "build"):
+            status, said = step(tmp_path, action)
+            assert status == 0, said
+        assert value in (tmp_path / "_build/html/book/reads.html").read_text()
+
+
 def launch_links(root):
     """Where the built page of the small book's chapter can be launched."""
     page = (root / "_build/html/book/good.html").read_text()
