@@ -80,7 +80,8 @@ _TRAINED_ALONE = {
     "seed_patterns": (),
     "seed_formats": (),
 }
-# Sizes that a GPU lent for a quarter of an hour makes: half of it for the two presets together.
+# Sizes that a GPU lent for a quarter of an hour makes: `gpu` and `gpu_groups` in half of it, `gpu_formats` in ten
+# minutes with twelve processes side by side.
 _GPU = {
     **_TRAINED_ALONE,
     "seeds": 4,
