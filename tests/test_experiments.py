@@ -524,12 +524,12 @@ def test_a_block_behind_a_lock_file_is_entered_by_one_at_a_time(tmp_path):
     def second():
         inside.wait(10)
         seen.append("waits")
-        with alone(tmp_path / "made.lock"):
+        with alone(tmp_path / "folder" / "made.lock"):
             seen.append("second")
 
     other = threading.Thread(target=second)
     other.start()
-    with alone(tmp_path / "made.lock"):
+    with alone(tmp_path / "folder" / "made.lock"):
         inside.set()
         while "waits" not in seen:
             time.sleep(0.01)

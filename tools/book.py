@@ -24,6 +24,7 @@ import execute as run
 import sourcepages
 from chapters import ROOT, Book, Chapter, hash_tree
 
+from prunequant.experiments import alone
 from prunequant.records import write_text
 
 TOOLS = Path(__file__).resolve().parent
@@ -118,7 +119,7 @@ def build(book: Book) -> int:
     """Build the pages, unless nothing they are made of changed since they were last built without a warning."""
     out = book.root / "_build"
     stamp = out / "stamps" / "build.json"
-    with run.alone(out / "stamps" / "build.lock"):
+    with alone(out / "stamps" / "build.lock"):  # the builder's cache is a database file
         chapters = book.chapters()
         made_of = {
             "inputs": hash_tree(book.root, INPUTS),
@@ -169,7 +170,7 @@ def page(book: Book, name: str) -> int:
     toc = top / "toc.yml"
     lists = "chapters: [{file: book/references}]\n" if (book.root / "book" / "references.md").is_file() else ""
     write_text(toc, f"format: jb-book\nroot: book/{chapter.name}\n{lists}")
-    with run.alone(top / "lock"):
+    with alone(top / "lock"):
         hand_over(book, [chapter], top / "_build")
         # Links to other chapters lead nowhere here: warnings are shown, and are not errors.
         status = jupyter_book(book.root, "--quiet", "--toc", str(toc), "--path-output", str(top))

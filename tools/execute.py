@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,20 +193,6 @@ def _in_process(book: Book, chapter: Chapter, act: Callable[[Book, Chapter], Out
     except (ValueError, IndexError):
         return Outcome(chapter, "stopped", 0.0, 0, f"{chapter.name}: ended with status {status}\n{said}")
     return Outcome(chapter, how, seconds, cells, problem)
-
-
-@contextmanager
-def alone(path: Path):
-    """One process at a time: the builder's cache is a database file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as handle:
-        try:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except ImportError:  # no file locks on this system: one build at a time is then up to its user
-            pass
-        yield
 
 
 def tolerance_note(cell: Any) -> Any:

@@ -78,13 +78,14 @@ def lock(file: BinaryIO, wait: bool = True) -> bool:
 
 @contextmanager
 def alone(path: str | os.PathLike) -> Iterator[None]:
-    """Inside the block this process is alone with the lock file `path`, which is made if need be; others wait for it.
+    """Inside the block this process is alone with the lock file `path`; others wait for it.
 
-    For what several processes of a run need and one of them makes. Blocks of one process must not nest on one path.
+    For what several processes of a run need and one of them makes. The file and its folder are made if need be. Blocks
+    of one process must not nest on one path.
 
     Raises
     ------
-    TypeError : no path.
+    TypeError, ValueError : no path, or one without a name.
     OSError : the file cannot be made.
 
     Examples
@@ -93,7 +94,9 @@ def alone(path: str | os.PathLike) -> Iterator[None]:
     >>> with alone(records.scratch("made once.lock")):
     ...     pass
     """
-    with open(arguments.path(path, "path", file=True), "ab") as file:
+    place = arguments.path(path, "path", file=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("ab") as file:
         lock(file)
         yield
 
