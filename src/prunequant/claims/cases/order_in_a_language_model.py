@@ -194,7 +194,8 @@ interval). The joint mask ends within 0.04 nats of pruning first (95 % interval)
     source=Source("ours", "Part V; the setting of Harma et al. 2024, Table 2", "ours"),
     verdict=Verdict.HOLDS,
     remark="That they start equal is a theorem: four neighbours share a scale, so quantization cannot swap two of them "
-    "(claim ours.ties). They may part later: a pruned weight can set the scale of its block in one order only.",
+    "(claim ours.ties). They may part later: a pruned weight can set the scale of its block in one order only. What is "
+    "said of the joint mask was worded after its rows were seen.",
     changes=(Change(Verdict.HOLDS, "trained through the joint mask, too"),),
 )
 def order_lm_trained(budget: Budget) -> Evidence:
